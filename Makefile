@@ -1,0 +1,81 @@
+# Everything runs inside .venv, which the first target that needs it makes. `make` alone lists what there is to do.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3
+# extra words for the installation of torch alone, such as an --index-url of CPU builds
+TORCH_ARGS ?=
+Q ?= a red heart
+export Q
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export DAGSTER_HOME := $(CURDIR)/.dagster
+
+VENV := .venv/installed
+RUN := .venv/bin/python -m
+
+.PHONY: help demo test lint format lock report search promote readme ui clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV) ## make everything that is out of date, then show the five rows and where things are
+	@$(RUN) assets --check
+	@$(RUN) dvc repro
+	@$(RUN) assets.report.summary
+
+test: lint ## everything that .ci/run checks: lint, the README against its artefacts, pytest
+	$(RUN) assets.report.readme --check
+	$(RUN) pytest
+
+lint: $(VENV) ## ruff, mypy and who may import whom
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	.venv/bin/python .venv/bin/lint-imports
+
+format: $(VENV) ## rewrite the code as ruff wants it
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+report: $(VENV) ## bring the report up to date
+	@$(RUN) dvc repro report
+
+search: $(VENV) ## ask the table: make search Q="a red heart"
+	@$(RUN) assets.search_table "$$Q"
+
+promote: $(VENV) ## make the published recipe the champion that later ones are compared with
+	@$(RUN) assets.report.promote
+
+readme: $(VENV) ## write the numbers and pictures of the artefacts into README.md
+	@$(RUN) assets.report.readme
+
+ui: $(VENV) ## Dagster's pages on http://127.0.0.1:3000
+	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml
+	@$(RUN) dagster dev -m orchestration.definitions -h 127.0.0.1 -p 3000
+
+lock: $(VENV) ## resolve pyproject.toml into requirements.lock anew, keeping the versions that still fit
+	@test -x .cache/uv/bin/uv || { .venv/bin/python -m venv .cache/uv && .cache/uv/bin/python -m pip install --quiet uv; }
+	.cache/uv/bin/uv pip compile pyproject.toml --group dev --quiet --output-file requirements.lock
+
+clean: ## remove caches and training state; what the pipeline made stays
+	rm -rf .cache dvc_plots .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find assets orchestration tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes in one build an accelerator, so the lock leaves it and its CUDA libraries out: pip picks the build, pyproject.toml the version.
+$(VENV): requirements.lock pyproject.toml .ci/torchvision_without_cuda.py
+	@$(RUN) pip --version >/dev/null 2>&1 || { \
+	  for python in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do \
+	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; \
+	  done; \
+	  test -n "$$python" || { echo "error: no Python 3.11 or later on PATH (python3: $$(python3 -V 2>/dev/null || echo none)). Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }; \
+	  echo "making .venv with $$("$$python" -V); installing takes a few minutes, once"; \
+	  "$$python" -m venv --clear .venv || { rm -rf .venv; echo "error: $$python -m venv failed. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; \
+	}
+	@$(RUN) pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(RUN) pip install --quiet --disable-pip-version-check $(TORCH_ARGS) "$$(sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)"
+	@packages="$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" && \
+	  cp .ci/torchvision_without_cuda.py "$$packages/" && echo 'import torchvision_without_cuda' > "$$packages/torchvision_without_cuda.pth"
+	@touch $@
