@@ -1,0 +1,63 @@
+"""python -m assets STAGE[@RECIPE]: run one stage. dvc.yaml calls this; so can you. `python -m assets --check` validates params.yaml."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from pathlib import Path
+
+from assets import artifacts
+from assets.errors import UserError
+from assets.params import PARAMS_FILE, read_params
+from assets.stages import STAGES, address, find
+
+
+def main(arguments: list[str]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    for chatty in ("httpx", "open_clip", "great_expectations", "matplotlib", "root"):
+        logging.getLogger(chatty if chatty != "root" else None).setLevel(logging.WARNING)
+    logging.getLogger("assets").setLevel(logging.INFO)
+    if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        print("stages:", *(address(stage, recipe) for stage in STAGES for recipe in stage.recipes), sep="\n  ")
+        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
+    try:
+        if arguments[0] == "--check":
+            read_params()
+            return 0
+        run(arguments[0])
+    except UserError as error:
+        print(f"\nerror: {arguments[0]}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"\nerror: {arguments[0]}: the disk is full ({error.filename or Path.cwd()}). Free some space and run again;"
+              " nothing half-written was kept.", file=sys.stderr)  # fmt: skip
+        return 1
+    return 0
+
+
+def run(wanted: str) -> None:
+    stage, recipe = find(wanted)
+    params, written = read_params()
+    inputs = stage.inputs(recipe, params)
+    own_pictures = Path(params.source_images.image_folder.root)  # what belongs there, the stage says better
+    if missing := [str(path) for path in inputs if not path.exists() and path != own_pictures]:
+        raise UserError(f"missing input {', '.join(missing)}. `dvc repro {wanted}` makes what it needs, or `dvc checkout` restores it.")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sections = {name.partition(".")[0] for name in stage.params}
+    with artifacts.unchanged_while_running(
+        code=[Path(path) for path in stage.code],
+        data=inputs,
+        settings={name: written[name] for name in sections},
+        params_file=PARAMS_FILE,
+    ):
+        stage.run(params, recipe)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

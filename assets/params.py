@@ -1,0 +1,225 @@
+"""params.yaml, typed: one frozen class a section. Unknown keys fail, every key must be given, bounds are checked.
+
+The values live in params.yaml alone; nothing here has a default.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+
+from assets.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where to compute; auto takes cuda, then mps, then cpu")]
+Precision = Literal["fp32", "bf16"]
+Recipe = Literal["base", "gpr", "gpr_rea", "mcip", "mcip_rea"]
+Family = Literal["image_to_image", "knn", "zero_shot", "text_to_image"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Emoji(Section):
+    size: Annotated[int, Field(ge=16, le=1024)]  # pixels
+    vendors: Annotated[list[str], Field(min_length=1)]
+
+
+class ImageFolder(Section):
+    root: Annotated[str, Field(min_length=1)]
+    license: str
+    attribution: str
+
+
+class SourceImages(Section):
+    kind: Literal["emoji", "image_folder"]
+    emoji: Emoji
+    image_folder: ImageFolder
+
+
+class CuratedImages(Section):
+    seed: Seed
+    max_megapixels: PositiveFloat
+    min_side: PositiveInt  # pixels
+    min_images_per_class: Annotated[int, Field(ge=2)]  # a class with one picture has nothing to retrieve
+    test_fraction: OpenFraction  # of the classes
+    validation_fraction: Annotated[float, Field(ge=0, lt=0.5)]  # of the training classes' images
+
+
+def _ordered(bounds: list[float]) -> list[float]:
+    if not 0 < bounds[0] <= bounds[1]:
+        raise ValueError("must be [low, high] with 0 < low <= high")
+    return bounds
+
+
+class Augmentation(Section):
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
+    shift: Annotated[float, Field(ge=0, le=0.5)]  # of the side
+    flip: bool
+    color_mixing: Fraction  # strength of a random mixing of the three channels
+    grey: Fraction  # share of images turned part grey
+
+
+class DemoClip(Section):
+    source: Literal["demo"]
+    seed: Seed
+    device: Device
+    precision: Precision
+    image_size: Annotated[int, Field(ge=32, le=512)]  # pixels
+    max_epochs: PositiveInt
+    patience: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    unlocked_groups: PositiveInt | None
+    image_tower_lr: LearningRate
+    projection_lr: LearningRate
+    weight_decay: NonNegativeFloat
+    warmup_fraction: Fraction
+    augmentation: Augmentation
+
+
+class OpenClip(Section):
+    source: Literal["open_clip"]
+    model: Annotated[str, Field(min_length=1)]
+    pretrained: Annotated[str, Field(min_length=1)]  # a tag of open_clip's, or a checkpoint file (.safetensors, .pt)
+
+
+BaseClip = Annotated[DemoClip | OpenClip, Field(discriminator="source")]
+
+
+class PseudoCaptions(Section):
+    seed: Seed
+    device: Device
+    precision: Precision
+    extra_corpora: list[str]
+    clusters_per_caption: Annotated[float, Field(gt=0, le=1)]
+    top_k: PositiveInt
+    min_similarity: Annotated[float, Field(ge=-1, le=1)]  # cosine
+
+
+class ImageTower(Section):
+    seed: Seed
+    device: Device
+    precision: Precision
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    unlocked_groups: PositiveInt | None
+    lr: LearningRate
+    class_centers_lr: LearningRate
+    final_lr_fraction: Fraction
+    weight_decay: NonNegativeFloat
+    warmup_fraction: Fraction
+    gradient_clip_norm: PositiveFloat
+    scale: PositiveFloat
+    margin: Annotated[float, Field(ge=0, lt=1.5)]  # rad
+    caption_weight: OpenFraction
+    augmentation: Augmentation
+
+
+class TextTower(Section):
+    seed: Seed
+    device: Device
+    precision: Precision
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: LearningRate
+    final_lr_fraction: Fraction
+    weight_decay: NonNegativeFloat
+    warmup_fraction: Fraction
+    gradient_clip_norm: PositiveFloat
+
+
+def _has_slot(prompts: list[str]) -> list[str]:
+    if bad := [p for p in prompts if p.count("{}") != 1]:
+        raise ValueError(f"each prompt needs exactly one {{}} for the class name; not so: {bad}")
+    return prompts
+
+
+class Evaluation(Section):
+    seed: Seed
+    device: Device
+    precision: Precision
+    batch_size: PositiveInt
+    knn_k: PositiveInt
+    knn_temperature: PositiveFloat
+    bootstrap_samples: Annotated[int, Field(ge=100)]
+    confidence: OpenFraction
+    prompts: Annotated[list[str], Field(min_length=1), AfterValidator(_has_slot)]
+
+
+class Report(Section):
+    seed: Seed
+    queries: PositiveInt
+    top_k: PositiveInt
+    worst_failures: PositiveInt
+
+
+class Promotion(Section):
+    against: Literal["base", "champion"]
+    tolerance: NonNegativeFloat  # percentage points
+    must_not_fall: list[Family]
+    override_reason: str | None  # why a recipe that the gate holds back is published all the same
+
+
+class SearchTable(Section):
+    recipe: Recipe
+    device: Device
+    precision: Precision
+    batch_size: PositiveInt
+    index_from_rows: PositiveInt
+    refine_factor: PositiveInt
+
+
+class Orchestration(Section):
+    retrain_cron: Annotated[str, Field(min_length=9)]
+    time_zone: str
+
+
+class Params(Section):
+    source_images: SourceImages
+    curated_images: CuratedImages
+    base_clip: BaseClip
+    pseudo_captions: PseudoCaptions
+    image_tower: ImageTower
+    text_tower: TextTower
+    evaluation: Evaluation
+    report: Report
+    promotion: Promotion
+    search_table: SearchTable
+    orchestration: Orchestration
+
+
+def read_params(path: Path = PARAMS_FILE) -> tuple[Params, dict[str, Any]]:
+    """The settings, typed and as written. A wrong file, key or value raises UserError that names each of them."""
+    try:
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no {path} in {Path.cwd()}. Run from the checkout's top folder.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    try:
+        return Params.model_validate(written), written
+    except ValidationError as error:
+        problems = "\n".join(f"  {_describe(problem)}" for problem in error.errors())
+        raise UserError(f"{path} has {error.error_count()} wrong setting(s):\n{problems}\nBounds and meanings: assets/params.py.") from None
+
+
+def _describe(problem: Any) -> str:
+    # pydantic puts the chosen variant of base_clip into the location
+    where = ".".join(str(part) for part in problem["loc"] if part not in ("demo", "open_clip"))
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: no such setting (misspelt?)"
+    if problem["type"] == "missing":
+        return f"{where}: missing"
+    if problem["type"].startswith("union_tag"):
+        return f"{where}.source: {problem['msg']}"
+    return f"{where}: given {problem['input']!r}; {problem['msg']}"
