@@ -1,0 +1,203 @@
+"""The stage curated_images: every source image ends in one of two tables, kept or rejected. Each rule is a module of this package.
+
+The source is read once, in order of id, and decoded once; what may be kept waits on disk until the split of every image is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets import artifacts, params
+from assets.clip.decoding import BadPicture
+from assets.curated_images.inspection import inspect
+from assets.curated_images.rejection import Repetitions, too_small_classes
+from assets.curated_images.split import split_by_class
+from assets.errors import UserError
+from assets.progress import track
+
+logger = logging.getLogger(__name__)
+
+ROWS_PER_BATCH = 64  # decoded side by side
+ROWS_PER_GROUP = 512
+BYTES_PER_GROUP = 64 << 20
+USABLE = artifacts.WORK / "curated_images" / "usable.parquet"
+
+
+def make_curated_images(settings: params.CuratedImages) -> None:
+    USABLE.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        metadata, rejected = _inspect_all(settings)
+        read = pq.read_metadata(artifacts.SOURCE_IMAGES).num_rows
+        kept = _without_small_classes(metadata, rejected, settings.min_images_per_class)
+        rejected.sort(key=lambda row: row["id"])
+        assert len(kept) + len(rejected) == read
+        logger.info("read %d, rejected %d%s", read, len(rejected), _summary(rejected, examples=0))
+        _set_split(kept, rejected, settings)
+        splits = Counter(row["split"] for row in kept)
+        logger.info("kept %d: %s", len(kept), ", ".join(f"{splits[split]} {split}" for split in artifacts.SPLITS))
+        result = _check(kept, settings.min_side)
+        with (
+            artifacts.replacing(artifacts.CURATED_IMAGES) as images,
+            artifacts.replacing(artifacts.REJECTED_IMAGES) as rejects,
+            artifacts.replacing(artifacts.EXPECTATIONS) as expectations,
+        ):
+            _write_kept(images, kept)
+            pq.write_table(pa.Table.from_pylist(rejected, schema=artifacts.REJECTED_SCHEMA), rejects)
+            artifacts.write_json(expectations, result)
+    finally:
+        USABLE.unlink(missing_ok=True)
+
+
+def _inspect_all(settings: params.CuratedImages) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Decode the whole source. Usable images go to the file USABLE; returned are their other columns, and the rejected rows."""
+    try:
+        source = pq.ParquetFile(artifacts.SOURCE_IMAGES)
+    except pa.ArrowInvalid as error:
+        raise UserError(
+            f"{artifacts.SOURCE_IMAGES} is not a readable Parquet file: {error}. `dvc repro source_images` makes it anew."
+        ) from error
+    if not source.schema_arrow.equals(artifacts.IMAGES_SCHEMA):
+        raise UserError(f"{artifacts.SOURCE_IMAGES} has other columns than this version reads. `dvc repro source_images` makes it anew.")
+    seen = Repetitions()
+    metadata: list[dict[str, Any]] = []
+    rejected: list[dict[str, str]] = []
+    max_pixels = int(settings.max_megapixels * 1_000_000)
+
+    def inspected() -> Iterator[tuple[dict[str, Any], Any]]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for batch in source.iter_batches(batch_size=ROWS_PER_BATCH):
+                rows = batch.to_pylist()
+                yield from zip(
+                    rows,
+                    pool.map(lambda row: inspect(row["image"], max_pixels=max_pixels, min_side=settings.min_side), rows),
+                    strict=True,
+                )
+
+    previous = ""
+    with (
+        warnings.catch_warnings(),
+        _writing(USABLE, pa.schema([artifacts.IMAGES_SCHEMA.field("id"), artifacts.IMAGES_SCHEMA.field("image")])) as write,
+    ):
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata; what cannot be decoded is rejected with a reason
+        for row, found in track(inspected(), total=source.metadata.num_rows, what="decoding", unit="images"):
+            if row["id"] < previous:
+                raise UserError(f"{artifacts.SOURCE_IMAGES} is not in order of id. `dvc repro source_images` makes it anew.")
+            previous = row["id"]
+            reason = seen.repeated_id(row["id"])
+            if reason is None and isinstance(found, BadPicture):
+                reason = found.reason, found.detail
+            if reason is None:
+                reason = seen.repeated_pixels(row["id"], row["label"], found.pixels)
+            if reason is not None:
+                rejected.append({"id": row["id"], "reason": reason[0], "detail": reason[1]})
+                continue
+            write({"id": row["id"], "image": found.image})
+            del row["image"]
+            metadata.append(row | {"width": found.width, "height": found.height, "sha256": found.sha256})
+    return metadata, rejected
+
+
+def _without_small_classes(metadata: list[dict[str, Any]], rejected: list[dict[str, str]], min_images: int) -> list[dict[str, Any]]:
+    small = too_small_classes([row["label"] for row in metadata], min_images)
+    kept = []
+    for row in metadata:
+        if row["label"] in small:
+            reason, detail = small[row["label"]]
+            rejected.append({"id": row["id"], "reason": reason, "detail": detail})
+        else:
+            kept.append(row)
+    return kept
+
+
+def _set_split(kept: list[dict[str, Any]], rejected: list[dict[str, str]], settings: params.CuratedImages) -> None:
+    try:
+        splits = split_by_class(
+            [row["id"] for row in kept],
+            [row["label"] for row in kept],
+            seed=settings.seed,
+            test_fraction=settings.test_fraction,
+            validation_fraction=settings.validation_fraction,
+        )
+    except UserError as error:
+        raise UserError(
+            f"{error} Each class needs {settings.min_images_per_class} different pictures"
+            f" (curated_images.min_images_per_class). {len(rejected)} picture(s) were rejected{_summary(rejected, examples=3)}."
+        ) from None
+    for row, split in zip(kept, splits, strict=True):
+        row["split"] = split
+
+
+def _summary(rejected: list[dict[str, str]], examples: int) -> str:
+    """ ": 2 undecodable (b.jpg: no bytes; …), 1 too_small (…)", with that many examples of each reason; "" for none."""
+    by_reason: dict[str, list[str]] = {}
+    for row in rejected:
+        by_reason.setdefault(row["reason"], []).append(f"{row['id']}: {row['detail']}")
+    told = [
+        f"{len(rows)} {reason}" + (f" ({'; '.join(rows[:examples])}{'; …' if len(rows) > examples else ''})" if examples else "")
+        for reason, rows in sorted(by_reason.items())
+    ]
+    return f": {', '.join(told)}" if told else ""
+
+
+def _check(kept: list[dict[str, Any]], min_side: int) -> dict[str, Any]:
+    """Run the expectations. Their result is also written where dvc does not remove it, for reading after a failure."""
+    from assets.curated_images.expectations import failures, validate
+
+    logger.info("checking the expectations")
+    result = validate(kept, min_side)
+    artifacts.write_json(artifacts.LAST_EXPECTATIONS, result)
+    if not result["success"]:
+        raise UserError(
+            f"the curated images do not meet {len(failures(result))} expectation(s): {'; '.join(failures(result))}."
+            f" Details: {artifacts.LAST_EXPECTATIONS}. Nothing was written."
+        )
+    return result
+
+
+def _write_kept(path: Path, kept: list[dict[str, Any]]) -> None:
+    """Write rows in order of split, then id. USABLE is in order of id, so one pass over it a split is enough."""
+    with _writing(path, artifacts.CURATED_SCHEMA) as write:
+        for split in artifacts.SPLITS:
+            rows = {row["id"]: row for row in kept if row["split"] == split}
+            usable = pq.ParquetFile(USABLE)
+            for batch in usable.iter_batches(batch_size=ROWS_PER_BATCH) if rows else ():
+                for stored in batch.to_pylist():
+                    if row := rows.get(stored["id"]):
+                        write(row | {"image": stored["image"]})
+
+
+@contextlib.contextmanager
+def _writing(path: Path, schema: pa.Schema) -> Iterator[Any]:
+    """Yield a function that writes one row, holding one row group at a time: bounded in rows and, for big photographs, in bytes."""
+    plain = [name for name in schema.names if name != "image"]
+    group: list[dict[str, Any]] = []
+    size = 0
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=plain, write_statistics=plain) as writer:
+
+        def flush() -> None:
+            nonlocal size
+            if group:
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            group.clear()
+            size = 0
+
+        def write(row: dict[str, Any]) -> None:
+            nonlocal size
+            group.append(row)
+            size += len(row["image"])
+            if len(group) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+                flush()
+
+        yield write
+        flush()

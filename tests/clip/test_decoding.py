@@ -1,0 +1,217 @@
+"""open_picture on good, odd and hostile bytes; decode on curated ones."""
+
+import struct
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from assets.clip.decoding import BadPicture, decode, open_picture
+
+LIMIT = 1_000_000
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def encode(picture: Image.Image, kind: str, **options: object) -> bytes:
+    stream = BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def noise(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
+    channels = len(mode)
+    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], channels), dtype=np.uint8)
+    return (
+        Image.fromarray(values.squeeze(), mode)
+        if channels == 1
+        else Image.merge(mode, [Image.fromarray(v) for v in np.moveaxis(values, 2, 0)])
+    )
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    assert picture.mode == "RGB"
+    return np.asarray(picture).astype(int)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(*chunks: bytes) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def header(width: int, height: int) -> bytes:
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_lossless_formats_come_back_exactly(kind):
+    picture = noise()
+    assert (pixels(open_picture(encode(picture, kind), LIMIT)) == pixels(picture)).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "GIF", "WEBP"])
+def test_other_formats_are_read(kind):
+    assert np.abs(pixels(open_picture(encode(Image.new("RGB", (40, 30), (200, 30, 90)), kind), LIMIT)) - [200, 30, 90]).max() <= 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bits_are_rescaled_not_clipped(kind):
+    values = np.array([[0, 257, 128 * 257], [1000, 40000, 65535]], dtype=np.uint16)
+    read = pixels(open_picture(encode(Image.fromarray(values), kind), LIMIT))
+    assert (read == np.round(values / 257)[..., None]).all()
+
+
+def test_32_bit_integers_and_floats_are_rescaled():
+    def read(values: np.ndarray) -> list[int]:
+        return pixels(open_picture(encode(Image.fromarray(values), "TIFF"), LIMIT))[..., 0].ravel().tolist()
+
+    assert read(np.array([[0, 65535, 25700]], dtype=np.int32)) == [0, 255, 100]
+    assert read(np.array([[-100_000, 100_000, 0]], dtype=np.int32)) == [0, 255, 128]
+    assert read(np.array([[0.0, 1.0, 0.2]], dtype=np.float32)) == [0, 255, 51]
+    assert read(np.array([[-10.0, 10.0, -2.0]], dtype=np.float32)) == [0, 255, 102]
+    assert read(np.array([[7.0, 7.0]], dtype=np.float32)) == [0, 0]
+    with pytest.raises(BadPicture, match="not all finite"):
+        read(np.array([[np.nan, 1.0]], dtype=np.float32))
+
+
+def test_transparency_lies_on_white():
+    assert open_picture(encode(Image.new("RGBA", (9, 9), (255, 0, 0, 0)), "PNG"), LIMIT).getpixel((0, 0)) == (255, 255, 255)
+    assert open_picture(encode(Image.new("RGBA", (9, 9), (255, 0, 0, 128)), "PNG"), LIMIT).getpixel((0, 0)) == (255, 127, 127)
+    assert open_picture(encode(Image.new("LA", (9, 9), (0, 51)), "PNG"), LIMIT).getpixel((0, 0)) == (204, 204, 204)
+    # one colour or palette entry declared transparent
+    assert open_picture(encode(Image.new("RGB", (9, 9), (1, 2, 3)), "PNG", transparency=(1, 2, 3)), LIMIT).getpixel((0, 0)) == (255,) * 3
+    palette = Image.new("P", (9, 9), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    for kind in ("PNG", "GIF"):
+        assert open_picture(encode(palette, kind, transparency=1), LIMIT).getpixel((0, 0)) == (255, 255, 255)
+        assert open_picture(encode(palette, kind), LIMIT).getpixel((0, 0)) == (10, 20, 30)
+
+
+def test_palette_with_graded_transparency():
+    palette = Image.new("P", (9, 9), 0)
+    palette.putpalette([255, 0, 0])
+    assert open_picture(encode(palette, "PNG", transparency=bytes([128])), LIMIT).getpixel((0, 0)) == (255, 127, 127)
+
+
+def test_cmyk_and_one_bit():
+    # libjpeg writes CMYK with the Adobe marker, and Pillow inverted, as Photoshop does
+    read = pixels(open_picture(encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100), LIMIT))
+    assert np.abs(read - [255, 0, 0]).max() <= 3
+    assert open_picture(encode(Image.new("CMYK", (9, 9), (255, 0, 0, 0)), "TIFF"), LIMIT).getpixel((0, 0)) == (0, 255, 255)
+    assert open_picture(encode(Image.new("1", (9, 9), 1), "PNG"), LIMIT).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_turns_the_picture_upright(kind):
+    lying = Image.new("RGB", (40, 20), "red")
+    lying.paste((0, 0, 255), (0, 0, 20, 20))  # blue on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to see it upright: left becomes top
+    upright = open_picture(encode(lying, kind, exif=exif), LIMIT)
+    assert upright.size == (20, 40)
+    assert np.abs(np.array(upright.getpixel((10, 5))) - [0, 0, 255]).max() < 8
+    assert np.abs(np.array(upright.getpixel((10, 35))) - [255, 0, 0]).max() < 8
+
+
+def test_broken_exif_costs_only_the_orientation():
+    picture = noise()
+    data = encode(picture, "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
+    assert (pixels(open_picture(data, LIMIT)) == pixels(picture)).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"])
+def test_only_the_first_frame_counts(kind):
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "lime", "blue")]
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {}))
+    assert open_picture(data, LIMIT).getpixel((10, 10)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0",
+        b"this is a text that someone named .jpg\n" * 20,
+        b"\xff\xd8\xff",
+        b"GIF89a",
+        b"BM",
+        b"II*\0",
+        b"RIFF\0\0\0\0WEBPVP8 ",
+        b"\x89PNG\r\n\x1a\n" + bytes(100),
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
+    ],
+)  # fmt: skip
+def test_what_is_no_picture_is_undecodable(data):
+    with pytest.raises(BadPicture) as caught:
+        open_picture(data, LIMIT)
+    assert caught.value.reason == "undecodable"
+    assert caught.value.detail
+    assert "0x" not in caught.value.detail  # no addresses in memory: the detail is the same in every run
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+def test_truncated_files_are_undecodable(kind, share):
+    data = encode(noise(size=(200, 150)), kind)
+    with pytest.raises(BadPicture) as caught:
+        open_picture(data[: int(len(data) * share)], LIMIT)
+    assert caught.value.reason == "undecodable"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_damaged_files_raise_bad_picture_or_nothing(kind):
+    data = encode(noise(), kind)
+    random = np.random.default_rng(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks about odd metadata
+        reasons = set()
+        for _ in range(200):
+            damaged = bytearray(data)
+            for position in random.integers(0, min(len(data), 400), 5):
+                damaged[position] = random.integers(0, 256)
+            try:
+                assert open_picture(bytes(damaged), LIMIT).mode == "RGB"
+            except BadPicture as bad:
+                reasons.add(bad.reason)
+    assert reasons <= {"undecodable", "too_large"}
+
+
+def test_the_number_of_pixels_is_limited_from_the_header():
+    bomb = png(header(50_000, 50_000), chunk(b"IDAT", zlib.compress(bytes(1000))))
+    absurd = png(header(2**31 - 1, 2**31 - 1), chunk(b"IDAT", b""))
+    for data in (bomb, absurd, encode(Image.new("L", (1001, 1000)), "PNG")):
+        with pytest.raises(BadPicture) as caught:
+            open_picture(data, LIMIT)
+        assert caught.value.reason == "too_large"
+        assert "more than the 1,000,000 allowed" in caught.value.detail
+    assert open_picture(encode(Image.new("L", (1000, 1000)), "PNG"), LIMIT).size == (1000, 1000)
+
+
+def test_zip_bomb_in_a_text_chunk_is_undecodable():
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000)))
+    with pytest.raises(BadPicture) as caught:
+        open_picture(png(header(1, 1), text, chunk(b"IDAT", zlib.compress(b"\0\0"))), LIMIT)
+    assert caught.value.reason == "undecodable"
+
+
+def test_pillows_own_limit_neither_interferes_nor_changes(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    data = encode(noise(), "PNG")
+    with ThreadPoolExecutor(4) as pool:
+        sizes = list(pool.map(lambda _: open_picture(data, LIMIT).size, range(50)))
+    assert sizes == [(40, 30)] * 50
+    assert decode(data).size == (40, 30)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_decode_is_the_plain_conversion():
+    for data in (encode(noise(), "JPEG"), encode(noise("RGBA"), "PNG"), encode(noise("L"), "PNG")):
+        assert (pixels(decode(data)) == pixels(Image.open(BytesIO(data)).convert("RGB"))).all()
