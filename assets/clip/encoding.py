@@ -1,0 +1,91 @@
+"""Images and texts to unit-norm embeddings with a locked model. The one way in which stages, table and queries encode.
+
+Shapes: N images, T texts, d embedding, L tokens.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from assets.clip.decoding import decode
+from assets.clip.device import autocast
+from assets.clip.model import Clip, Preprocess, Tokenizer, is_hugging_face, text_tower
+from assets.progress import track
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def ahead(function: Callable[[A], B], items: Iterable[A], depth: int) -> Iterator[B]:
+    """`map` in threads, in order, never more than `depth` results ahead of the consumer (Pillow leaves the GIL while it works)."""
+    with ThreadPoolExecutor(max_workers=cpu_count()) as pool:
+        items = iter(items)
+        waiting = [pool.submit(function, item) for item in itertools.islice(items, depth)]
+        waiting.reverse()
+        while waiting:
+            done = waiting.pop().result()
+            for item in itertools.islice(items, 1):
+                waiting.insert(0, pool.submit(function, item))
+            yield done
+
+
+def encode_images(
+    model: Clip,
+    preprocess: Preprocess,
+    images: Iterable[bytes],
+    *,
+    total: int,
+    batch_size: int,
+    device: str,
+    precision: str,
+) -> np.ndarray:
+    """float32 [N, d], unit norm, in the order of `images` (encoded pictures that `decode` reads)."""
+    pixels = ahead(lambda data: preprocess(decode(data)), track(images, total, "encoding images", "images"), depth=2 * batch_size)
+    rows = []
+    with torch.inference_mode():
+        while batch := list(itertools.islice(pixels, batch_size)):
+            stacked = torch.stack(batch).to(device, memory_format=torch.channels_last)
+            with autocast(device, precision):
+                embedded = model.encode_image(stacked)
+            rows.append(normalize(embedded.float(), dim=-1).cpu().numpy())
+    return np.concatenate(rows) if rows else np.zeros((0, embedding_size(model)), np.float32)
+
+
+def encode_texts(model: Clip, tokenizer: Tokenizer, texts: Sequence[str], *, batch_size: int, device: str, precision: str) -> np.ndarray:
+    """float32 [T, d], unit norm, in the order of `texts`."""
+    embedded = np.zeros((len(texts), embedding_size(model)), np.float32)
+    # texts of like length side by side: less padding to compute
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            tokens = trimmed(model, tokenizer([texts[row] for row in rows])).to(device)
+            with autocast(device, precision):
+                batch = model.encode_text(tokens)
+            embedded[rows] = normalize(batch.float(), dim=-1).cpu().numpy()
+    return embedded
+
+
+def trimmed(model: Clip, tokens: torch.Tensor) -> torch.Tensor:
+    """Tokens [T, L] without the columns that are padding in every row; exact for towers that mask their padding."""
+    tower = text_tower(model)
+    if tower is None or not is_hugging_face(tower):
+        return tokens
+    longest = int((tokens != tower.config.pad_token_id).sum(dim=1).max())
+    return tokens[:, :longest]
+
+
+def embedding_size(model: Clip) -> int:
+    """d, the size of the joint space."""
+    tower = text_tower(model)
+    if tower is not None and hasattr(tower, "output_dim"):
+        return int(tower.output_dim)
+    return int(model.text_projection.shape[1])

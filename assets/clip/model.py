@@ -1,0 +1,92 @@
+"""A CLIP model as a directory of plain files: open_clip's configuration, safetensors, tokenizer, model card. No pickle, no absolute path.
+
+How a model comes to be is the stages' concern.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from assets import artifacts
+from assets.errors import UserError
+
+CONFIG = "open_clip_config.json"
+WEIGHTS = "open_clip_model.safetensors"
+CARD = "model_card.json"
+
+Clip = Any  # an open_clip model: its classes share encode_image, encode_text, visual and logit_scale, but no type
+Preprocess = Callable[[Image.Image], torch.Tensor]
+Tokenizer = Callable[[list[str]], torch.Tensor]
+
+
+def load_clip(path: Path | str, device: str = "cpu") -> tuple[Clip, Preprocess, Tokenizer]:
+    """(model in eval mode, preprocess, tokenizer) from a model directory; offline, from any working directory.
+
+    Weights must fit exactly. A Hugging Face text tower's architecture is read from the directory itself: plain open_clip would look
+    it up on the hub by its name.
+    """
+    directory = Path(path).resolve()
+    for name in (CONFIG, WEIGHTS):
+        if not (directory / name).is_file():
+            raise UserError(f"{path} is not a model directory: it has no {name}. `dvc repro` makes data/models/<recipe>.")
+    text_cfg = json.loads((directory / CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    overrides = {"text_cfg": {**text_cfg, "hf_model_name": str(directory)}} if "hf_model_name" in text_cfg else {}
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{directory}", device=device, **overrides)
+    return model.eval(), preprocess, open_clip.get_tokenizer(f"local-dir:{directory}")
+
+
+def save_weights(model: Clip, directory: Path) -> None:
+    """The model's state as safetensors, under open_clip's name."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, directory / WEIGHTS)
+
+
+def save_tuned(model: Clip, like: Path, directory: Path, card: dict[str, Any]) -> None:
+    """Write `model`, a tuned copy of the model directory `like`, to `directory` in one step."""
+    with artifacts.replacing(directory) as temporary:
+        shutil.copytree(like, temporary, ignore=shutil.ignore_patterns(WEIGHTS, CARD))
+        save_weights(model, temporary)
+        artifacts.write_json(temporary / CARD, card)
+
+
+def is_hugging_face(tower: Any) -> bool:
+    return isinstance(tower, open_clip.hf_model.HFTextEncoder)
+
+
+def text_tower(model: Clip) -> Any:
+    """The text tower as one module, or None where open_clip keeps its parts at the top of the model (the original CLIP class)."""
+    return getattr(model, "text", None)
+
+
+def text_parameters(model: Clip) -> dict[str, torch.nn.Parameter]:
+    """Everything that encode_text uses, by name; not the logit scale."""
+    outside = ("visual.", "logit_scale", "logit_bias")
+    return {name: parameter for name, parameter in model.named_parameters() if not name.startswith(outside)}
+
+
+def image_parameters(model: Clip) -> dict[str, torch.nn.Parameter]:
+    """Everything that encode_image uses, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if name.startswith("visual.")}
+
+
+def unlock_image_tower(model: Clip, unlocked_groups: int | None) -> None:
+    """Let the image tower train: all of it, or (open_clip's `lock`) its last `unlocked_groups` groups of layers and the projection."""
+    model.visual.requires_grad_(True)
+    if unlocked_groups is not None:
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Importing from timm", FutureWarning)  # open_clip's own import
+                model.visual.lock(unlocked_groups=unlocked_groups)
+        except (AssertionError, KeyError) as error:  # ResNets lock as a whole; timm counts from the other end
+            raise UserError(
+                f"unlocked_groups: {unlocked_groups} does not fit this image tower ({error}). Give fewer, or null for all."
+            ) from None
