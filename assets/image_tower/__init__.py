@@ -1,0 +1,1 @@
+"""Stage one: the image tower learns classes (gpr) or classes and pseudo-captions (mcip) while the text tower stays locked."""

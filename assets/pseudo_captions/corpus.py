@@ -1,0 +1,43 @@
+"""The caption corpus: where captions come from, and when two of them are the same."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from assets.errors import UserError
+
+
+def normalised(caption: str) -> str:
+    """What two spellings of one caption have in common: NFKC, case folded, white space single."""
+    return " ".join(unicodedata.normalize("NFKC", caption).casefold().split())
+
+
+def distinct_captions(captions: Iterable[str]) -> list[str]:
+    """The first spelling of every caption that is not empty, in the order given."""
+    first: dict[str, str] = {}
+    for caption in captions:
+        if key := normalised(caption):
+            first.setdefault(key, caption.strip())
+    return list(first.values())
+
+
+def read_corpus(files: list[str]) -> list[str]:
+    """Captions of .txt files (one a line) and .parquet files (column `caption`), in the order given."""
+    captions: list[str] = []
+    for name in files:
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"pseudo_captions.extra_corpora: {name} is not a file in {Path.cwd()}.")
+        if path.suffix == ".txt":
+            captions += path.read_text(encoding="utf-8").splitlines()
+        elif path.suffix == ".parquet":
+            if "caption" not in (names := pq.read_schema(path).names):
+                raise UserError(f"pseudo_captions.extra_corpora: {name} has no column 'caption', only {', '.join(names)}.")
+            captions += [caption for caption in pq.read_table(path, columns=["caption"])["caption"].to_pylist() if caption]
+        else:
+            raise UserError(f"pseudo_captions.extra_corpora: {name} is neither .txt (one caption a line) nor .parquet (column caption).")
+    return captions

@@ -1,0 +1,74 @@
+"""Stage pseudo_captions: reads curated_images and models/base, writes captions.parquet and image_captions.parquet."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets import artifacts
+from assets.clip import load_clip
+from assets.clip.device import resolve_device
+from assets.clip.encoding import encode_images, encode_texts
+from assets.clip.pictures import read_images, read_rows
+from assets.params import PseudoCaptions
+from assets.pseudo_captions.assign import assign_captions
+from assets.pseudo_captions.clusters import cluster_captions
+from assets.pseudo_captions.corpus import distinct_captions, normalised, read_corpus
+
+logger = logging.getLogger(__name__)
+
+CAPTIONS_SCHEMA = pa.schema([("caption_id", pa.int64()), ("caption", pa.string()), ("cluster", pa.int64())])
+IMAGE_CAPTIONS_SCHEMA = pa.schema([("id", pa.string()), ("caption_ids", pa.list_(pa.int64())), ("similarities", pa.list_(pa.float32()))])
+BATCH_SIZE = 256  # of the base model's inference; no result depends on it
+
+
+def make_pseudo_captions(settings: PseudoCaptions) -> None:
+    rows = read_rows(artifacts.CURATED_IMAGES, "train")
+    own = [
+        distinct_captions([*captions, name])
+        for captions, name in zip(rows["captions"].to_pylist(), rows["class_name"].to_pylist(), strict=True)
+    ]
+    corpus = distinct_captions([*(caption for captions in own for caption in captions), *read_corpus(settings.extra_corpora)])
+    number = {normalised(caption): row for row, caption in enumerate(corpus)}
+
+    device = resolve_device(settings.device)
+    model, preprocess, tokenizer = load_clip(artifacts.model_dir("base"), device)
+    texts = encode_texts(model, tokenizer, corpus, batch_size=BATCH_SIZE, device=device, precision=settings.precision)
+    images = encode_images(
+        model,
+        preprocess,
+        read_images(artifacts.CURATED_IMAGES, "train"),
+        total=len(own),
+        batch_size=BATCH_SIZE,
+        device=device,
+        precision=settings.precision,
+    )
+    clusters = cluster_captions(texts, round(settings.clusters_per_caption * len(corpus)), settings.seed)
+    found = assign_captions(
+        images,
+        texts,
+        clusters,
+        [[number[normalised(caption)] for caption in captions] for captions in own],
+        top_k=settings.top_k,
+        min_similarity=settings.min_similarity,
+    )
+    _tell(rows["id"].to_pylist(), own, corpus, clusters, found)
+
+    captions = pa.table([np.arange(len(corpus)), corpus, clusters], schema=CAPTIONS_SCHEMA)
+    similarities = [(texts[ids] @ images[row]).tolist() for row, ids in enumerate(found)]
+    image_captions = pa.table([rows["id"], found, similarities], schema=IMAGE_CAPTIONS_SCHEMA)
+    for path, table in ((artifacts.CAPTIONS, captions), (artifacts.IMAGE_CAPTIONS, image_captions)):
+        with artifacts.replacing(path) as temporary:
+            pq.write_table(table, temporary)
+
+
+def _tell(ids: list[str], own: list[list[str]], corpus: list[str], clusters: np.ndarray, found: list[list[int]]) -> None:
+    counts = np.array([len(captions) - len(mine) for captions, mine in zip(found, own, strict=True)])
+    without = int((counts <= 0).sum())
+    logger.info("%d captions in %d clusters", len(corpus), len(set(clusters.tolist())))
+    logger.info("%d of %d images (%.1f %%) found no caption beside their own", without, len(ids), 100 * without / len(ids))
+    for row in np.linspace(0, len(ids) - 1, 5).astype(int):
+        logger.info("  %s: %s", ids[row], ", ".join(corpus[caption] for caption in found[row]))

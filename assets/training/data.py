@@ -1,0 +1,64 @@
+"""Training pictures streamed from the curated table: shuffled through a bounded pool, decoded in threads, memory independent of rows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from assets.clip.decoding import decode
+from assets.clip.encoding import ahead
+from assets.clip.pictures import pictures, row_groups, split_mask
+
+SHUFFLE_POOL = 16384  # encoded pictures held while shuffling
+
+
+def training_batches(
+    path: Path, split: str, *, batch_size: int, size: int, generator: torch.Generator
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """One epoch: (row numbers within the split int64 [B], pixels uint8 [B, 3, size, size]), full batches only.
+
+    A split smaller than one batch is one batch. The order comes from `generator` alone.
+    """
+    pixels = ahead(lambda item: (item[0], _pixels(item[1], size)), _shuffled(path, split, generator), depth=2 * batch_size)
+    first = True
+    while batch := list(itertools.islice(pixels, batch_size)):
+        if len(batch) < batch_size and not first:
+            return
+        first = False
+        rows, pictures = zip(*batch, strict=True)
+        yield np.array(rows), torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def batches_per_epoch(rows: int, batch_size: int) -> int:
+    return max(1, rows // batch_size)
+
+
+def _shuffled(path: Path, split: str, generator: torch.Generator) -> Iterator[tuple[int, bytes]]:
+    """Row groups in random order, their rows through a pool from which a random one leaves for every one that enters."""
+    with pq.ParquetFile(path) as file:
+        groups = row_groups(file, split)
+        counts = [split_mask(file, group, split).true_count for group in groups]
+        offsets = dict(zip(groups, np.concatenate([[0], np.cumsum(counts)[:-1]]).tolist() if groups else [], strict=True))
+        pool: list[tuple[int, bytes]] = []
+        for chosen in torch.randperm(len(groups), generator=generator).tolist():
+            group = groups[chosen]
+            for within, data in pictures(file, group, split):
+                item = (offsets[group] + within, data)
+                if len(pool) < SHUFFLE_POOL:
+                    pool.append(item)
+                    continue
+                leaving = int(torch.randint(len(pool), (), generator=generator))
+                yield pool[leaving]
+                pool[leaving] = item
+        for position in torch.randperm(len(pool), generator=generator).tolist():
+            yield pool[position]
+
+
+def _pixels(data: bytes, size: int) -> np.ndarray:
+    return np.asarray(decode(data).resize((size, size), Image.Resampling.BICUBIC))

@@ -1,0 +1,145 @@
+"""Both training stages on a tiny real corpus and a tiny open_clip model: what trains, what stays locked, what is written."""
+
+import io
+
+import numpy as np
+import open_clip
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from assets import artifacts
+from assets.clip.model import WEIGHTS, save_weights
+from assets.image_tower.stage import train_image_tower
+from assets.params import ImageTower, PseudoCaptions, TextTower
+from assets.pseudo_captions.stage import make_pseudo_captions
+from assets.text_tower.stage import realign_text_tower
+
+COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "grey": (120, 120, 120)}
+CONFIG = {
+    "model_cfg": {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+}
+
+
+def png(color, seed):
+    noise = np.random.default_rng(seed).normal(0, 20, (36, 36, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def sections(checkout):
+    written = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
+    small = {"epochs": 2, "batch_size": 8, "device": "cpu"}
+    return {
+        "pseudo_captions": PseudoCaptions.model_validate(
+            written["pseudo_captions"] | {"device": "cpu", "min_similarity": -1.0, "top_k": 1}
+        ),
+        "image_tower": ImageTower.model_validate(written["image_tower"] | small | {"unlocked_groups": None}),
+        "text_tower": TextTower.model_validate(written["text_tower"] | small),
+    }
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for label, color in COLORS.items():
+        for view in range(6):
+            rows.append(
+                {
+                    "id": f"{label}/{view}",
+                    "image": png(color, len(rows)),
+                    "label": label,
+                    "class_name": f"{label} square",
+                    "captions": [label, "a colour"],
+                    "source": "test",
+                    "license": "CC0-1.0",
+                    "attribution": "the tests",
+                    "split": "validation" if view < 2 else "train",
+                    "width": 36,
+                    "height": 36,
+                    "sha256": "0" * 64,
+                }
+            )
+    rows.sort(key=lambda row: (artifacts.SPLITS.index(row["split"]), row["id"]))
+    artifacts.CURATED.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.CURATED_SCHEMA), artifacts.CURATED_IMAGES, row_group_size=5)
+    base = artifacts.model_dir("base")
+    base.mkdir(parents=True)
+    torch.manual_seed(0)
+    save_weights(open_clip.model.CLIP(**CONFIG["model_cfg"]), base)
+    artifacts.write_json(base / "open_clip_config.json", CONFIG)
+    return tmp_path
+
+
+def changed(before, after):
+    """Names of the weights that differ between two model directories."""
+    old, new = (load_file(artifacts.model_dir(recipe) / WEIGHTS) for recipe in (before, after))
+    assert old.keys() == new.keys()
+    return {name for name in old if not torch.equal(old[name], new[name])}
+
+
+@pytest.mark.parametrize("recipe", ["gpr", "mcip"])
+def test_each_stage_trains_its_tower_and_leaves_the_other_bit_equal(workspace, sections, recipe):
+    make_pseudo_captions(sections["pseudo_captions"])
+    train_image_tower(sections["image_tower"], recipe)
+    tuned = changed("base", recipe)
+    assert tuned
+    assert all(name.startswith("visual.") for name in tuned)
+
+    realign_text_tower(sections["text_tower"], recipe)
+    realigned = changed(recipe, f"{recipe}_rea")
+    assert "token_embedding.weight" in realigned
+    assert not any(name.startswith("visual.") for name in realigned)
+
+    for name in (recipe, f"{recipe}_rea"):
+        history = artifacts.read_json(artifacts.history_file(name))
+        assert [row["epoch"] for row in history["rows"]] == [1, 2]
+        card = artifacts.read_json(artifacts.model_dir(name) / "model_card.json")
+        assert card["recipe"] == name
+        assert set(card["inputs"]) == (
+            {"curated_images", recipe}
+            if name.endswith("rea")
+            else {"curated_images", "base"} | ({"captions"} if recipe == "mcip" else set())
+        )
+        assert str(workspace) not in (artifacts.model_dir(name) / "model_card.json").read_text()
+    assert not list((artifacts.WORK / "training").glob("*"))  # finished runs leave no state behind
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(workspace, sections):
+    make_pseudo_captions(sections["pseudo_captions"])
+    weights = artifacts.model_dir("gpr") / WEIGHTS
+    seen = []
+    for seed in (0, 0, 1):
+        train_image_tower(sections["image_tower"].model_copy(update={"seed": seed}), "gpr")
+        seen.append(weights.read_bytes())
+    assert seen[0] == seen[1]
+    assert seen[0] != seen[2]
+
+
+def test_pseudo_captions_tables(workspace, sections):
+    make_pseudo_captions(sections["pseudo_captions"])
+    captions = pq.read_table(artifacts.CAPTIONS).to_pylist()
+    assert sorted(row["caption"] for row in captions) == sorted(["a colour", *COLORS, *(f"{color} square" for color in COLORS)])
+    text = {row["caption_id"]: row["caption"] for row in captions}
+    cluster = {row["caption_id"]: row["cluster"] for row in captions}
+    images = pq.read_table(artifacts.IMAGE_CAPTIONS).to_pylist()
+    assert len(images) == 16  # the training split
+    for row in images:
+        label = row["id"].split("/")[0]
+        own, found = row["caption_ids"][:3], row["caption_ids"][3:]
+        assert [text[number] for number in own] == [label, "a colour", f"{label} square"]
+        assert len(found) <= 1
+        assert all(cluster[number] not in {cluster[other] for other in own} for number in found)
+        assert len(row["similarities"]) == len(row["caption_ids"])

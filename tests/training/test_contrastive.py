@@ -1,0 +1,51 @@
+"""Contrastive losses against plain loops."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from assets.training.contrastive import info_nce_loss, sigmoid_loss
+
+
+def pairs(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [normalize(torch.randn(count, 8, generator=generator), dim=1) for _ in range(2)]
+
+
+def related_example():
+    related = torch.eye(4, dtype=torch.bool)
+    related[0, 2] = related[2, 0] = related[3, 1] = True
+    return related
+
+
+def test_info_nce_equals_the_loop():
+    images, texts = pairs(4)
+    related, scale = related_example(), 14.0
+    total = 0.0
+    for i in range(4):
+        row = [math.exp(scale * float(images[i] @ texts[j])) for j in range(4) if j == i or not related[i, j]]
+        column = [math.exp(scale * float(images[j] @ texts[i])) for j in range(4) if j == i or not related[j, i]]
+        own = math.exp(scale * float(images[i] @ texts[i]))
+        total -= (math.log(own / sum(row)) + math.log(own / sum(column))) / 2
+    assert float(info_nce_loss(images, texts, torch.tensor(scale), related)) == pytest.approx(total / 4, rel=1e-5)
+
+
+def test_a_batch_of_one_class_has_nothing_to_learn():
+    images, texts = pairs(4)
+    everything = torch.ones(4, 4, dtype=torch.bool)
+    assert float(info_nce_loss(images, texts, torch.tensor(10.0), everything)) == 0.0
+
+
+def test_sigmoid_equals_the_loop():
+    images, texts = pairs(4, seed=3)
+    related, scale, bias = related_example(), 10.0, -5.0
+    total = 0.0
+    for i in range(4):
+        for j in range(4):
+            if i == j or not related[i, j]:
+                logit = scale * float(images[i] @ texts[j]) + bias
+                total += math.log1p(math.exp(-logit if i == j else logit))
+    loss = sigmoid_loss(images, texts, torch.tensor(scale), torch.tensor(bias), related)
+    assert float(loss) == pytest.approx(total / 4, rel=1e-5)
