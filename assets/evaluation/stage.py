@@ -1,0 +1,169 @@
+"""Stage evaluation@RECIPE: encode the test split with models/<recipe>, measure, write data/evaluation/<recipe>/.
+
+What is measured and how is protocol.py's.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets import artifacts
+from assets.clip import load_clip
+from assets.clip.device import resolve_device
+from assets.clip.encoding import encode_images, encode_texts
+from assets.clip.pictures import read_images, read_rows
+from assets.errors import UserError
+from assets.evaluation.protocol import Scores, score
+from assets.metrics import prompt_ensemble
+from assets.params import Evaluation
+
+logger = logging.getLogger(__name__)
+
+# A value a query, for paired comparisons: average_precision and recall_at_5 in percent, null where an image is alone in its class.
+PER_QUERY_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("average_precision", pa.float64()),
+        pa.field("hit_at_1", pa.bool_()),
+        pa.field("knn_correct", pa.bool_(), nullable=False),
+        pa.field("zero_shot_correct", pa.bool_(), nullable=False),
+    ]
+)
+PER_CLASS_SCHEMA = pa.schema(
+    [
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("class_name", pa.string(), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("images", pa.int32(), nullable=False),
+        pa.field("recall_at_5", pa.float64(), nullable=False),
+    ]
+)
+
+
+def evaluate(settings: Evaluation, recipe: str) -> None:
+    """Write metrics.json (percent), image_embeddings.npy, text_embeddings.npy, per_query.parquet and per_class.parquet.
+
+    image_embeddings: float32 [N, d], in test order. text_embeddings: float32 [C + T, d], the class names as they are, in the order of the
+    labels, then the distinct captions in their order. per_query: N rows in test order; per_class: C rows in the order of the labels.
+    """
+    rows = read_rows(artifacts.CURATED_IMAGES, "test")
+    labels = rows["label"].to_pylist()
+    _check_test_split(labels)
+    classes = sorted(set(labels))
+    name_of = dict(zip(labels, rows["class_name"].to_pylist(), strict=True))
+    names = [name_of[label] for label in classes]
+    images_of = _images_of_captions(rows["captions"].to_pylist())
+    captions = sorted(images_of)
+    number_of = {label: number for number, label in enumerate(classes)}
+    class_numbers = np.array([number_of[label] for label in labels])
+
+    directory = artifacts.model_dir(recipe)
+    device = resolve_device(settings.device)
+    model, preprocess, tokenizer = load_clip(directory, device)
+    options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
+    images = encode_images(model, preprocess, read_images(artifacts.CURATED_IMAGES, "test"), total=len(rows), **options)
+    prompted = [[prompt.replace("{}", name) for prompt in settings.prompts] for name in names]
+    texts = sorted({*names, *captions, *(text for own in prompted for text in own)})  # each is encoded once
+    encoded = encode_texts(model, tokenizer, texts, **options)
+    _check_directions(images, rows["id"].to_pylist(), directory)
+    _check_directions(encoded, texts, directory)
+    row_of = {text: row for row, text in enumerate(texts)}
+    name_embeddings, caption_embeddings = (encoded[[row_of[text] for text in each]] for each in (names, captions))
+
+    scores = score(
+        images=images,
+        classes=class_numbers,
+        names=names,
+        name_embeddings=name_embeddings,
+        name_ensembles=prompt_ensemble(encoded[[[row_of[text] for text in own] for own in prompted]]),
+        caption_embeddings=caption_embeddings,
+        caption_images=[np.array(images_of[caption]) for caption in captions],
+        knn_k=settings.knn_k,
+        knn_temperature=settings.knn_temperature,
+        samples=settings.bootstrap_samples,
+        level=settings.confidence,
+        generator=np.random.default_rng(settings.seed),
+    )
+
+    folder = artifacts.evaluation_dir(recipe)
+    _save(folder / "image_embeddings.npy", images)
+    _save(folder / "text_embeddings.npy", np.concatenate([name_embeddings, caption_embeddings]))
+    _write(folder / "per_query.parquet", _per_query(rows, scores))
+    _write(folder / "per_class.parquet", _per_class(rows, classes, names, class_numbers, scores))
+    artifacts.write_json(folder / "metrics.json", {"recipe": recipe, **scores.metrics})
+    logger.info("%s", _summary(recipe, scores.metrics))
+
+
+def _check_test_split(labels: list[str]) -> None:
+    if len(set(labels)) == len(labels):  # also where there are none
+        raise UserError(
+            f"the test split of {artifacts.CURATED_IMAGES} has {len(labels)} images of as many classes; retrieval needs a class with two."
+            " Add images, raise curated_images.test_fraction or choose another curated_images.seed."
+        )
+
+
+def _images_of_captions(captions: list[list[str]]) -> dict[str, list[int]]:
+    images_of: dict[str, list[int]] = {}
+    for row, own in enumerate(captions):
+        for caption in dict.fromkeys(own):
+            images_of.setdefault(caption, []).append(row)
+    return images_of
+
+
+def _check_directions(embeddings: np.ndarray, names: list[str], directory: Path) -> None:
+    wrong = np.flatnonzero(~(np.abs(np.linalg.norm(embeddings, axis=1) - 1) < 1e-3))
+    if len(wrong):
+        raise UserError(
+            f"{directory} gives no usable embedding (NaN, infinite or zero) for {len(wrong)} of {len(names)} inputs,"
+            f" first {names[wrong[0]]!r}. With evaluation.precision fp16 try bf16 or fp32; else the model is broken: train it again."
+        )
+
+
+def _per_query(rows: pa.Table, scores: Scores) -> pa.Table:
+    alone = np.isnan(scores.average_precisions)
+    columns = [
+        *(rows[name].combine_chunks() for name in ("id", "label", "group")),
+        pa.array(100 * scores.average_precisions, mask=alone),
+        pa.array(scores.hits_at_1 == 1, mask=alone),
+        pa.array(scores.knn_correct),
+        pa.array(scores.zero_shot_correct),
+    ]
+    return pa.table(columns, schema=PER_QUERY_SCHEMA)
+
+
+def _per_class(rows: pa.Table, classes: list[str], names: list[str], class_numbers: np.ndarray, scores: Scores) -> pa.Table:
+    group_of = dict(zip(rows["label"].to_pylist(), rows["group"].to_pylist(), strict=True))
+    columns = [
+        classes,
+        names,
+        [group_of[label] for label in classes],
+        np.bincount(class_numbers, minlength=len(classes)).astype(np.int32),
+        100 * scores.name_hits,
+    ]
+    return pa.table(dict(zip(PER_CLASS_SCHEMA.names, columns, strict=True)), schema=PER_CLASS_SCHEMA)
+
+
+def _save(path: Path, embeddings: np.ndarray) -> None:
+    with artifacts.replacing(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, embeddings)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with artifacts.replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _summary(recipe: str, metrics: dict[str, Any]) -> str:
+    return (
+        f"{recipe}: image→image mAP {metrics['image_to_image']['map']:.1f}, k-NN {metrics['knn']['accuracy']:.1f},"
+        f" zero-shot {metrics['zero_shot']['accuracy']:.1f}, text→image R@5 {metrics['text_to_image']['recall_at_5']:.1f},"
+        f" average {metrics['average']:.1f} percent"
+    )

@@ -1,0 +1,111 @@
+"""How far a recipe is from another, with an interval: paired over the same queries where their values are kept, by overlap elsewhere.
+
+Shapes: N images, C classes, M = 5 measures. Differences in percentage points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from assets.metrics import PairedDifference, bootstrap_means, paired_bootstrap, percentile_interval
+from assets.report.measures import FAMILIES, MEASURES, known_value, value_of
+
+SAMPLES = 2000  # enough for the second digit of a 95 % interval
+
+PER_QUERY = {  # measure → column of per_query.parquet
+    "image_to_image.map": "average_precision",
+    "image_to_image.recall_at_1": "hit_at_1",
+    "knn.accuracy": "knn_correct",
+    "zero_shot.accuracy": "zero_shot_correct",
+}
+PER_CLASS = {"text_to_image.recall_at_5": "recall_at_5"}  # and of per_class.parquet
+PAIRED = (*PER_QUERY, *PER_CLASS)
+
+
+def query_values(per_query: pa.Table, per_class: pa.Table) -> np.ndarray:
+    """float64 [N + C, M], percent: a row a query, its values in the columns of PAIRED; nan where it is no query of a measure."""
+    values = np.full((per_query.num_rows + per_class.num_rows, len(PAIRED)), np.nan)
+    for column, key in enumerate(PAIRED):
+        if key in PER_QUERY:
+            values[: per_query.num_rows, column] = _floats(per_query[PER_QUERY[key]])
+        else:
+            values[per_query.num_rows :, column] = _floats(per_class[PER_CLASS[key]])
+    return values
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray:
+    values = column.cast(pa.float64()).to_numpy()  # null → nan
+    return 100 * values if pa.types.is_boolean(column.type) else values
+
+
+def query_classes(per_query: pa.Table, per_class: pa.Table) -> np.ndarray:
+    """The class of each row of `query_values`, str [N + C]: its images are drawn together, since they are not independent."""
+    return np.array([*per_query["label"].to_pylist(), *per_class["label"].to_pylist()])
+
+
+def paired_differences(
+    values: np.ndarray, reference: np.ndarray, classes: np.ndarray, level: float, seed: int
+) -> dict[str, PairedDifference]:
+    """The difference of every measure that has values per query [N + C, M], and of their average.
+
+    All from the same resamples of whole classes, so that the average has an interval as well.
+    """
+    differences = values - reference
+    resampled = bootstrap_means(differences, SAMPLES, np.random.default_rng([seed, 4]), classes)
+    means = np.nanmean(differences, axis=0)
+    found = {
+        key: PairedDifference(float(means[column]), *percentile_interval(resampled[:, column], level)) for column, key in enumerate(PAIRED)
+    }
+    averaged = [PAIRED.index(key) for key in FAMILIES.values()]
+    interval = percentile_interval(resampled[:, averaged].mean(axis=1), level)
+    return found | {"average": PairedDifference(float(means[averaged].mean()), *interval)}
+
+
+def overlap_difference(row: Mapping[str, Any], reference: Mapping[str, Any], key: str) -> PairedDifference:
+    """The difference where only two rows of metrics with intervals of their own are left to compare: wider than a paired one.
+
+    Its interval holds 0 exactly when the two rows' intervals overlap.
+    """
+    (low, high), (reference_low, reference_high) = row["confidence"][key], reference["confidence"][key]
+    return PairedDifference(known_value(row, key) - known_value(reference, key), low - reference_high, high - reference_low)
+
+
+def all_differences(
+    row: Mapping[str, Any], reference: Mapping[str, Any], paired: Mapping[str, PairedDifference]
+) -> dict[str, PairedDifference]:
+    """One difference for every measure that both rows have: the paired one where there is one."""
+    taken = [m.key for m in MEASURES if value_of(row, m.key) is not None and value_of(reference, m.key) is not None]
+    return {key: paired[key] if key in paired else overlap_difference(row, reference, key) for key in taken}
+
+
+def group_differences(
+    values: np.ndarray, reference: np.ndarray, groups: np.ndarray, classes: np.ndarray, level: float, seed: int
+) -> list[dict[str, Any]]:
+    """Each group's means of `reference` and `values` [N], and their difference by whole classes; the largest group first.
+
+    groups [N], "" for none; classes [N]. A group of one class has no spread to judge a difference by: None.
+    """
+    rows: list[dict[str, Any]] = []
+    for number, group in enumerate(sorted(set(groups) - {""})):
+        member = groups == group
+        after, before, classes_in = values[member], reference[member], classes[member]
+        row = {"group": group, "images": len(after), "classes": len(set(classes_in)), "before": float(np.nanmean(before))}
+        generator = np.random.default_rng([seed, 5, number])
+        difference = paired_bootstrap(after, before, SAMPLES, level, generator, classes_in) if row["classes"] > 1 else None
+        rows.append(row | {"after": float(np.nanmean(after)), "difference": difference and difference_json(difference)})
+    return sorted(rows, key=lambda row: (-row["images"], row["group"]))
+
+
+def outcome(difference: PairedDifference) -> str:
+    if difference.low > 0:
+        return "better"
+    return "worse" if difference.high < 0 else "tie"
+
+
+def difference_json(difference: PairedDifference) -> dict[str, Any]:
+    value, low, high = (round(part, 4) for part in difference)
+    return {"difference": value, "interval": [low, high], "outcome": outcome(difference)}

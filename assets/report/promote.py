@@ -1,0 +1,59 @@
+"""python -m assets.report.promote: make the published recipe the champion that later ones are compared with (data/champion.json).
+
+What may be published is decided by the report's verdict, not here.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from assets import artifacts
+from assets.errors import UserError
+from assets.report.measures import percent
+
+
+def promote() -> dict[str, Any]:
+    """Write champion.json from the report and return it. UserError where the verdict is to hold, or the report is not of this model."""
+    for needed in (artifacts.METRICS, artifacts.VERDICT):
+        if not needed.exists():
+            raise UserError(f"no {needed}. `dvc repro report` makes it.")
+    verdict = artifacts.read_json(artifacts.VERDICT)
+    recipe = verdict["recipe"]
+    if verdict["decision"] != "publish":
+        raise UserError(
+            f"{recipe} is held back, so {artifacts.CHAMPION} stays as it is:\n  "
+            + "\n  ".join(verdict["reasons"])
+            + "\nTrain a better one, or set promotion.override_reason in params.yaml and run `dvc repro report`."
+        )
+    row = next(row for row in artifacts.read_json(artifacts.METRICS)["rows"] if row["recipe"] == recipe)
+    model, evaluated = artifacts.model_dir(recipe), artifacts.evaluation_dir(recipe) / "metrics.json"
+    if missing := [str(path) for path in (model, evaluated) if not path.exists()]:
+        raise UserError(f"no {', '.join(missing)}. `dvc checkout` restores it, `dvc repro report` makes it.")
+    if not _is_of(row, artifacts.read_json(evaluated)):
+        raise UserError(f"{artifacts.METRICS} is not of the {recipe} that {evaluated} measured. `dvc repro report` brings it up to date.")
+    champion = {"recipe": recipe, "model_sha256": artifacts.sha256_of(model), "metrics": row}
+    artifacts.write_json(artifacts.CHAMPION, champion)
+    return champion
+
+
+def _is_of(row: dict[str, Any], evaluated: dict[str, Any]) -> bool:
+    """The report's row is the evaluation's, with the differences to base added."""
+    confidence = {key: value for key, value in row["confidence"].items() if key != "against_base"}
+    return row | {"confidence": confidence} == {key: value for key, value in evaluated.items() if key != "counts"}
+
+
+def main() -> int:
+    try:
+        champion = promote()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    average, digest = percent(champion["metrics"]["average"]), champion["model_sha256"][:16]
+    print(f"{artifacts.CHAMPION}: the champion is {champion['recipe']}, average {average}, model sha256 {digest}…")
+    print("Commit the file. With promotion.against: champion, later recipes are compared with it.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

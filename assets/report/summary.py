@@ -1,0 +1,76 @@
+"""python -m assets.report.summary: what `make demo` ends with: the five rows, where things are, and what to try next."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from assets import artifacts
+from assets.report.measures import percent, signed, value_of
+
+COLUMNS = (
+    ("image_to_image.map", "image→image\nmAP"),
+    ("image_to_image.recall_at_1", "image→image\nR@1"),
+    ("knn.accuracy", "\nk-NN"),
+    ("zero_shot.accuracy", "\nzero-shot"),
+    ("text_to_image.recall_at_5", "text→image\nR@5"),
+    ("average", "\naverage"),
+)
+COLORS = {"better": "green", "worse": "red", "tie": "dim"}
+WIDTH = 88  # of the table; a narrower terminal or a pipe wraps nothing
+
+
+def rows_table(metrics: Mapping[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("\nrecipe", no_wrap=True)
+    for _, heading in COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in metrics["rows"]:
+        table.add_row(row["recipe"], *(_cell(row, key) for key, _ in COLUMNS))
+    return table
+
+
+def _cell(row: Mapping[str, Any], key: str) -> Text:
+    value, difference = value_of(row, key), row["confidence"]["against_base"].get(key)
+    cell = Text("–" if value is None else percent(value))
+    if row["recipe"] == "base" or not difference:
+        return cell.append(" " * 6)  # the values stand below each other
+    outcome = difference["outcome"]
+    return cell.append(f" {'tie' if outcome == 'tie' else signed(difference['difference']):>5}", COLORS[outcome])
+
+
+def main() -> int:
+    for needed in (artifacts.METRICS, artifacts.VERDICT):
+        if not needed.exists():
+            print(f"error: no {needed}. `dvc repro report` makes it.", file=sys.stderr)
+            return 1
+    metrics, verdict = artifacts.read_json(artifacts.METRICS), artifacts.read_json(artifacts.VERDICT)
+    counts = metrics["counts"]
+    console = Console(highlight=False)
+    console.width = max(console.width, WIDTH)
+    console.print()
+    console.print(rows_table(metrics))
+    console.print(f"percent on {counts['images']:,} images of {counts['classes']:,} unseen classes, and points against base", style="dim")
+    console.print()
+    published = "published" if verdict["decision"] == "publish" else "held back: see the report"
+    console.print(f"recipe   {verdict['recipe']}, {published}")
+    console.print(f"report   {artifacts.REPORT_PAGE}, {artifacts.REPORT_PAGE.resolve().as_uri()}", soft_wrap=True)
+    console.print(f"table    {artifacts.LANCEDB} (LanceDB, table {artifacts.TABLE_NAME})")
+    console.print()
+    console.print("Try next", style="bold")
+    for command, purpose in (
+        ('make search Q="a red heart"', "ask the table in words"),
+        ("make ui", "see and run the pipeline in Dagster"),
+        (".venv/bin/dvc metrics diff", "what a changed setting did, after make demo"),
+    ):
+        console.print(f"  {command:<30}{purpose}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""The stage on real PNGs and a tiny open_clip model of random weights: what it reads, writes and refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from assets import artifacts
+from assets.errors import UserError
+from assets.evaluation.stage import evaluate
+from assets.params import Evaluation
+
+RECIPE = "gpr"
+MODEL_CONFIG = {
+    "model_cfg": {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+}
+SETTINGS = Evaluation(
+    seed=0,
+    device="cpu",
+    precision="fp32",
+    batch_size=4,
+    knn_k=21,
+    knn_temperature=0.1,
+    bootstrap_samples=200,
+    confidence=0.95,
+    prompts=["{}", "a picture of {}"],
+)
+
+
+def picture(seed: int) -> bytes:
+    fields = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(fields).resize((40, 32), Image.Resampling.NEAREST).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def row(split: str, name: str, label: str | None, class_name: str, group: str | None, captions: list[str], seed: int) -> dict[str, object]:
+    known = {
+        "split": split,
+        "id": name,
+        "label": label,
+        "class_name": class_name,
+        "group": group,
+        "captions": captions,
+        "image": picture(seed),
+    }
+    return known | {"source": "test", "license": "CC0-1.0", "attribution": "the tests", "width": 40, "height": 32, "sha256": f"{seed:064}"}
+
+
+# Labels are not in the order of the ids, nor of the class names; "b/1" is alone in its class, "z/1" and "z/2" have no captions.
+TEST_ROWS = [
+    row("test", "a/1", "u2", "red heart", "symbols", ["love", "valentine"], 0),
+    row("test", "a/2", "u2", "red heart", "symbols", ["love"], 1),
+    row("test", "b/1", "u3", "sailboat", "travel", ["ship", "ship"], 2),
+    row("test", "c/1", "u10", "cat face", None, ["animal", "love"], 3),
+    row("test", "c/2", "u10", "cat face", None, [], 3),  # the same picture as c/1
+    row("test", "z/1", "u1", "zebra", "animals", [], 5),
+    row("test", "z/2", "u1", "zebra", "animals", [], 6),
+]
+OTHER_ROWS = [
+    row("train", "d/1", "u4", "dog face", "animals", ["bark"], 7),
+    row("train", "d/2", "u4", "dog face", "animals", ["bark"], 8),
+    row("validation", "d/3", "u4", "dog face", "animals", ["bark"], 9),
+    row("library", "e", None, "", None, ["a beach"], 10),
+]
+
+
+def write_curated(rows: list[dict[str, object]]) -> None:
+    rows = sorted(rows, key=lambda each: artifacts.SPLITS.index(str(each["split"])))
+    artifacts.CURATED.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.CURATED_SCHEMA), artifacts.CURATED_IMAGES, row_group_size=4)
+
+
+def build_model(directory: Path, broken: bool = False) -> None:
+    import open_clip
+    import torch
+
+    from assets.clip.model import CONFIG, save_weights
+
+    directory.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**MODEL_CONFIG["model_cfg"])
+    if broken:
+        torch.nn.init.constant_(model.visual.proj, float("nan"))
+    save_weights(model, directory)
+    (directory / CONFIG).write_text(json.dumps(MODEL_CONFIG))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_curated(TEST_ROWS + OTHER_ROWS)
+    build_model(artifacts.model_dir(RECIPE))
+    return artifacts.evaluation_dir(RECIPE)
+
+
+def test_what_it_writes(here: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, logger="assets.evaluation")
+    evaluate(SETTINGS, RECIPE)
+    assert sorted(path.name for path in here.iterdir()) == [
+        "image_embeddings.npy",
+        "metrics.json",
+        "per_class.parquet",
+        "per_query.parquet",
+        "text_embeddings.npy",
+    ]
+    metrics = artifacts.read_json(here / "metrics.json")
+    assert metrics["recipe"] == RECIPE
+    assert metrics["counts"] == {"images": 7, "classes": 4, "captions": 4}
+
+    per_query = pq.read_table(here / "per_query.parquet")
+    assert per_query["id"].to_pylist() == [each["id"] for each in TEST_ROWS]
+    assert per_query["label"].to_pylist() == [each["label"] for each in TEST_ROWS]
+    assert per_query["group"].to_pylist() == [each["group"] for each in TEST_ROWS]
+    precisions = per_query["average_precision"].to_pylist()
+    assert [value is None for value in precisions] == [each["id"] == "b/1" for each in TEST_ROWS]
+    assert [value is None for value in per_query["hit_at_1"].to_pylist()] == [value is None for value in precisions]
+    assert precisions[3:5] == [100, 100]  # the same picture twice
+    known = [value for value in precisions if value is not None]
+    assert metrics["image_to_image"]["map"] == pytest.approx(np.mean(known), abs=1e-4)
+    assert metrics["knn"]["accuracy"] == pytest.approx(100 * np.mean(per_query["knn_correct"].to_pylist()), abs=1e-4)
+    assert metrics["zero_shot"]["accuracy"] == pytest.approx(100 * np.mean(per_query["zero_shot_correct"].to_pylist()), abs=1e-4)
+
+    per_class = pq.read_table(here / "per_class.parquet").to_pylist()
+    assert [each["label"] for each in per_class] == ["u1", "u10", "u2", "u3"]
+    assert [each["class_name"] for each in per_class] == ["zebra", "cat face", "red heart", "sailboat"]
+    assert [each["group"] for each in per_class] == ["animals", None, "symbols", "travel"]
+    assert [each["images"] for each in per_class] == [2, 2, 2, 1]
+    assert metrics["text_to_image"]["recall_at_5"] == pytest.approx(np.mean([each["recall_at_5"] for each in per_class]), abs=1e-4)
+    assert "gpr: image→image mAP" in caplog.text
+
+
+def test_embeddings_are_the_models_own(here: Path):
+    import torch
+
+    from assets.clip import load_clip
+
+    evaluate(SETTINGS, RECIPE)
+    images, texts = np.load(here / "image_embeddings.npy"), np.load(here / "text_embeddings.npy")
+    model, preprocess, tokenizer = load_clip(artifacts.model_dir(RECIPE))
+    with torch.inference_mode():
+        pixels = torch.stack([preprocess(Image.open(io.BytesIO(each["image"])).convert("RGB")) for each in TEST_ROWS])
+        expected_images = model.encode_image(pixels, normalize=True).numpy()
+        wanted = ["zebra", "cat face", "red heart", "sailboat", "animal", "love", "ship", "valentine"]
+        expected_texts = model.encode_text(tokenizer(wanted), normalize=True).numpy()
+    assert images.dtype == texts.dtype == np.float32
+    np.testing.assert_allclose(images, expected_images, atol=1e-5)
+    np.testing.assert_allclose(texts, expected_texts, atol=1e-5)
+
+
+def test_the_same_inputs_give_the_same_bytes(here: Path):
+    evaluate(SETTINGS, RECIPE)
+    first = {path.name: path.read_bytes() for path in here.iterdir()}
+    write_curated(TEST_ROWS)  # and nothing depends on other splits
+    evaluate(SETTINGS, RECIPE)
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == first
+
+
+def test_no_captions_anywhere(here: Path):
+    write_curated([each | {"captions": []} for each in TEST_ROWS])
+    evaluate(SETTINGS, RECIPE)
+    metrics = artifacts.read_json(here / "metrics.json")
+    assert metrics["text_to_image"]["caption_recall_at_5"] is None
+    assert metrics["counts"]["captions"] == 0
+    assert len(np.load(here / "text_embeddings.npy")) == 4
+
+
+@pytest.mark.parametrize(("rows", "count"), [(OTHER_ROWS, 0), (TEST_ROWS[1:4], 3)])
+def test_a_test_split_without_a_pair_is_refused(here: Path, rows: list[dict[str, object]], count: int):
+    write_curated(rows)
+    with pytest.raises(UserError, match=rf"has {count} images of as many classes; .*raise curated_images\.test_fraction"):
+        evaluate(SETTINGS, RECIPE)
+    assert not here.exists()
+
+
+def test_a_model_that_gives_nan_is_refused_and_earlier_results_stay(here: Path):
+    evaluate(SETTINGS, RECIPE)
+    first = {path.name: path.read_bytes() for path in here.iterdir()}
+    build_model(artifacts.model_dir(RECIPE), broken=True)
+    with pytest.raises(UserError, match=r"data/models/gpr gives no usable embedding .* for 7 of 7 inputs, first 'a/1'"):
+        evaluate(SETTINGS, RECIPE)
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == first

@@ -1,0 +1,148 @@
+"""The whole protocol on seven images in the plane, worked out by hand."""
+
+import numpy as np
+import pytest
+
+from assets.evaluation.protocol import score
+
+
+def at(*degrees):
+    angles = np.deg2rad(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def scores_of(**changed):
+    # Class 0 at 0° and 20°, class 1 at 90°, 50° and 33°, class 2 at 170° and 180°.
+    given = {
+        "images": at(0, 20, 90, 50, 33, 170, 180),
+        "classes": np.array([0, 0, 1, 1, 1, 2, 2]),
+        "names": ["zero", "one", "two"],
+        "name_embeddings": at(0, 90, 10),  # "two" is far from its images
+        "name_ensembles": at(0, 80, 175),
+        "caption_embeddings": at(180, 180),
+        "caption_images": [np.array([0]), np.array([0, 4])],
+        "knn_k": 1,
+        "knn_temperature": 0.1,
+        "samples": 200,
+        "level": 0.9,
+        "generator": np.random.default_rng(0),
+    }
+    return score(**(given | changed))
+
+
+# Nearest first, among the others:
+#   0°: 20 33 50 90 170 180    its class at rank 1       AP 1
+#  20°: 33 0 50 90 170 180     at rank 2                 AP 1/2
+#  90°: 50 33 20 170 …         at ranks 1, 2             AP 1
+#  50°: 33 20 90 0 170 180     at ranks 1, 3             AP (1 + 2/3)/2 = 5/6
+#  33°: 20 50 0 90 170 180     at ranks 2, 4             AP (1/2 + 2/4)/2 = 1/2
+# 170° and 180° find each other first                    AP 1 each
+AVERAGE_PRECISIONS = [1, 1 / 2, 1, 5 / 6, 1 / 2, 1, 1]
+NEAREST_IS_RIGHT = [1, 0, 1, 1, 0, 1, 1]
+ZERO_SHOT_IS_RIGHT = [1, 1, 1, 1, 0, 1, 1]  # 33° is nearer to 0° than to 80°
+NAME_HITS = [1, 1, 0]  # from 10°, the images at 170° and 180° come sixth and seventh
+
+
+def test_values_by_hand():
+    found = scores_of()
+    np.testing.assert_allclose(found.average_precisions, AVERAGE_PRECISIONS, atol=1e-12)
+    assert found.hits_at_1.tolist() == NEAREST_IS_RIGHT
+    assert found.knn_correct.tolist() == [bool(right) for right in NEAREST_IS_RIGHT]
+    assert found.zero_shot_correct.tolist() == [bool(right) for right in ZERO_SHOT_IS_RIGHT]
+    assert found.name_hits.tolist() == NAME_HITS
+    confidence = found.metrics.pop("confidence")
+    assert found.metrics == {
+        "counts": {"images": 7, "classes": 3, "captions": 2},
+        "image_to_image": {"map": 83.3333, "recall_at_1": 71.4286},  # 5.8333/7, 5/7
+        "knn": {"accuracy": 71.4286},
+        "zero_shot": {"accuracy": 85.7143},
+        # Both captions point to 180°. The image at 0° comes last from there; that at 33° comes fifth, which is a hit for the second.
+        "text_to_image": {"recall_at_5": 66.6667, "caption_recall_at_5": 50.0},
+        "average": 76.7857,  # (83.3333 + 71.4286 + 85.7143 + 66.6667)/4
+    }
+    assert list(confidence) == [
+        "level",
+        "image_to_image.map",
+        "image_to_image.recall_at_1",
+        "knn.accuracy",
+        "zero_shot.accuracy",
+        "text_to_image.recall_at_5",
+        "text_to_image.caption_recall_at_5",
+        "average",
+    ]
+
+
+def test_intervals_draw_whole_classes_and_all_measures_together():
+    confidence = scores_of().metrics["confidence"]
+    images_of = [[0, 1], [2, 3, 4], [5, 6]]
+    resampled = []
+    for drawn in np.random.default_rng(0).integers(3, size=(200, 3)):
+        rows = [row for number in drawn for row in images_of[number]]
+        map_, hit, right = (np.mean([each[row] for row in rows]) for each in (AVERAGE_PRECISIONS, NEAREST_IS_RIGHT, ZERO_SHOT_IS_RIGHT))
+        recall = np.mean([NAME_HITS[number] for number in drawn])
+        resampled.append([map_, hit, hit, right, recall, (map_ + hit + right + recall) / 4])
+    low, high = 100 * np.quantile(resampled, [0.05, 0.95], axis=0)
+    in_order = (
+        "image_to_image.map",
+        "image_to_image.recall_at_1",
+        "knn.accuracy",
+        "zero_shot.accuracy",
+        "text_to_image.recall_at_5",
+        "average",
+    )
+    for number, name in enumerate(in_order):
+        assert confidence[name] == pytest.approx([low[number], high[number]], abs=1e-4), name
+    assert confidence["text_to_image.caption_recall_at_5"] == [0, 100]
+
+
+def test_no_captions():
+    metrics = scores_of(caption_images=[], caption_embeddings=np.zeros((0, 2))).metrics
+    assert metrics["text_to_image"] == {"recall_at_5": 66.6667, "caption_recall_at_5": None}
+    assert metrics["counts"]["captions"] == 0
+    assert "text_to_image.caption_recall_at_5" not in metrics["confidence"]
+
+
+def test_fewer_images_than_k_all_vote():
+    # At a high temperature every other image has nearly one vote. Class 1 outvotes the others, 3 to 2 or 1. For its own images it is
+    # 2 to 2 to 2, and the sums of the cosines decide, class 0 : 1 : 2.
+    # 90°: 0.34 : 1.31 : 0.17. 50°: 1.51 : 1.72 : −1.14. 33°: 1.81 : 1.50 : −1.57.
+    found = scores_of(knn_k=21, knn_temperature=1e6)
+    assert found.knn_correct.tolist() == [False, False, True, True, False, False, False]
+
+
+def test_classes_of_one_name():
+    found = scores_of(names=["zero", "same", "same"])
+    # "same" (class 1) and "same" (class 2) search one set of images: from 10° the images at 33°, 50° and 90° are hits for both.
+    assert found.name_hits.tolist() == [1, 1, 1]
+    assert found.metrics["text_to_image"]["recall_at_5"] == 100
+    # 170° and 180° pushed to the other class of that name are still right
+    ensembles = at(0, 175, 300)
+    assert scores_of(names=["zero", "same", "same"], name_ensembles=ensembles).zero_shot_correct.tolist()[5:] == [True, True]
+    assert scores_of(name_ensembles=ensembles).zero_shot_correct.tolist()[5:] == [False, False]
+
+
+def test_an_image_alone_in_its_class_is_no_retrieval_query():
+    found = scores_of(classes=np.array([0, 0, 1, 1, 1, 2, 1]))
+    assert np.isnan(found.average_precisions).tolist() == [False] * 5 + [True, False]
+    assert np.isnan(found.hits_at_1[5])
+    assert found.metrics["image_to_image"]["recall_at_1"] == pytest.approx(100 * np.nanmean(found.hits_at_1), abs=1e-4)
+    assert not found.knn_correct[5]
+
+
+def test_random_embeddings_score_chance():
+    generator = np.random.default_rng(0)
+    images, texts = generator.standard_normal((400, 8)), generator.standard_normal((40, 8))
+    found = scores_of(
+        images=images,
+        classes=np.arange(400) // 10,
+        names=[f"class {number}" for number in range(40)],
+        name_embeddings=texts,
+        name_ensembles=texts,
+        caption_images=[],
+        knn_k=21,
+    ).metrics
+    assert found["image_to_image"]["map"] < 5
+    assert found["zero_shot"]["accuracy"] < 6  # chance is 2.5
+    assert found["knn"]["accuracy"] < 6
+    low, high = found["confidence"]["average"]
+    assert low < found["average"] < high

@@ -1,0 +1,94 @@
+"""Differences between recipes and their intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from assets.report.comparison import (
+    PAIRED,
+    difference_json,
+    group_differences,
+    outcome,
+    overlap_difference,
+    paired_differences,
+    query_classes,
+    query_values,
+)
+
+PER_QUERY = pa.table(
+    {
+        "label": ["a", "a", "b"],
+        "average_precision": pa.array([50.0, 100.0, None]),
+        "hit_at_1": pa.array([True, False, None]),
+        "knn_correct": [True, True, False],
+        "zero_shot_correct": [False, False, True],
+    }
+)
+PER_CLASS = pa.table({"label": ["a", "b"], "recall_at_5": [100.0, 0.0]})
+
+
+def test_query_values_are_percent_with_nan_where_nothing_was_asked():
+    nan = np.nan
+    expected = [[50, 100, 100, 0, nan], [100, 0, 100, 0, nan], [nan, nan, 0, 100, nan], [nan] * 4 + [100], [nan] * 4 + [0]]
+    np.testing.assert_array_equal(query_values(PER_QUERY, PER_CLASS), expected)
+    assert list(query_classes(PER_QUERY, PER_CLASS)) == ["a", "a", "b", "a", "b"]
+
+
+def test_a_difference_that_is_the_same_everywhere_has_an_interval_of_no_width():
+    values, classes = query_values(PER_QUERY, PER_CLASS), query_classes(PER_QUERY, PER_CLASS)
+    found = paired_differences(values + 2, values, classes, 0.95, seed=0)
+    assert set(found) == {*PAIRED, "average"}
+    for difference in found.values():
+        assert tuple(difference) == pytest.approx((2, 2, 2))
+        assert outcome(difference) == "better"
+
+
+def test_the_average_is_the_mean_of_its_four_measures():
+    generator = np.random.default_rng(0)
+    reference, values = generator.random((40, 5)), generator.random((40, 5))
+    found = paired_differences(values, reference, np.arange(40) // 4, 0.95, seed=0)
+    difference = (values - reference).mean(axis=0)
+    assert found["average"].value == pytest.approx(difference[[0, 2, 3, 4]].mean())
+    assert found["average"].low < found["average"].value < found["average"].high
+
+
+def test_no_difference_is_a_tie():
+    values, classes = query_values(PER_QUERY, PER_CLASS), query_classes(PER_QUERY, PER_CLASS)
+    assert {outcome(each) for each in paired_differences(values, values, classes, 0.95, seed=0).values()} == {"tie"}
+
+
+def test_classes_are_drawn_whole():
+    # two classes of many equal images: drawn one by one the interval would be narrow, drawn as classes it reaches from one to the other
+    reference = np.zeros((200, 5))
+    values = np.repeat([[0.0], [10.0]], 100, axis=0) * np.ones(5)
+    found = paired_differences(values, reference, np.repeat(["a", "b"], 100), 0.95, seed=0)
+    assert (found["knn.accuracy"].low, found["knn.accuracy"].high) == (0, 10)
+
+
+@pytest.mark.parametrize(("reference", "expected"), [([30, 34], "better"), ([30, 39], "tie"), ([50, 60], "worse")])
+def test_by_overlap_a_tie_is_two_intervals_that_meet(reference, expected):
+    mine = {"knn": {"accuracy": 40}, "confidence": {"knn.accuracy": [38, 42]}}
+    other = {"knn": {"accuracy": sum(reference) / 2}, "confidence": {"knn.accuracy": reference}}
+    assert outcome(overlap_difference(mine, other, "knn.accuracy")) == expected
+
+
+def test_json_says_what_the_difference_says():
+    found = difference_json(overlap_difference(
+        {"knn": {"accuracy": 40.00004}, "confidence": {"knn.accuracy": [39, 41]}},
+        {"knn": {"accuracy": 30}, "confidence": {"knn.accuracy": [29, 31]}},
+        "knn.accuracy",
+    ))  # fmt: skip
+    assert found == {"difference": 10.0, "interval": [8, 12], "outcome": "better"}
+
+
+def test_groups_by_size_and_without_a_verdict_where_there_is_one_class():
+    before = np.array([10.0, 20, 30, 40, 50, np.nan])
+    after = before + np.array([5, 5, 5, 5, 1, 0])
+    groups = np.array(["few", "many", "many", "many", "", "many"])
+    classes = np.array(["a", "b", "b", "c", "d", "c"])
+    many, few = group_differences(after, before, groups, classes, 0.95, seed=0)
+    assert (many["group"], many["images"], many["classes"], many["before"], many["after"]) == ("many", 4, 2, 30, 35)
+    assert many["difference"] == {"difference": 5, "interval": [5, 5], "outcome": "better"}
+    assert (few["group"], few["difference"]) == ("few", None)

@@ -1,0 +1,53 @@
+"""make promote: the champion is written from the report, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from assets import artifacts
+from assets.errors import UserError
+from assets.report import promote
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A verdict to publish mcip, its row, its evaluation and its model."""
+    monkeypatch.chdir(tmp_path)
+    row = {"recipe": "mcip", "knn": {"accuracy": 40.0}, "average": 41.25, "confidence": {"level": 0.95, "average": [40, 42]}}
+    artifacts.write_json(artifacts.evaluation_dir("mcip") / "metrics.json", row | {"counts": {"images": 3}})
+    row = row | {"confidence": row["confidence"] | {"against_base": {"average": {"difference": 1.0}}}}
+    artifacts.write_json(artifacts.METRICS, {"rows": [{"recipe": "base"}, row], "counts": {}})
+    artifacts.write_json(artifacts.VERDICT, {"recipe": "mcip", "decision": "publish", "reasons": []})
+    artifacts.write_json(artifacts.model_dir("mcip") / "open_clip_config.json", {})
+    artifacts.write_json(artifacts.CHAMPION, {"recipe": None, "model_sha256": None, "metrics": None})
+    return row
+
+
+def test_it_writes_recipe_model_and_row_and_says_so(published, capsys):
+    assert promote.main() == 0
+    digest = artifacts.sha256_of(artifacts.model_dir("mcip"))
+    assert artifacts.read_json(artifacts.CHAMPION) == {"recipe": "mcip", "model_sha256": digest, "metrics": published}
+    assert "data/champion.json: the champion is mcip, average 41.2" in capsys.readouterr().out
+
+
+def test_it_refuses_what_is_held_back(published, capsys):
+    before = artifacts.CHAMPION.read_bytes()
+    artifacts.write_json(artifacts.VERDICT, {"recipe": "mcip", "decision": "hold", "reasons": ["k-NN must not fall and did."]})
+    assert promote.main() == 1
+    told = capsys.readouterr().err
+    assert "mcip is held back" in told
+    assert "k-NN must not fall and did." in told
+    assert artifacts.CHAMPION.read_bytes() == before
+
+
+def test_it_refuses_a_report_that_is_older_than_the_evaluation(published):
+    path = artifacts.evaluation_dir("mcip") / "metrics.json"
+    artifacts.write_json(path, artifacts.read_json(path) | {"average": 12.0})
+    with pytest.raises(UserError, match="dvc repro report"):
+        promote.promote()
+
+
+def test_without_a_report_it_says_how_to_make_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="dvc repro report"):
+        promote.promote()

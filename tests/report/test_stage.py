@@ -1,0 +1,235 @@
+"""The stage from its inputs to its files, and the page as a reader gets it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from assets import artifacts
+from assets.errors import UserError
+from assets.report.stage import make_report
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Every element with its attributes; fails on tags that do not nest."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture
+def html(report: Path) -> str:
+    return artifacts.REPORT_PAGE.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_it_writes_what_the_stages_table_declares(report):
+    assert sorted(everything(report)) == [
+        "index.html",
+        "metrics.json",
+        "plots/before_after_images.png",
+        "plots/before_after_texts.png",
+        "plots/loss.png",
+        "plots/similarity.png",
+        "verdict.json",
+    ]
+
+
+def test_metrics_are_the_evaluations_in_the_order_of_the_paper(report):
+    metrics = artifacts.read_json(artifacts.METRICS)
+    assert [row["recipe"] for row in metrics["rows"]] == ["base", "gpr", "gpr_rea", "mcip", "mcip_rea"]
+    assert metrics["counts"] == {"images": 24, "classes": 6, "captions": 7}
+    for row in metrics["rows"]:
+        evaluated = artifacts.read_json(artifacts.evaluation_dir(row["recipe"]) / "metrics.json")
+        against_base = row["confidence"].pop("against_base")
+        assert row | {"counts": evaluated["counts"]} == evaluated
+        assert set(row) == {"recipe", "image_to_image", "knn", "zero_shot", "text_to_image", "average", "confidence"}
+        base = metrics["rows"][0]
+        assert against_base["image_to_image.map"]["difference"] == pytest.approx(
+            row["image_to_image"]["map"] - base["image_to_image"]["map"], abs=1e-3
+        )
+        assert against_base["average"]["difference"] == pytest.approx(row["average"] - base["average"], abs=1e-3)
+
+
+def test_the_verdict_follows_from_the_values(report):
+    verdict = artifacts.read_json(artifacts.VERDICT)
+    assert (verdict["recipe"], verdict["against"], verdict["decision"]) == ("mcip_rea", "base", "publish")
+    assert verdict["families"]["image_to_image"]["outcome"] == "better"
+    assert set(verdict) == {"recipe", "against", "decision", "reasons", "families", "override_reason"}
+
+
+def test_the_same_inputs_give_the_same_bytes(finished_run, inputs, settings, promotion):
+    before = everything(finished_run / artifacts.REPORT)
+    inputs()
+    make_report(settings, promotion, "mcip_rea")
+    after = everything(artifacts.REPORT)
+    assert before.keys() == after.keys()
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+def test_the_page_has_every_section_and_reads_well_nested(page):
+    sections = [attributes["id"] for attributes in page.all("section")]
+    assert sections == ["recipes", "images", "texts", "failures", "groups", "similarity", "training", "provenance", "credits"]
+    linked = {attributes["href"] for attributes in page.all("a") if (attributes["href"] or "").startswith("#")}
+    assert linked == {f"#{section}" for section in sections}
+
+
+def test_the_decision_and_all_values_stand_on_the_page(page):
+    text = " ".join(page.text)
+    assert "mcip_rea may be published" in text
+    for row in artifacts.read_json(artifacts.METRICS)["rows"]:
+        for value in (row["image_to_image"]["map"], row["average"], row["text_to_image"]["caption_recall_at_5"]):
+            assert f"{value:.1f}" in text
+    for group in ("shapes", "discs"):
+        assert group in text
+
+
+def test_nothing_is_fetched_and_nothing_runs(page, html):
+    for tag, attributes in page.elements:
+        assert tag not in {"script", "iframe", "object", "embed", "form"}
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "srcset", "href", "xlink:href", "poster", "data", "action"):
+            address = attributes.get(name) or "#"
+            assert address.startswith(("#", "data:")) or (tag == "a" and name == "href" and address.startswith("https://")), (tag, address)
+    assert not re.search(r"@import|url\((?!#)", html)
+    assert len(html.encode()) < 15_000_000
+
+
+def test_every_picture_has_words_and_is_a_picture(page):
+    pictures = page.all("img")
+    # 3 image queries and 2 failures with a query picture each; 3 × 2 × 2 and 2 × 2 strips of 4
+    assert len(pictures) == 3 + 2 + 4 * (3 * 2 * 2 + 2 * 2)
+    for attributes in pictures:
+        assert attributes["alt"]
+        assert attributes["title"]
+        data = base64.b64decode((attributes["src"] or "").removeprefix("data:image/webp;base64,"))
+        assert Image.open(io.BytesIO(data)).size[0] <= 112
+    drawn = [attributes for attributes in page.all("div") if attributes.get("role") == "img"]
+    assert drawn
+    assert all(attributes["aria-label"] for attributes in drawn)
+
+
+def test_right_and_wrong_differ_by_word_mark_and_frame(page, html):
+    for right, mark in (("right", "✓"), ("wrong", "✕")):
+        tiles = re.findall(rf'<li class="tile {right}"><img [^>]*alt="(\w+): [^>]*><i aria-hidden="true">(.)</i>', html)
+        assert tiles
+        assert set(tiles) == {(right, mark)}
+    assert re.search(r"\.wrong \{[^}]*border-style: dashed", html)
+
+
+def test_credit_stands_beside_the_pictures_and_in_the_list(page, html):
+    cards = re.findall(r'<article class="card query">.*?</article>', html, re.DOTALL)
+    assert len(cards) == 3 + 3 + 2 + 2
+    for card in cards:
+        shown = set(re.findall(r"picture by (\w+)", card))
+        credit = re.search(r'<p class="credit">(.*?)</p>', card, re.DOTALL)
+        assert shown
+        assert credit
+        assert shown == set(re.findall(r"(alpha|beta) \(", credit[1]))
+    assert 'Alpha Set by Ann, <a href="https://example.org/alpha"' in html
+    assert 'href="https://creativecommons.org/licenses/by-sa/4.0/"' in html
+    assert "Bob &amp; Co" in html
+    assert "passed on under it as well" in html
+
+
+def test_names_are_shown_as_they_are(page, html):
+    assert "<b>blue</b>" not in html
+    assert "<b>blue</b> & 'square'" in "".join(page.text)
+
+
+def test_the_pictures_of_the_readme_are_small_and_carry_no_metadata(report):
+    for path in sorted((report / "plots").iterdir()):
+        assert path.stat().st_size < 400_000
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            assert picture.width >= 800
+            assert not {"Software", "Creation Time", "date"} & picture.info.keys()
+
+
+def test_the_dark_page_takes_its_own_colours_in_the_drawings(html):
+    drawings = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    assert len(drawings) > 8
+    assert not [color for color in re.findall(r"#[0-9a-fA-F]{6}\b", " ".join(drawings)) if color != "#000000"]
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_a_user_s_pictures_without_groups_captions_or_validation(inputs, settings, promotion):
+    inputs(groups=False, captions=False, validation=False)
+    make_report(settings, promotion, "gpr")
+    page = Page(artifacts.REPORT_PAGE.read_text(encoding="utf-8"))
+    assert "groups" not in [attributes.get("id") for attributes in page.all("section")]
+    assert "no validation images" in "".join(page.text)
+    rows = artifacts.read_json(artifacts.METRICS)["rows"]
+    assert rows[0]["text_to_image"]["caption_recall_at_5"] is None
+
+
+def test_base_itself_can_be_the_published_recipe(inputs, settings, promotion):
+    inputs()
+    make_report(settings, promotion, "base")
+    verdict = artifacts.read_json(artifacts.VERDICT)
+    assert verdict["decision"] == "publish"
+    assert {entry["outcome"] for entry in verdict["families"].values()} == {"tie"}
+
+
+def test_a_recipe_that_fell_is_held_back_at_the_top_of_the_page(inputs, settings, promotion):
+    inputs()
+    few = settings.model_copy(update={"queries": 1, "worst_failures": 1})
+    champion = artifacts.read_json(artifacts.evaluation_dir("gpr") / "metrics.json")
+    for family, key in (("image_to_image", "map"), ("knn", "accuracy"), ("zero_shot", "accuracy"), ("text_to_image", "recall_at_5")):
+        champion[family][key] = 100
+        champion["confidence"][f"{family}.{key}"] = [99.9, 100]
+    artifacts.write_json(artifacts.CHAMPION, {"recipe": "gpr", "model_sha256": "0" * 64, "metrics": champion})
+    make_report(few, promotion.model_copy(update={"against": "champion"}), "base")
+    verdict = artifacts.read_json(artifacts.VERDICT)
+    assert (verdict["decision"], verdict["against"]) == ("hold", "champion")
+    assert "base is held back" in "".join(Page(artifacts.REPORT_PAGE.read_text(encoding="utf-8")).text)
+
+
+def test_an_evaluation_of_other_images_is_named(inputs, settings, promotion):
+    inputs()
+    path = artifacts.evaluation_dir("mcip") / "image_embeddings.npy"
+    np.save(path, np.load(path)[:-1])
+    with pytest.raises(UserError, match=r"data/evaluation/mcip .*23 image.*dvc repro evaluation@mcip"):
+        make_report(settings, promotion, "mcip_rea")
+    assert not artifacts.REPORT.exists()
