@@ -1,0 +1,142 @@
+"""Search the published table by text or by picture, with the very model that made its vectors.
+
+The table is table's concern, the command line __main__'s. Torch is imported by the first search.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from PIL import Image, ImageOps
+
+from assets import artifacts
+from assets.errors import UserError
+from assets.params import read_params
+from assets.search_table.table import DISTANCE, METADATA, VECTOR, has_vector_index, model_name, open_table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from lancedb.table import Table
+
+    from assets.params import Params
+
+Query = str | Path | bytes | Image.Image
+
+
+def search(query: Query, k: int = 10, where: str | None = None) -> pa.Table:
+    """The `k` images of the table nearest to `query`, nearest first (fewer where the table or the filter has fewer).
+
+    A str is always text; a pathlib.Path, encoded bytes or a PIL.Image is a picture. `where` is an SQL filter over the table's columns,
+    applied before ranking: "split = 'library' and width >= 64". Columns: the table's without `vector`, and `_distance`, the cosine
+    distance (0 same direction, 1 unrelated, 2 opposite). Exact, unless the table has a vector index.
+    """
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        raise UserError(f"k is {k!r}; it must be a whole number of at least 1.")
+    settings, _ = read_params()
+    table = open_table()
+    vector = _embed(query, table, settings)
+    ranked: Any = table.search(vector, vector_column_name=VECTOR)
+    ranked = ranked.distance_type(DISTANCE).select([*METADATA.names, "_distance"])
+    if has_vector_index(table):
+        ranked = ranked.refine_factor(settings.search_table.refine_factor)
+    if where is not None:
+        ranked = ranked.where(where, prefilter=True)
+    try:
+        return ranked.limit(min(k, table.count_rows())).to_arrow()
+    except (ValueError, RuntimeError) as error:
+        if where is None:
+            raise
+        why = re.sub(r",? \S+\.rs:\d+.*", "", str(error).splitlines()[0])  # without the place in lance's source
+        columns = ", ".join(f"{field.name} {field.type}" for field in METADATA)
+        raise UserError(
+            f"the filter {where!r} is not one that the table understands: {why.rstrip('.')}. It is an SQL condition such as"
+            f" \"source = 'noto' and width >= 64\" over the columns {columns}."
+        ) from error
+
+
+def _embed(query: Query, table: Table, settings: Params) -> np.ndarray:
+    from assets.clip.device import resolve_device
+    from assets.clip.encoding import encode_images, encode_texts
+
+    own = settings.search_table
+    words, pictures = [], []
+    if not isinstance(query, str):
+        pictures = [_picture(query, int(settings.curated_images.max_megapixels * 1e6))]
+    elif query.strip():
+        words = [query]
+    else:
+        raise UserError("the query is empty. Give some words, or a picture as pathlib.Path, bytes or PIL.Image.")
+    device = resolve_device(own.device)
+    model, preprocess, tokenizer = _model_of(table, device)
+    if words:
+        return encode_texts(model, tokenizer, words, batch_size=own.batch_size, device=device, precision=own.precision)[0]
+    return encode_images(model, preprocess, pictures, total=1, batch_size=own.batch_size, device=device, precision=own.precision)[0]
+
+
+def _picture(query: Path | bytes | Image.Image, max_pixels: int) -> bytes:
+    """The query as PNG bytes, made upright and RGB by the same rules as the library's pictures."""
+    from assets.clip.decoding import BadPicture, open_picture
+
+    name = "the picture"
+    try:
+        if isinstance(query, Path):
+            name = str(query)
+            data = query.read_bytes()
+        elif isinstance(query, bytes):
+            data = query
+        elif isinstance(query, Image.Image):
+            data = _encoded(ImageOps.exif_transpose(query))
+        else:
+            raise UserError(f"a query is text (str) or a picture (pathlib.Path, bytes, PIL.Image); given {type(query).__name__}.")
+        return _encoded(open_picture(data, max_pixels))
+    except BadPicture as error:
+        raise UserError(f"{name} is {error.reason}: {error.detail}. Give a picture that opens, such as a PNG or JPEG file.") from error
+    except (OSError, ValueError) as error:  # an absent file; a PIL.Image that is closed or breaks off
+        raise UserError(f"{name} cannot be read: {error}. Give the path of a picture file.") from error
+
+
+def _encoded(image: Image.Image) -> bytes:
+    """The same pixels as a file, so that pictures in memory take the way of all others."""
+    buffer = io.BytesIO()
+    if image.mode[0] in "IF":  # more than 8 bits, whatever the byte order
+        image.save(buffer, "TIFF")
+    elif image.mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        image.save(buffer, "PNG", compress_level=1)
+    else:
+        image.convert("RGBA" if image.mode in ("PA", "La", "RGBa") else "RGB").save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _model_of(table: Table, device: str) -> tuple[Any, Any, Any]:
+    """The model that made the table's vectors; refuses another one, whose distances would mean nothing."""
+    made_by: str = table.search().select(["model"]).limit(1).to_arrow()["model"][0].as_py()
+    recipe = made_by.partition("@")[0]
+    directory = artifacts.model_dir(recipe).resolve()
+    files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(directory.rglob("*")) if file.is_file()]
+    if not files:
+        raise UserError(f"the table was made by {made_by}, but {artifacts.model_dir(recipe)} is not there. `dvc checkout` restores it.")
+    now = _sha256(directory, tuple(files))
+    if model_name(recipe, now) != made_by:
+        raise UserError(
+            f"the table was made by {made_by}, but {artifacts.model_dir(recipe)} is now {model_name(recipe, now)}: their vectors cannot be"
+            " compared. Run `dvc repro search_table`."
+        )
+    return _load(directory, now, device)
+
+
+@lru_cache(maxsize=8)
+def _sha256(directory: Path, files: tuple[tuple[str, int, int], ...]) -> str:
+    """`files` (name, size, time of change) is there to hash again when one of them changes."""
+    return artifacts.sha256_of(directory)
+
+
+@lru_cache(maxsize=1)
+def _load(directory: Path, sha256: str, device: str) -> tuple[Any, Any, Any]:
+    from assets.clip import load_clip
+
+    return load_clip(directory, device)

@@ -1,0 +1,75 @@
+"""What the LanceDB table `images` looks like and how it is opened. Filling it is stage's concern, searching it query's.
+
+Imports lancedb only where a table is touched: importing this package must stay cheap.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from assets import artifacts
+from assets.errors import UserError
+
+if TYPE_CHECKING:
+    import lancedb
+    from lancedb.table import Table
+
+VECTOR = "vector"
+DISTANCE: Final = "cosine"
+MAKE_IT = "`dvc repro search_table` makes it; `make demo` makes everything from the start."
+
+# Everything but the vector. `caption` is captions[0], or class_name for a picture without captions; `model` is <recipe>@<first 12 of the
+# SHA-256 of the model directory>.
+METADATA = pa.schema(
+    [
+        # the key is recorded, not enforced: it is what keeps concurrent merge_insert from doubling ids
+        pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"}),
+        pa.field("image", pa.binary()),
+        pa.field("caption", pa.string()),
+        pa.field("captions", pa.list_(pa.string())),
+        pa.field("label", pa.string()),
+        pa.field("class_name", pa.string()),
+        pa.field("group", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("license", pa.string()),
+        pa.field("attribution", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("sha256", pa.string()),
+        pa.field("model", pa.string()),
+    ]
+)
+
+
+def table_schema(dimension: int) -> pa.Schema:
+    return METADATA.append(pa.field(VECTOR, pa.list_(pa.float32(), dimension)))
+
+
+def model_name(recipe: str, sha256: str) -> str:
+    return f"{recipe}@{sha256[:12]}"
+
+
+def connect() -> lancedb.DBConnection:
+    """The database at data/lancedb, made if absent. Its tables show every new version at once."""
+    import lancedb
+
+    return lancedb.connect(artifacts.LANCEDB, read_consistency_interval=timedelta(0))
+
+
+def open_table() -> Table:
+    """The table `images` of data/lancedb, a plain lancedb.Table; what is published while it is open is seen by the next query."""
+    absent = UserError(f"there is no table {artifacts.TABLE_NAME!r} in {artifacts.LANCEDB}. {MAKE_IT}")
+    if not artifacts.LANCEDB.is_dir():  # connecting would make it
+        raise absent
+    try:
+        return connect().open_table(artifacts.TABLE_NAME)
+    except ValueError as error:  # also what a killed first publish leaves: listed, but not there
+        raise absent from error
+
+
+def has_vector_index(table: Table) -> bool:
+    return any(VECTOR in index.columns for index in table.list_indices())

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import lancedb
+import numpy as np
+import open_clip
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from assets import artifacts
+from assets.errors import UserError
+from assets.params import SearchTable
+from assets.search_table import open_table, search
+from assets.search_table.stage import check_vectors, publish
+from assets.search_table.writing import LOCK, _full_disk_said
+from tests.search_table.conftest import CLASSES, RECIPE, curated_rows, write_curated, write_verdict
+
+Settings = Callable[..., SearchTable]
+TABLE = artifacts.LANCEDB / "images.lance"
+
+
+def ids() -> list[str]:
+    return open_table().search().select(["id"]).limit(1000).to_arrow()["id"].to_pylist()
+
+
+def folder_size() -> int:
+    return sum(file.stat().st_size for file in TABLE.rglob("*") if file.is_file())
+
+
+def test_schema_is_the_design_pages(published: Path) -> None:
+    expected = {
+        name: pa.string()
+        for name in ["id", "caption", "label", "class_name", "group", "source", "license", "attribution", "split", "sha256", "model"]
+    }
+    expected |= {"image": pa.binary(), "captions": pa.list_(pa.string()), "width": pa.int32(), "height": pa.int32()}
+    expected |= {"vector": pa.list_(pa.float32(), 16)}
+    schema = open_table().schema
+    assert {field.name: field.type for field in schema} == expected
+    assert not schema.field("id").nullable
+    assert open_table().to_lance().lance_schema.fields()[0].is_unenforced_primary_key()
+
+
+def test_rows_are_the_curated_ones(published: Path) -> None:
+    rows = {row["id"]: row for row in open_table().to_arrow().to_pylist()}
+    curated = {row["id"]: row for row in curated_rows()}
+    assert rows.keys() == curated.keys()
+    assert open_table().count_rows() == len(curated)
+    model = f"{RECIPE}@{artifacts.sha256_of(artifacts.model_dir(RECIPE))[:12]}"
+    for key, row in rows.items():
+        assert {name: row[name] for name in curated[key]} == curated[key]
+        assert row["model"] == model
+    captions = {key: rows[key]["caption"] for key in ("vendor0/0", "vendor0/3", "a.png", "b.png")}
+    assert captions == {"vendor0/0": "love", "vendor0/3": "ship", "a.png": "", "b.png": "a beach at dusk"}
+
+
+def test_class_name_is_the_caption_where_there_is_none(unpublished: Path, settings_with: Settings) -> None:
+    write_curated([row | {"captions": []} for row in curated_rows()])
+    publish(settings_with())
+    assert set(open_table().to_arrow()["caption"].to_pylist()) == {*CLASSES, ""}
+
+
+def test_vectors_are_what_plain_open_clip_gives(published: Path) -> None:
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{artifacts.model_dir(RECIPE).resolve()}")
+    rows = open_table().to_arrow().to_pylist()[::5]
+    with torch.inference_mode():
+        pixels = torch.stack([preprocess(Image.open(io.BytesIO(row["image"])).convert("RGB")) for row in rows])
+        fresh = torch.nn.functional.normalize(model.eval().encode_image(pixels), dim=-1).numpy()
+    stored = np.array([row["vector"] for row in rows])
+    assert ((fresh * stored).sum(axis=1) >= 0.9999).all()
+    assert np.allclose(np.linalg.norm(stored, axis=1), 1, atol=1e-6)
+
+
+def test_full_text_index(published: Path) -> None:
+    table = open_table()
+    assert {tuple(index.columns) for index in table.list_indices()} == {("caption",), ("captions",)}
+    hits = table.search("valentine", query_type="fts", fts_columns="captions").limit(100).to_arrow()
+    assert hits.num_rows == 12
+    assert set(hits["class_name"].to_pylist()) == {"red heart", "blue heart"}
+    assert table.search("dusk", query_type="fts").limit(100).to_arrow()["id"].to_pylist() == ["b.png"]
+
+
+def test_manifest_is_the_same_for_the_same_content(unpublished: Path, settings_with: Settings) -> None:
+    publish(settings_with())
+    first = artifacts.TABLE_MANIFEST.read_bytes()
+    manifest = json.loads(first)
+    assert (manifest["rows"], manifest["dimension"], manifest["recipe"]) == (26, 16, RECIPE)
+    assert manifest["model_sha256"] == artifacts.sha256_of(artifacts.model_dir(RECIPE))
+    assert manifest["indexes"] == {"caption": "FTS", "captions": "FTS"}
+    assert str(unpublished) not in first.decode()
+
+    publish(settings_with())
+    assert artifacts.TABLE_MANIFEST.read_bytes() == first
+
+    rows = curated_rows()
+    rows[3]["captions"] = ["something else"]
+    write_curated(rows)
+    publish(settings_with())
+    changed = {key for key, value in artifacts.read_json(artifacts.TABLE_MANIFEST).items() if value != manifest[key]}
+    assert changed == {"metadata_sha256"}
+
+    write_curated(curated_rows(first_seed=500))
+    publish(settings_with())
+    changed = {key for key, value in artifacts.read_json(artifacts.TABLE_MANIFEST).items() if value != manifest[key]}
+    assert changed == {"images_sha256", "metadata_sha256", "vectors_sha256_in_steps_of_0.0001"}
+
+
+def test_publishing_again_replaces_and_does_not_pile_up(unpublished: Path, settings_with: Settings) -> None:
+    publish(settings_with())
+    one = folder_size()
+    write_curated(curated_rows(per_class=5))
+    for _ in range(3):
+        publish(settings_with())
+    assert sorted(ids()) == sorted(row["id"] for row in curated_rows(per_class=5))
+    assert folder_size() <= 2 * one
+    assert len(list((TABLE / "data").iterdir())) == 2  # the published rows and those they replaced
+
+
+def test_readers_never_miss_the_table(unpublished: Path, settings_with: Settings) -> None:
+    publish(settings_with())
+    opened_before = lancedb.connect(artifacts.LANCEDB).open_table("images")
+    assert opened_before.count_rows() == 26
+    live, seen, over = open_table(), set(), threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            seen.add(len(live.search().select(["id", "image"]).limit(1000).to_arrow()))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    write_curated(curated_rows(per_class=5))
+    try:
+        publish(settings_with())
+    finally:
+        over.set()
+        reader.join()
+    assert seen <= {26, 22}
+    assert 26 in seen
+    assert live.count_rows() == 22
+    assert len(opened_before.to_arrow()) == 26  # who holds the version before may finish
+
+
+KILLED = """
+import os, signal
+import numpy as np
+import pyarrow.parquet as pq
+from assets.search_table import writing
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def three(batches, *_):
+    for number, batch in enumerate(batches):
+        if number == 3:
+            die()
+        yield batch
+
+if {point!r} == "while writing rows":
+    writing.track = three
+else:
+    writing.FTS = die
+ids = pq.read_table(writing.artifacts.CURATED_IMAGES, columns=["id"])["id"].to_pylist()
+writing.write_table(np.eye(len(ids), 16, dtype=np.float32), ids, "mcip_rea@killed", 4, 1000)
+"""
+
+
+def killed(point: str, checkout: Path) -> None:
+    code = KILLED.format(point=point)
+    ended = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(checkout)}, capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+
+def test_killed_publishes(unpublished: Path, checkout: Path, settings_with: Settings) -> None:
+    killed("while writing rows", checkout)
+    with pytest.raises(UserError, match=r"no table 'images'.*dvc repro"):
+        open_table()
+    publish(settings_with())
+    assert len(ids()) == 26
+    assert len(list((TABLE / "data").iterdir())) == 1  # nothing left of the first try
+
+    opened_before = lancedb.connect(artifacts.LANCEDB).open_table("images")
+    write_curated(curated_rows(per_class=5))
+    killed("while writing rows", checkout)
+    assert len(ids()) == len(opened_before.to_arrow()) == 26
+
+    killed("before indexing", checkout)  # the rows are in, the index is not
+    assert set(open_table().to_arrow()["model"].to_pylist()) == {"mcip_rea@killed"}
+    assert len(opened_before.to_arrow()) == 26
+    publish(settings_with())
+    assert len(ids()) == len(set(ids())) == 22
+    assert len(list((TABLE / "data").iterdir())) == 2
+    assert {index.index_type for index in open_table().list_indices()} == {"FTS"}
+
+
+def test_vector_index_from_the_given_number_of_rows(unpublished: Path, settings_with: Settings) -> None:
+    write_curated(curated_rows(per_class=80))
+    publish(settings_with(batch_size=64, index_from_rows=322))
+    assert artifacts.read_json(artifacts.TABLE_MANIFEST)["indexes"]["vector"] == "IvfSq"
+    query = open_table().to_arrow().to_pylist()[100]
+    hits = search(query["image"], k=5)
+    assert hits["id"][0].as_py() == query["id"]
+    assert hits["_distance"][0].as_py() == pytest.approx(0, abs=1e-5)
+    plan = open_table().search(query["vector"], vector_column_name="vector").distance_type("cosine").limit(5).explain_plan()
+    assert "ANN" in plan
+    publish(settings_with(batch_size=64, index_from_rows=323))
+    assert "vector" not in artifacts.read_json(artifacts.TABLE_MANIFEST)["indexes"]
+
+
+def test_held_back_recipe_is_not_published(unpublished: Path, settings_with: Settings) -> None:
+    publish(settings_with())
+    before = open_table().version
+    fallen = {"value": 24.1, "reference": 26.4, "difference": -2.3, "interval": [-3.4, -1.2], "outcome": "worse"}
+    fine = {"value": 40.0, "reference": 30.0, "difference": 10.0, "interval": [9.0, 11.0], "outcome": "better"}
+    families = {"image_to_image": fine, "text_to_image": fallen}
+    write_verdict(decision="hold", families=families, reasons=["a", "Text to image must not fall and did."])
+    with pytest.raises(UserError) as raised:
+        publish(settings_with())
+    message = str(raised.value)
+    assert "text_to_image fell by 2.30 points against base (26.40 → 24.10" in message
+    assert "image_to_image" not in message
+    for way_on in ("retrain", "search_table.recipe", "promotion.override_reason"):
+        assert way_on in message
+    assert open_table().version == before
+
+    write_verdict(decision="publish", families=families, override_reason="the new icons matter more")
+    publish(settings_with())
+    assert open_table().version > before
+
+
+def test_verdict_on_another_recipe(unpublished: Path, settings_with: Settings) -> None:
+    write_verdict(recipe="gpr")
+    with pytest.raises(UserError, match=r"judges 'gpr', but search_table.recipe is 'mcip_rea'.*dvc repro report"):
+        publish(settings_with())
+
+
+def test_broken_model_leaves_the_table_alone(unpublished: Path, settings_with: Settings) -> None:
+    publish(settings_with())
+    before = open_table().version
+    weights = artifacts.model_dir(RECIPE) / "open_clip_model.safetensors"
+    state = load_file(weights)
+    state["visual.proj"][:] = float("nan")
+    save_file(state, weights)
+    with pytest.raises(UserError, match=r"26 of 26 images a vector that is not finite.*vendor1/0 \(norm nan\)"):
+        publish(settings_with())
+    assert open_table().version == before
+
+
+@pytest.mark.parametrize("value", [0.0, np.inf, np.nan, 0.99])
+def test_one_bad_vector_is_named(value: float) -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    check_vectors(vectors, ["a", "b", "c"], "the model")
+    vectors[1, 1] = value
+    with pytest.raises(UserError, match=r"1 of 3 images.*such as b \(norm"):
+        check_vectors(vectors, ["a", "b", "c"], "the model")
+
+
+def test_ids_must_be_unique(unpublished: Path, settings_with: Settings) -> None:
+    rows = curated_rows()
+    write_curated([*rows, rows[4]])
+    with pytest.raises(UserError, match=f"'{rows[4]['id']}' 2 times"):
+        publish(settings_with())
+    assert not artifacts.LANCEDB.exists()
+
+
+def test_empty_library(unpublished: Path, settings_with: Settings) -> None:
+    write_curated([])
+    with pytest.raises(UserError, match="holds no images"):
+        publish(settings_with())
+
+
+def test_one_publisher_at_a_time(unpublished: Path, settings_with: Settings) -> None:
+    LOCK.parent.mkdir()
+    with LOCK.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process is publishing"):
+            publish(settings_with())
+    publish(settings_with())
+
+
+def test_a_table_of_another_shape_is_replaced(unpublished: Path, settings_with: Settings) -> None:
+    other = pa.table({"id": ["x"], "colour": ["red"], "vector": pa.FixedSizeListArray.from_arrays(pa.array([1.0, 0.0], pa.float32()), 2)})
+    lancedb.connect(artifacts.LANCEDB).create_table("images", data=other)
+    publish(settings_with())
+    assert len(ids()) == 26
+    assert open_table().schema.field("vector").type == pa.list_(pa.float32(), 16)
+    assert "colour" not in open_table().schema.names
+
+
+def test_full_disk_keeps_its_name() -> None:
+    with pytest.raises(OSError, match="No space left") as raised, _full_disk_said():
+        raise RuntimeError("lance error: LanceError(IO): Unable to copy data to file: No space left on device (os error 28)")
+    assert raised.value.errno == errno.ENOSPC
+    with pytest.raises(RuntimeError, match="something else"), _full_disk_said():
+        raise RuntimeError("something else")
