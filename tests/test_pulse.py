@@ -1,0 +1,339 @@
+"""The whole pipeline on a tiny corpus of real picture files: `dvc repro` in a copy of the checkout, then what a user does with it.
+
+Every stage runs as in the demo, with few pictures and single epochs, so its numbers mean nothing; what is asserted holds for any.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image, ImageDraw
+
+from assets.artifacts import RECIPES
+from orchestration.stage_assets import read_pipeline
+
+COLORS = {"red": (214, 40, 40), "blue": (40, 80, 214)}
+SHAPES = ("circle", "square", "triangle")
+FORMATS = ("png", "jpg", "webp", "gif", "bmp", "tiff", "png")  # one picture of each a class
+CLASSES = [f"{color}_{shape}" for color in COLORS for shape in SHAPES]
+LIBRARY = ("holiday.jpg", "icon.png")  # straight in the folder: searched, never trained on
+
+TINY = {
+    "source_images": {"kind": "image_folder"},
+    "curated_images": {"test_fraction": 0.34, "validation_fraction": 0.2},
+    "base_clip": {"image_size": 32, "max_epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
+    "pseudo_captions": {"top_k": 2, "device": "cpu"},
+    "image_tower": {"epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
+    "text_tower": {"epochs": 1, "batch_size": 8, "device": "cpu"},
+    "evaluation": {"knn_k": 3, "bootstrap_samples": 100, "device": "cpu"},
+    "report": {"queries": 2, "top_k": 3, "worst_failures": 2},
+    "promotion": {"override_reason": "a pulse, not a result"},
+    "search_table": {"device": "cpu"},
+}
+
+
+def draw(label: str, size: int, chance: random.Random) -> Image.Image:
+    color, shape = label.split("_")
+    picture = Image.new("RGB", (size, size), tuple(chance.randint(225, 255) for _ in range(3)))
+    left, top = chance.randint(2, size // 4), chance.randint(2, size // 4)
+    right, bottom = size - chance.randint(2, size // 4), size - chance.randint(2, size // 4)
+    pen, fill = ImageDraw.Draw(picture), tuple(min(255, max(0, c + chance.randint(-25, 25))) for c in COLORS[color])
+    if shape == "circle":
+        pen.ellipse((left, top, right, bottom), fill=fill)
+    elif shape == "square":
+        pen.rectangle((left, top, right, bottom), fill=fill)
+    else:
+        pen.polygon([(left, bottom), (right, bottom), ((left + right) // 2, top)], fill=fill)
+    return picture
+
+
+def make_pictures(root: Path) -> None:
+    """42 pictures of six classes with captions, two library pictures, one copy of another, one broken file, a class of one picture."""
+    chance = random.Random(0)
+    captions = []
+    for label in CLASSES:
+        (root / label).mkdir()
+        for number, suffix in enumerate(FORMATS):
+            path = root / label / f"{number}.{suffix}"
+            draw(label, 40 + number, chance).save(path)
+            color, shape = label.split("_")
+            captions.append((path.relative_to(root), chance.choice([f"{color} thing", f"something {color}", f"{shape} shape"])))
+    for name in LIBRARY:
+        draw("red_circle", 60, chance).save(root / name)
+    shutil.copy(root / "red_circle" / "0.png", root / "red_circle" / "copy.png")
+    (root / "red_circle" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture after all")
+    (root / "lonely").mkdir()
+    draw("blue_square", 45, chance).save(root / "lonely" / "0.png")
+    with (root / "captions.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "caption"), *captions])
+
+
+class Project:
+    """A copy of the checkout with pictures of its own, and the commands a user types in it."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(home),
+            "HF_HUB_OFFLINE": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+
+    def run(self, *command: str, cwd: Path | None = None, code: int = 0) -> str:
+        done = subprocess.run(
+            command, cwd=cwd or self.folder, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        told = f"{done.stdout}\n{done.stderr}"
+        assert done.returncode == code, f"{' '.join(command)} left with {done.returncode}:\n{told[-6000:]}"
+        return done.stdout if code == 0 else told
+
+    def dvc(self, *arguments: str, code: int = 0) -> str:
+        return self.run(sys.executable, "-m", "dvc", *arguments, code=code)
+
+    def python(self, script: str, cwd: Path | None = None) -> str:
+        return self.run(sys.executable, "-c", script, cwd=cwd)
+
+    def status(self) -> dict:
+        return json.loads(self.dvc("status", "--json"))
+
+    def would_run(self) -> set[str]:
+        """Stages that `dvc repro` would have to look at: the changed ones and what depends on them."""
+        stale = set(self.status())
+        for stage in read_pipeline(self.folder):  # in the order data flows
+            if stale & set(stage.upstream):
+                stale.add(stage.address)
+        return stale
+
+    def change(self, section: str, **settings: object) -> None:
+        file = self.folder / "params.yaml"
+        params = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert settings.keys() <= params[section].keys()
+        params[section] |= settings
+        file.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+    def json(self, path: str) -> dict:
+        return json.loads((self.folder / path).read_text(encoding="utf-8"))
+
+    def table(self):
+        import lancedb
+
+        return lancedb.connect(self.folder / "data" / "lancedb").open_table("images").to_arrow()
+
+
+@pytest.fixture(scope="module")
+def project(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("pulse") / "a checkout"
+    made = Project(folder, home=tmp_path_factory.mktemp("site"))
+    wanted = ("assets", "data", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")
+    listed = made.run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *wanted, cwd=checkout)
+    for name in filter(None, listed.split("\0")):
+        if (checkout / name).is_file() and not name.startswith("data/report"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(checkout / name, folder / name)
+    for section, settings in TINY.items():
+        made.change(section, **settings)
+    made.run("git", "init", "-q")
+    made.run("git", "add", "--all")
+    made.run("git", "-c", "user.name=Pulse", "-c", "user.email=pulse@localhost", "commit", "-q", "-m", "the checkout, with tiny settings")
+    make_pictures(folder / "data" / "images")
+    made.dvc("repro")
+    return made
+
+
+def test_nothing_is_left_to_do_and_git_sees_only_what_it_should(project):
+    assert project.status() == {}
+    changed = {line[3:].strip('"').rstrip("/") for line in project.run("git", "status", "--porcelain").splitlines()}
+    assert changed == {"dvc.lock", "data/report"}  # of which git is to keep metrics.json and plots, for the README
+    new = project.run("git", "ls-files", "--others", "--exclude-standard", "data/report").splitlines()
+    assert {path.removeprefix("data/report/").partition("/")[0] for path in new} == {"metrics.json", "plots"}
+
+
+def test_a_second_repro_does_nothing(project):
+    said = project.dvc("repro")
+    assert "up to date" in said
+    assert "Running stage" not in said
+
+
+def test_every_picture_read_is_kept_or_rejected_with_a_reason(project):
+    read, kept, rejected = (
+        pq.read_table(project.folder / "data" / path)
+        for path in ("source_images/images.parquet", "curated_images/images.parquet", "curated_images/rejected.parquet")
+    )
+    assert read.num_rows == len(CLASSES) * len(FORMATS) + len(LIBRARY) + 3
+    assert sorted(read["id"].to_pylist()) == sorted(kept["id"].to_pylist() + rejected["id"].to_pylist())
+    reasons = dict(zip(rejected["id"].to_pylist(), rejected["reason"].to_pylist(), strict=True))
+    assert reasons.keys() == {"red_circle/broken.jpg", "red_circle/copy.png", "lonely/0.png"}
+    assert reasons["red_circle/broken.jpg"] == "undecodable"
+    assert project.json("data/curated_images/expectations.json")["success"] is True
+
+
+def test_test_classes_are_never_trained_on_and_the_library_is_nobody_s(project):
+    kept = pq.read_table(project.folder / "data/curated_images/images.parquet")
+    labels = {
+        split: set(kept.filter(pc.equal(kept["split"], split))["label"].to_pylist()) for split in pc.unique(kept["split"]).to_pylist()
+    }
+    assert labels["library"] == {None}
+    assert len(labels["test"]) == 2
+    assert labels["test"].isdisjoint(labels["train"])
+    assert labels["validation"] <= labels["train"]
+    assert labels["train"] | labels["test"] == set(CLASSES)
+    assert set(kept.filter(pc.equal(kept["split"], "library"))["id"].to_pylist()) == set(LIBRARY)
+
+
+def test_five_rows_of_percentages(project):
+    rows = project.json("data/report/metrics.json")["rows"]
+    assert [row["recipe"] for row in rows] == list(RECIPES)
+    for row in rows:
+        scored = [
+            row["image_to_image"]["map"],
+            row["image_to_image"]["recall_at_1"],
+            row["knn"]["accuracy"],
+            row["zero_shot"]["accuracy"],
+            row["text_to_image"]["recall_at_5"],
+        ]
+        assert all(0 <= value <= 100 for value in scored)
+        assert row["average"] == pytest.approx((scored[0] + scored[2] + scored[3] + scored[4]) / 4, abs=0.01)
+
+
+def test_a_locked_tower_is_the_one_it_came_from(project):
+    # realigning the text tower cannot move a picture, tuning the image tower cannot move a word
+    def embeddings(recipe: str, kind: str) -> np.ndarray:
+        return np.load(project.folder / "data" / "evaluation" / recipe / f"{kind}_embeddings.npy")
+
+    for tuned in ("gpr", "mcip"):
+        np.testing.assert_allclose(embeddings(tuned, "image"), embeddings(f"{tuned}_rea", "image"), atol=1e-5)
+        np.testing.assert_allclose(embeddings(tuned, "text"), embeddings("base", "text"), atol=1e-5)
+        assert np.abs(embeddings(tuned, "image") - embeddings("base", "image")).max() > 1e-4
+        assert np.abs(embeddings(f"{tuned}_rea", "text") - embeddings(tuned, "text")).max() > 1e-4
+
+
+def test_the_report_opens_from_disk_alone(project):
+    page = (project.folder / "data/report/index.html").read_text(encoding="utf-8")
+    for recipe in RECIPES:
+        assert recipe in page
+    assert 'src="http' not in page
+    assert list((project.folder / "data/report/plots").glob("*.png"))
+    assert project.json("data/report/verdict.json")["decision"] == "publish"
+
+
+def test_dvc_shows_metrics_and_plots(project, tmp_path):
+    shown = json.loads(project.dvc("metrics", "show", "--json"))[""]["data"]
+    assert set(shown) == {"data/report/metrics.json", *(f"data/evaluation/{recipe}/metrics.json" for recipe in RECIPES)}
+    project.dvc("plots", "show", "--out", str(tmp_path))
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    for recipe in ("gpr", "gpr_rea", "mcip", "mcip_rea"):
+        assert f"{recipe}.json" in page
+
+
+def test_the_table_holds_each_curated_picture_once(project):
+    kept = pq.read_table(project.folder / "data/curated_images/images.parquet")
+    table = project.table()
+    assert sorted(table["id"].to_pylist()) == sorted(kept["id"].to_pylist())
+    vectors = np.array(table["vector"].to_pylist(), dtype=np.float64)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert dict(zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True)) == dict(
+        zip(kept["id"].to_pylist(), kept["image"].to_pylist(), strict=True)
+    )
+
+
+def test_search_by_words_by_picture_and_with_a_filter(project):
+    found = json.loads(
+        project.python(
+            "import json, pathlib; from PIL import Image; from assets.search_table import search\n"
+            "words = search('a red circle', k=5)\n"
+            "path = pathlib.Path('data/images/blue_square/0.png')\n"
+            "picture, opened = search(path, k=3), search(Image.open(path), k=1)\n"
+            "library = search('a red circle', k=10, where=\"split = 'library'\")\n"
+            "print(json.dumps([t.select(['id', '_distance']).to_pylist() for t in (words, picture, opened, library)]))"
+        ).splitlines()[-1]
+    )
+    words, picture, opened, library = found
+    assert len(words) == 5
+    distances = [hit["_distance"] for hit in words]
+    assert distances == sorted(distances)
+    assert all(math.isfinite(each) for each in distances)
+    assert picture[0]["id"] == opened[0]["id"] == "blue_square/0.png"
+    assert picture[0]["_distance"] == pytest.approx(0, abs=1e-4)
+    assert {hit["id"] for hit in library} == set(LIBRARY)
+
+
+def test_search_from_the_shell(project):
+    said = project.run(sys.executable, "-m", "assets.search_table", "a blue square", "-k", "3")
+    assert len([line for line in said.splitlines() if line.strip()]) == 4  # a heading and three hits
+
+
+def test_the_published_model_loads_elsewhere_offline_and_gives_the_table_s_vectors(project, tmp_path):
+    table = project.table()
+    script = (
+        f"import io, json, sys; sys.path.insert(0, {str(project.folder)!r})\n"
+        "import pyarrow.parquet as pq, torch; from PIL import Image; from assets.clip import load_clip\n"
+        f"rows = pq.read_table({str(project.folder / 'data/curated_images/images.parquet')!r}).slice(0, 5)\n"
+        f"model, preprocess, tokenizer = load_clip({str(project.folder / 'data/models/mcip_rea')!r})\n"
+        "pictures = torch.stack([preprocess(Image.open(io.BytesIO(each)).convert('RGB')) for each in rows['image'].to_pylist()])\n"
+        "with torch.inference_mode(): vectors = model.encode_image(pictures, normalize=True)\n"
+        "print(json.dumps(dict(zip(rows['id'].to_pylist(), vectors.tolist()))))"
+    )
+    elsewhere = json.loads(project.python(script, cwd=tmp_path).splitlines()[-1])
+    stored = dict(zip(table["id"].to_pylist(), table["vector"].to_pylist(), strict=True))
+    for each, vector in elsewhere.items():
+        assert float(np.dot(vector, stored[each])) >= 0.9999
+
+
+def test_one_value_of_text_tower_makes_what_follows_it_stale_and_nothing_else(project):
+    before = (project.folder / "params.yaml").read_text(encoding="utf-8")
+    try:
+        project.change("text_tower", weight_decay=0.02)
+        assert set(project.status()) == {"text_tower@gpr", "text_tower@mcip"}
+        assert project.would_run() == {
+            "text_tower@gpr",
+            "text_tower@mcip",
+            "evaluation@gpr_rea",
+            "evaluation@mcip_rea",
+            "report",
+            "search_table",
+        }
+    finally:
+        (project.folder / "params.yaml").write_text(before, encoding="utf-8")
+    assert project.status() == {}
+
+
+def test_a_deleted_table_is_missed_and_made_again(project):
+    before = project.table().sort_by("id")
+    shutil.rmtree(project.folder / "data/lancedb")
+    assert set(project.status()) == {"search_table"}
+    said = project.dvc("repro")
+    assert said.count("Running stage") == 1
+    assert project.table().sort_by("id").equals(before)
+    assert project.status() == {}
+
+
+def test_an_empty_source_is_told_and_leaves_the_table_alone(project):
+    before = (project.folder / "params.yaml").read_text(encoding="utf-8")
+    rows = project.table().num_rows
+    (project.folder / "nothing").mkdir()
+    try:
+        project.change("source_images", image_folder={"root": "nothing", "license": "unknown", "attribution": "unknown"})
+        said = project.dvc("repro", code=255)
+        assert "nothing holds no pictures" in said
+        assert "Traceback" not in said
+        assert project.table().num_rows == rows
+    finally:
+        (project.folder / "params.yaml").write_text(before, encoding="utf-8")
+        (project.folder / "nothing").rmdir()
+    assert "Running stage 'curated_images'" not in project.dvc("repro")
+    assert project.status() == {}
