@@ -129,6 +129,7 @@ class TextTower(Section):
     seed: Seed
     device: Device
     precision: Precision
+    trains: Literal["projection", "all"]
     epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
     lr: LearningRate
@@ -182,6 +183,12 @@ class SearchTable(Section):
 class Orchestration(Section):
     retrain_cron: Annotated[str, Field(min_length=9)]
     time_zone: str
+    retrain_from_new_images: PositiveInt
+    stale_after_days: PositiveFloat
+    retries: Annotated[int, Field(ge=0, le=10)]
+    retry_delay_seconds: PositiveFloat
+    max_share_without_captions: Fraction
+    failure_webhook: Annotated[str, Field(pattern=r"^https?://")] | None
 
 
 class Params(Section):

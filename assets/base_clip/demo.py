@@ -21,9 +21,10 @@ from torch.nn.functional import normalize
 
 from assets import artifacts
 from assets.clip.device import autocast, resolve_device
-from assets.clip.encoding import encode_texts
+from assets.clip.encoding import text_features
 from assets.clip.model import CARD, CONFIG, Clip, save_weights, unlock_image_tower
 from assets.clip.pictures import read_rows
+from assets.clip.text_projection import project, without_text_projection
 from assets.params import DemoClip
 from assets.training import validation
 from assets.training.augmentation import augment, stored_size
@@ -77,7 +78,10 @@ def align(model: Clip, directory: Path, config: dict[str, Any], settings: DemoCl
     tokenizer = open_clip.tokenizer.HFTokenizer(str(directory), context_length=CONTEXT_LENGTH)
     texts = image_texts(read_rows(curated, "train"), with_class_names=False)
     held_out = validation.read_validation_set(curated)
-    encoded = [_sentence_embeddings(model, tokenizer, some, settings, device) for some in (texts.vocabulary, held_out.names)]
+    options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
+    model.eval()
+    with without_text_projection(model):  # the sentence encoder is locked: once is enough
+        caption_features, name_features = (text_features(model, tokenizer, some, **options) for some in (texts.vocabulary, held_out.names))
     mean = torch.tensor(config["preprocess_cfg"]["mean"], device=device).view(3, 1, 1)
     std = torch.tensor(config["preprocess_cfg"]["std"], device=device).view(3, 1, 1)
 
@@ -93,17 +97,16 @@ def align(model: Clip, directory: Path, config: dict[str, Any], settings: DemoCl
         views, chosen, related = batch
         with autocast(device, settings.precision):
             images = model.visual(((views - mean) / std).contiguous(memory_format=torch.channels_last))
-        captions = model.text.proj(encoded[0][chosen])
+        captions = project(model, caption_features[torch.from_numpy(chosen).to(device)])
         logit_scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
         return info_nce_loss(
             normalize(images.float(), dim=1), normalize(captions, dim=1), logit_scale, torch.from_numpy(related).to(device)
         )
 
     def validate() -> dict[str, Any]:
-        options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
         images = held_out.encode(model, preprocess, **options)
         with torch.inference_mode():
-            names = normalize(model.text.proj(encoded[1]), dim=1).cpu().numpy()
+            names = normalize(project(model, name_features), dim=1).cpu().numpy()
         return {
             "text_to_image": validation.text_to_image(names, images, held_out.relevant),
             "image_to_image": validation.image_to_image(images, held_out.labels),
@@ -199,17 +202,6 @@ def _join_towers(config: dict[str, Any], directory: Path) -> Clip:
     assert not missing, missing
     torch.nn.init.eye_(model.text.proj.weight)
     return model
-
-
-def _sentence_embeddings(model: Clip, tokenizer: Any, texts: list[str], settings: DemoClip, device: str) -> torch.Tensor:
-    """The locked encoder's pooled outputs [T, 384], unit norm, before the projection."""
-    projection, model.text.proj = model.text.proj, torch.nn.Identity()
-    model.eval()
-    try:
-        encoded = encode_texts(model, tokenizer, texts, batch_size=256, device=device, precision=settings.precision)
-    finally:
-        model.text.proj = projection
-    return torch.from_numpy(encoded).to(device)
 
 
 def _package_folder(package: str) -> Path:

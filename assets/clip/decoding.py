@@ -86,6 +86,8 @@ def _to_8_bits(picture: Image.Image) -> Image.Image:
     16-bit values have a fixed range. 32-bit integers are taken for 16-bit values when they fit, and floating-point values for
     fractions of white when they lie in 0…1; any other picture is stretched from its smallest to its largest value.
     """
+    if picture.mode.startswith("I;"):  # getextrema and point know only some of these modes
+        picture = picture.convert("I")
     low, high = cast(tuple[float, float], picture.getextrema())
     if not (float("-inf") < low <= high < float("inf")):
         raise BadPicture("undecodable", "its floating-point pixels are not all finite")
@@ -94,8 +96,7 @@ def _to_8_bits(picture: Image.Image) -> Image.Image:
     elif low >= 0 and high <= 65535:
         low, high = 0, 65535
     scale = 255 / (high - low) if high > low else 0.0
-    grey = picture.convert("I").convert("F") if picture.mode.startswith("I;") else picture.convert("F")
-    return grey.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
+    return picture.convert("F").point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
 
 
 def _describe(error: BaseException) -> str:

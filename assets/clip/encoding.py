@@ -61,17 +61,24 @@ def encode_images(
 
 def encode_texts(model: Clip, tokenizer: Tokenizer, texts: Sequence[str], *, batch_size: int, device: str, precision: str) -> np.ndarray:
     """float32 [T, d], unit norm, in the order of `texts`."""
-    embedded = np.zeros((len(texts), embedding_size(model)), np.float32)
+    features = text_features(model, tokenizer, texts, batch_size=batch_size, device=device, precision=precision)
+    return normalize(features, dim=1).cpu().numpy() if len(texts) else np.zeros((0, embedding_size(model)), np.float32)
+
+
+def text_features(model: Clip, tokenizer: Tokenizer, texts: Sequence[str], *, batch_size: int, device: str, precision: str) -> torch.Tensor:
+    """What the model's encode_text gives, float32 [T, ·] on `device`, in the order of `texts`; not normalised."""
     # texts of like length side by side: less padding to compute
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    batches = []
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            tokens = trimmed(model, tokenizer([texts[row] for row in rows])).to(device)
+            tokens = trimmed(model, tokenizer([texts[row] for row in order[start : start + batch_size]])).to(device)
             with autocast(device, precision):
-                batch = model.encode_text(tokens)
-            embedded[rows] = normalize(batch.float(), dim=-1).cpu().numpy()
-    return embedded
+                batches.append(model.encode_text(tokens).float())
+    if not batches:
+        return torch.zeros(0, 0)
+    # out of inference mode, so that a projection can be trained on them
+    return torch.cat(batches)[torch.argsort(torch.tensor(order, device=device))].clone()
 
 
 def trimmed(model: Clip, tokens: torch.Tensor) -> torch.Tensor:

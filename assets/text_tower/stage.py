@@ -5,7 +5,7 @@ The image tower is locked, so its embeddings of the training images are computed
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from torch.nn.functional import normalize
 from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
-from assets.clip.encoding import encode_images, encode_texts, trimmed
+from assets.clip.encoding import encode_images, encode_texts, text_features, trimmed
 from assets.clip.model import Clip, Tokenizer, save_tuned, text_parameters
 from assets.clip.pictures import read_images, read_rows
+from assets.clip.text_projection import project, text_projection_parameters, without_text_projection
+from assets.errors import UserError
 from assets.params import TextTower
 from assets.training import validation
 from assets.training.contrastive import info_nce_loss, sigmoid_loss
@@ -73,18 +75,23 @@ def _task(
     tokenizer: Tokenizer,
     images: torch.Tensor,
     texts: ImageTexts,
-    validate: Any,
+    validate: Callable[[], dict[str, Any]],
     settings: TextTower,
     device: str,
 ) -> Task[Batch]:
     """InfoNCE, or the sigmoid loss for a base that was trained with one (it has a logit bias)."""
+    scales = {name: getattr(model, name) for name in ("logit_scale", "logit_bias") if getattr(model, name, None) is not None}
+    weights = text_projection_parameters(model) if settings.trains == "projection" else text_parameters(model)
+    if not weights:
+        raise UserError("text_tower.trains: this model has no text projection. Set it to all.")
     model.requires_grad_(False)
-    trained = text_parameters(model) | {"logit_scale": model.logit_scale}
-    if getattr(model, "logit_bias", None) is not None:
-        trained["logit_bias"] = model.logit_bias
-    for parameter in trained.values():
+    for parameter in (weights | scales).values():
         parameter.requires_grad_(True)
-    tokens = tokenizer(texts.vocabulary)
+    encode = (
+        _projecting(model, tokenizer, texts, settings, device)
+        if settings.trains == "projection"
+        else _encoding(model, tokenizer, texts, settings, device)
+    )
 
     def batches(epoch: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
@@ -96,21 +103,20 @@ def _task(
 
     def loss(batch: Batch) -> torch.Tensor:
         rows, chosen = batch
-        # the same text may be drawn for several images: encode it once
-        distinct, position = np.unique(chosen, return_inverse=True)
-        with autocast(device, settings.precision):
-            encoded = model.encode_text(trimmed(model, tokens[distinct]).to(device))
-        captions = normalize(encoded.float(), dim=1)[torch.from_numpy(position).to(device)]
+        captions = normalize(encode(chosen), dim=1)
         related = torch.from_numpy(texts.related(rows, chosen)).to(device)
         own = images[torch.from_numpy(rows).to(device)]
         scale = model.logit_scale.exp()
-        if "logit_bias" in trained:
+        if "logit_bias" in scales:
             return sigmoid_loss(own, captions, scale, model.logit_bias, related)
         return info_nce_loss(own, captions, scale, related)
 
     return Task(
         modules={"model": model},
-        parameter_groups=decay_groups(trained, settings.lr, settings.weight_decay),
+        parameter_groups=[
+            *decay_groups(weights, settings.lr, settings.weight_decay),
+            {"params": list(scales.values()), "lr": settings.lr, "weight_decay": 0.0},
+        ],
         batches=batches,
         steps_per_epoch=batches_per_epoch(len(images), settings.batch_size),
         loss=loss,
@@ -118,3 +124,34 @@ def _task(
         select_by="text_to_image",
         images_per_step=settings.batch_size,
     )
+
+
+def _encoding(
+    model: Clip, tokenizer: Tokenizer, texts: ImageTexts, settings: TextTower, device: str
+) -> Callable[[np.ndarray], torch.Tensor]:
+    """Text numbers [B] to embeddings [B, d], through the whole tower."""
+    tokens = tokenizer(texts.vocabulary)
+
+    def encode(chosen: np.ndarray) -> torch.Tensor:
+        # the same text may be drawn for several images: encode it once
+        distinct, position = np.unique(chosen, return_inverse=True)
+        with autocast(device, settings.precision):
+            encoded = model.encode_text(trimmed(model, tokens[distinct]).to(device))
+        return encoded.float()[torch.from_numpy(position).to(device)]
+
+    return encode
+
+
+def _projecting(
+    model: Clip, tokenizer: Tokenizer, texts: ImageTexts, settings: TextTower, device: str
+) -> Callable[[np.ndarray], torch.Tensor]:
+    """Text numbers [B] to embeddings [B, d], from the locked layers' features, which are computed here, once."""
+    with without_text_projection(model):
+        features = text_features(
+            model, tokenizer, texts.vocabulary, batch_size=INFERENCE_BATCH, device=device, precision=settings.precision
+        )
+
+    def encode(chosen: np.ndarray) -> torch.Tensor:
+        return project(model, features[torch.from_numpy(chosen).to(device)])
+
+    return encode

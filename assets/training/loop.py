@@ -104,11 +104,11 @@ def decay_groups(parameters: dict[str, torch.nn.Parameter], learning_rate: float
 
 
 def train_mode(module: torch.nn.Module) -> None:
-    """Training mode for all but locked parts: a part whose own parameters all are locked keeps its batch-norm statistics too."""
+    """Training mode for all but locked parts: where all parameters are locked, batch-norm statistics and dropout are too."""
     module.train()
     for part in module.modules():
-        own = list(part.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
+        parameters = list(part.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
             part.eval()
 
 

@@ -215,3 +215,12 @@ def test_pillows_own_limit_neither_interferes_nor_changes(monkeypatch):
 def test_decode_is_the_plain_conversion():
     for data in (encode(noise(), "JPEG"), encode(noise("RGBA"), "PNG"), encode(noise("L"), "PNG")):
         assert (pixels(decode(data)) == pixels(Image.open(BytesIO(data)).convert("RGB"))).all()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_both_byte_orders_of_16_bits_are_scaled(mode):
+    data = np.array([[0, 32768, 65535]], np.uint16)
+    picture = Image.frombytes(mode, (3, 1), data.astype("<u2" if mode == "I;16" else ">u2").tobytes())
+    buffer = BytesIO()
+    picture.save(buffer, "TIFF")
+    assert np.asarray(open_picture(buffer.getvalue(), 100))[0, :, 0].tolist() == [0, 128, 255]

@@ -98,10 +98,12 @@ def test_each_stage_trains_its_tower_and_leaves_the_other_bit_equal(workspace, s
     assert tuned
     assert all(name.startswith("visual.") for name in tuned)
 
-    realign_text_tower(sections["text_tower"], recipe)
+    realign_text_tower(sections["text_tower"].model_copy(update={"trains": "all"}), recipe)
     realigned = changed(recipe, f"{recipe}_rea")
     assert "token_embedding.weight" in realigned
     assert not any(name.startswith("visual.") for name in realigned)
+    realign_text_tower(sections["text_tower"].model_copy(update={"trains": "projection"}), recipe)
+    assert changed(recipe, f"{recipe}_rea") == {"text_projection", "logit_scale"}
 
     for name in (recipe, f"{recipe}_rea"):
         history = artifacts.read_json(artifacts.history_file(name))
