@@ -45,6 +45,7 @@ def make_demo_clip(settings: DemoClip, curated: Path, target: Path) -> None:
     config = _config(settings.image_size)
     directory = artifacts.WORK / "base_clip" / "parts"
     _write_parts(config, directory)
+    torch.manual_seed(settings.seed)  # the image projection starts at random
     model = _join_towers(config, directory)
     rows = align(model, directory, config, settings, curated)
     best = max(rows, key=lambda row: row["validation_text_to_image"] or 0.0)
@@ -65,7 +66,6 @@ def make_demo_clip(settings: DemoClip, curated: Path, target: Path) -> None:
 def align(model: Clip, directory: Path, config: dict[str, Any], settings: DemoClip, curated: Path) -> list[dict[str, Any]]:
     """Contrastive alignment with the locked sentence encoder's outputs computed once; returns a row an epoch."""
     device = resolve_device(settings.device)
-    torch.manual_seed(settings.seed)
     model.to(device)
     model.visual.to(memory_format=torch.channels_last)
     model.requires_grad_(False)
