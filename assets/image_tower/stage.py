@@ -27,7 +27,7 @@ from assets.params import ImageTower
 from assets.training import validation
 from assets.training.augmentation import augment, stored_size
 from assets.training.data import batches_per_epoch, training_batches
-from assets.training.loop import Schedule, Task, decay_groups, fit, forget_state, state_dir_for
+from assets.training.loop import Schedule, Task, best_row, decay_groups, fit, forget_state, state_dir_for
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def train_image_tower(settings: ImageTower, recipe: str) -> None:
     names = encode_texts(model, tokenizer, held_out.names, **options)
 
     history = _tune(model, preprocess, centers, labels, captions, caption_embeddings, held_out, names, settings, curated, device, state_dir)
-    best = max(history, key=lambda row: row["validation_image_to_image"] or row["epoch"])
+    best = best_row(history, "image_to_image")
     measures = {name: value for name, value in best.items() if name.startswith("validation_")}
     save_tuned(model, base, artifacts.model_dir(recipe), {**determined_by, "validation": measures})
     artifacts.write_json(artifacts.history_file(recipe), {"recipe": recipe, "rows": history})

@@ -24,7 +24,7 @@ from assets.params import TextTower
 from assets.training import validation
 from assets.training.contrastive import info_nce_loss, sigmoid_loss
 from assets.training.data import batches_per_epoch
-from assets.training.loop import Schedule, Task, decay_groups, fit, forget_state, state_dir_for
+from assets.training.loop import Schedule, Task, best_row, decay_groups, fit, forget_state, state_dir_for
 from assets.training.texts import ImageTexts, image_texts
 
 INFERENCE_BATCH = 256  # of the locked image tower; no result depends on it
@@ -63,7 +63,7 @@ def realign_text_tower(settings: TextTower, recipe: str) -> None:
         patience=None,
     )
     history = fit(task, schedule, state_dir)
-    best = max(history, key=lambda row: row["validation_text_to_image"] or row["epoch"])
+    best = best_row(history, "text_to_image")
     measures = {name: value for name, value in best.items() if name.startswith("validation_")}
     save_tuned(model, tuned, artifacts.model_dir(realigned), {**determined_by, "validation": measures})
     artifacts.write_json(artifacts.history_file(realigned), {"recipe": realigned, "rows": history})

@@ -80,6 +80,11 @@ def fit(task: Task[Batch], schedule: Schedule, state_dir: Path) -> list[dict[str
     return history
 
 
+def best_row(history: list[dict[str, Any]], select_by: str) -> dict[str, Any]:
+    """The row of the epoch that `fit` kept."""
+    return history[_best_epoch(history, select_by) - 1]
+
+
 def forget_state(state_dir: Path) -> None:
     """Remove a finished run's state: call it once the result is safely written."""
     shutil.rmtree(state_dir, ignore_errors=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from assets.errors import UserError
-from assets.training.loop import Schedule, Task, decay_groups, fit, forget_state, learning_rate_factor, state_dir_for, train_mode
+from assets.training.loop import Schedule, Task, best_row, decay_groups, fit, forget_state, learning_rate_factor, state_dir_for, train_mode
 
 SCHEDULE = Schedule(epochs=5, warmup_fraction=0.2, final_lr_fraction=0.1, gradient_clip_norm=1.0, patience=None)
 
@@ -82,6 +82,12 @@ def test_patience_stops_when_validation_no_longer_rises(tmp_path):
     _, run = task(measures=[0.1, 0.5, 0.4, 0.4, 0.9])
     rows = fit(run, Schedule(5, 0.2, 0.1, 1.0, patience=2), tmp_path)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("scores", "kept"), [([0.0, 0.0, 0.0], 1), ([0.1, 0.7, 0.7], 2), ([None, None, None], 3)])
+def test_the_kept_epoch_s_row(scores, kept):
+    history = [{"epoch": number, "validation_score": score} for number, score in enumerate(scores, 1)]
+    assert best_row(history, "score")["epoch"] == kept
 
 
 def test_nothing_to_validate_keeps_the_last_epoch(tmp_path):
