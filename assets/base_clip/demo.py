@@ -105,8 +105,10 @@ def align(model: Clip, directory: Path, config: dict[str, Any], settings: DemoCl
 
     def validate() -> dict[str, Any]:
         images = held_out.encode(model, preprocess, **options)
-        with torch.inference_mode():
-            names = normalize(project(model, name_features), dim=1).cpu().numpy()
+        names = np.zeros((0, TEXT_WIDTH), np.float32)
+        if held_out.names:
+            with torch.inference_mode():
+                names = normalize(project(model, name_features), dim=1).cpu().numpy()
         return {
             "text_to_image": validation.text_to_image(names, images, held_out.relevant),
             "image_to_image": validation.image_to_image(images, held_out.labels),

@@ -27,7 +27,9 @@ def make_pretrained_clip(settings: OpenClip, target: Path) -> None:
         )
     _check_pretrained(settings)
     try:
-        model, _, _ = open_clip.create_model_and_transforms(settings.model, pretrained=settings.pretrained, device="cpu")
+        model, _, _ = open_clip.create_model_and_transforms(
+            settings.model, pretrained=settings.pretrained, device="cpu", force_quick_gelu=_quick_gelu(settings)
+        )
         tokenizer = open_clip.get_tokenizer(settings.model)
     except RuntimeError as error:
         raise UserError(f"base_clip: {settings.pretrained} does not fit {settings.model}: {_first_lines(error)}") from None
@@ -37,6 +39,8 @@ def make_pretrained_clip(settings: OpenClip, target: Path) -> None:
     with artifacts.replacing(target) as temporary:
         temporary.mkdir(parents=True)
         config: dict[str, Any] = {"model_cfg": open_clip.get_model_config(settings.model), "preprocess_cfg": preprocess}
+        if _quick_gelu(settings):
+            config["model_cfg"]["quick_gelu"] = True
         if isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
             tokenizer.tokenizer.save_pretrained(temporary)
         if "hf_model_name" in config["model_cfg"]["text_cfg"]:
@@ -44,7 +48,7 @@ def make_pretrained_clip(settings: OpenClip, target: Path) -> None:
             config["model_cfg"]["text_cfg"]["hf_model_pretrained"] = False
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_weights(model, temporary)
-        artifacts.write_json(temporary / CARD, {"recipe": "base", "params": settings.model_dump(), "inputs": {}, "validation": {}})
+        artifacts.write_json(temporary / CARD, {"recipe": "base", **_origin(settings), "validation": {}})
 
 
 def _check_pretrained(settings: OpenClip) -> None:
@@ -55,6 +59,19 @@ def _check_pretrained(settings: OpenClip) -> None:
         f"base_clip.pretrained: {settings.pretrained!r} is neither a tag of {settings.model} ({', '.join(tags) or 'it has none'})"
         f" nor a checkpoint file ({', '.join(CHECKPOINT_SUFFIXES)}) that exists in {Path.cwd()}."
     )
+
+
+def _origin(settings: OpenClip) -> dict[str, Any]:
+    """Params and inputs as the model card has them: a checkpoint file by its name and hash, for its folder is this machine's concern."""
+    file = Path(settings.pretrained)
+    if settings.pretrained in open_clip.list_pretrained_tags_by_model(settings.model) or not file.is_file():
+        return {"params": settings.model_dump(), "inputs": {}}
+    return {"params": settings.model_dump() | {"pretrained": file.name}, "inputs": {file.name: artifacts.sha256_of(file)}}
+
+
+def _quick_gelu(settings: OpenClip) -> bool:
+    """Whether the tag's weights were trained with another activation than the model's name says (openai's were): open_clip only warns."""
+    return bool(open_clip.get_pretrained_cfg(settings.model, settings.pretrained).get("quick_gelu", False))
 
 
 def _first_lines(error: Exception) -> str:

@@ -42,7 +42,7 @@ def train_image_tower(settings: ImageTower, recipe: str) -> None:
         "inputs": {
             "curated_images": artifacts.sha256_of(curated),
             "base": artifacts.sha256_of(base),
-            **({"captions": artifacts.sha256_of(artifacts.IMAGE_CAPTIONS)} if recipe == "mcip" else {}),
+            **({"captions": artifacts.sha256_of(artifacts.CAPTIONS.parent)} if recipe == "mcip" else {}),
         },
     }
     state_dir = state_dir_for(f"image_tower-{recipe}", determined_by)

@@ -16,6 +16,7 @@ from assets.clip.encoding import ahead
 from assets.clip.pictures import pictures, row_groups, split_mask
 
 SHUFFLE_POOL = 16384  # encoded pictures held while shuffling
+POOL_BYTES = 1 << 30  # of them all: big photographs are fewer
 
 
 def training_batches(
@@ -40,22 +41,23 @@ def batches_per_epoch(rows: int, batch_size: int) -> int:
 
 
 def _shuffled(path: Path, split: str, generator: torch.Generator) -> Iterator[tuple[int, bytes]]:
-    """Row groups in random order, their rows through a pool from which a random one leaves for every one that enters."""
+    """Row groups in random order, their rows through a pool from which random ones leave when it is full."""
     with pq.ParquetFile(path) as file:
         groups = row_groups(file, split)
         counts = [split_mask(file, group, split).true_count for group in groups]
         offsets = dict(zip(groups, np.concatenate([[0], np.cumsum(counts)[:-1]]).tolist() if groups else [], strict=True))
         pool: list[tuple[int, bytes]] = []
+        held = 0
         for chosen in torch.randperm(len(groups), generator=generator).tolist():
             group = groups[chosen]
             for within, data in pictures(file, group, split):
-                item = (offsets[group] + within, data)
-                if len(pool) < SHUFFLE_POOL:
-                    pool.append(item)
-                    continue
-                leaving = int(torch.randint(len(pool), (), generator=generator))
-                yield pool[leaving]
-                pool[leaving] = item
+                pool.append((offsets[group] + within, data))
+                held += len(data)
+                while len(pool) > SHUFFLE_POOL or held > POOL_BYTES:
+                    leaving = int(torch.randint(len(pool), (), generator=generator))
+                    pool[leaving], pool[-1] = pool[-1], pool[leaving]
+                    held -= len(pool[-1][1])
+                    yield pool.pop()
         for position in torch.randperm(len(pool), generator=generator).tolist():
             yield pool[position]
 

@@ -27,6 +27,8 @@ from assets.progress import track
 
 logger = logging.getLogger(__name__)
 
+ASSETS = Path(__file__).parents[1]
+
 Batch = TypeVar("Batch")
 
 
@@ -118,8 +120,12 @@ def train_mode(module: torch.nn.Module) -> None:
 
 
 def state_dir_for(stage: str, determined_by: dict[str, Any]) -> Path:
-    """Where a run keeps its state: named by a hash of all that determines it, so that a changed setting never resumes foreign state."""
-    key = hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:16]
+    """Where a run of `<stage package>` or `<stage package>-<recipe>` keeps its state.
+
+    Named by a hash of all that determines it, code included, so that a changed setting or loss never resumes foreign state.
+    """
+    code = {name: artifacts.sha256_of(ASSETS / name) for name in (stage.partition("-")[0], "training", "clip", "metrics")}
+    key = hashlib.sha256(json.dumps([determined_by, code], sort_keys=True).encode()).hexdigest()[:16]
     return artifacts.WORK / "training" / f"{stage}-{key}"
 
 
@@ -148,14 +154,13 @@ def _train_epoch(
     for batch in track(task.batches(epoch), task.steps_per_epoch, f"epoch {epoch} of {schedule.epochs}", "steps"):
         loss = task.loss(batch)
         if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss.item()} at step {len(losses) + 1} of epoch {epoch} (learning rate {scheduler.get_last_lr()[0]:.2g})."
-                " Lower the learning rate, or set precision: fp32; training state of the last whole epoch is kept."
-            )
+            raise _broken("loss", loss, len(losses) + 1, epoch, scheduler)
         learning_rates.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, schedule.gradient_clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, schedule.gradient_clip_norm)
+        if not torch.isfinite(norm):  # such a step would make every weight nan
+            raise _broken("gradient's norm", norm, len(losses) + 1, epoch, scheduler)
         optimizer.step()
         scheduler.step()
         losses.append(loss.detach())
@@ -166,8 +171,15 @@ def _train_epoch(
     return {"epoch": epoch, "loss": float(torch.stack(losses).mean()), "learning_rate": learning_rates[-1]}
 
 
+def _broken(what: str, value: torch.Tensor, step: int, epoch: int, scheduler: torch.optim.lr_scheduler.LambdaLR) -> UserError:
+    return UserError(
+        f"the {what} is {value.item()} at step {step} of epoch {epoch} (learning rate {scheduler.get_last_lr()[0]:.2g})."
+        " Lower the learning rate, or set precision: fp32; training state of the last whole epoch is kept."
+    )
+
+
 def _best_epoch(history: list[dict[str, Any]], select_by: str) -> int:
-    """The earliest epoch with the highest measure; the last one where there is nothing to measure (nan)."""
+    """The earliest epoch with the highest measure; the last one where there is nothing to measure (None)."""
     measures = [row[f"validation_{select_by}"] for row in history]
     if any(measure is None for measure in measures):
         return len(history)
@@ -189,8 +201,13 @@ def _save(
             "scheduler": scheduler.state_dict(),
             "history": history,
             "best": best,
+            "random": torch.get_rng_state(),  # of dropout
         }
-        torch.save(state, temporary)
+        with temporary.open("wb") as stream:
+            try:
+                torch.save(state, stream)
+            except RuntimeError as error:  # torch puts an error of its own before that of a full disk
+                raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def _resume(
@@ -199,11 +216,12 @@ def _resume(
     saved = state_dir / "state.pt"
     if not saved.exists():
         return [], {}
-    state = torch.load(saved, weights_only=True)
+    state = torch.load(saved, weights_only=True, map_location="cpu")
     for name, module in task.modules.items():
         module.load_state_dict(state["modules"][name])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
+    torch.set_rng_state(state["random"])
     logger.info("resuming after epoch %d", len(state["history"]))
     return state["history"], state["best"]
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from assets import artifacts
 from assets.base_clip.pretrained import make_pretrained_clip
 from assets.clip import load_clip
 from assets.errors import UserError
@@ -54,7 +55,9 @@ def test_a_checkpoint_becomes_a_directory_that_loads_anywhere(tiny, name, tmp_pa
             torch.testing.assert_close(loaded.encode_text(tokenizer(["a red heart", "a dog"])), expected[1])
     files = {path.name for path in (tmp_path / "base").iterdir()}
     assert files == {"open_clip_config.json", "open_clip_model.safetensors", "model_card.json"}
-    assert not any(str(folder) in path.read_text() for path in (tmp_path / "base").glob("open_clip_config.json"))
+    assert not any(str(folder) in path.read_text() for path in (tmp_path / "base").glob("*.json"))
+    card = artifacts.read_json(tmp_path / "base" / "model_card.json")
+    assert card["inputs"] == {name: artifacts.sha256_of(folder / name)}
 
 
 def test_a_checkpoint_of_another_model_is_refused(tiny, tmp_path):
@@ -64,6 +67,17 @@ def test_a_checkpoint_of_another_model_is_refused(tiny, tmp_path):
     with pytest.raises(UserError, match=r"does not fit onespace-tiny.*ln_final"):
         make_pretrained_clip(settings(pretrained=str(tmp_path / "other.safetensors")), tmp_path / "base")
     assert not (tmp_path / "base").exists()
+
+
+def test_weights_trained_with_quick_gelu_get_it_although_the_model_s_name_does_not_say_so(tiny, tmp_path, monkeypatch):
+    folder, _ = tiny
+    tag = {"url": "", "quick_gelu": True}
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, pretrained: tag)
+    make_pretrained_clip(settings(pretrained=str(folder / "tiny.safetensors")), tmp_path / "base")
+    loaded, _, _ = load_clip(tmp_path / "base")
+    assert {type(block.mlp.gelu).__name__ for block in loaded.visual.transformer.resblocks} == {"QuickGELU"}
+    monkeypatch.undo()
+    assert [open_clip.get_pretrained_cfg("ViT-L-14-336", "openai").get("quick_gelu")] == [True]  # the tag that README names
 
 
 def test_a_pickle_with_code_in_it_is_never_run(tmp_path, tiny):

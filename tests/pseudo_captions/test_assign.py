@@ -1,4 +1,6 @@
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from assets.errors import UserError
@@ -53,9 +55,6 @@ def test_distinct_captions_ignore_case_width_and_space():
 
 
 def test_corpus_files(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     (tmp_path / "a.txt").write_text("one\ntwo\n", encoding="utf-8")
     pq.write_table(pa.table({"caption": ["three", None]}), tmp_path / "b.parquet")
     pq.write_table(pa.table({"text": ["four"]}), tmp_path / "c.parquet")
@@ -67,3 +66,12 @@ def test_corpus_files(tmp_path):
     (tmp_path / "d.csv").write_text("x", encoding="utf-8")
     with pytest.raises(UserError, match="neither"):
         read_corpus([str(tmp_path / "d.csv")])
+
+
+def test_a_corpus_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    (tmp_path / "broken.parquet").write_bytes(b"no parquet")
+    pq.write_table(pa.table({"caption": [1, 2]}), tmp_path / "numbers.parquet")
+    for name, message in (("latin.txt", "not UTF-8"), ("broken.parquet", "not a readable Parquet"), ("numbers.parquet", "type int64")):
+        with pytest.raises(UserError, match=f"{name}.*{message}"):
+            read_corpus([str(tmp_path / name)])

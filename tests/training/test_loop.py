@@ -1,7 +1,11 @@
 """The loop on a small real regression: schedule, best epoch, resuming after a kill, a loss that breaks."""
 
+import errno
+import io
 import math
+from dataclasses import replace
 from itertools import count, pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -104,6 +108,51 @@ def test_a_broken_loss_stops_with_the_step(tmp_path):
         fit(run, SCHEDULE, tmp_path)
 
 
+def test_a_broken_gradient_stops_before_it_reaches_the_weights(tmp_path):
+    model, run = task()
+    loss = run.loss
+
+    def with_infinite_slope(x):  # 0 at the root of 0: a finite loss
+        return loss(x) + (model.bias - model.bias.detach()).abs().sqrt().sum()
+
+    with pytest.raises(UserError, match="gradient's norm is nan at step 1 of epoch 1"):
+        fit(replace(run, loss=with_infinite_slope), SCHEDULE, tmp_path)
+    assert torch.isfinite(model.weight).all()
+
+
+def test_dropout_goes_on_as_if_never_killed(tmp_path):
+    def with_dropout(die_at=None):
+        model, run = task(die_at=die_at)
+        loss = run.loss
+        return model, replace(run, loss=lambda x: loss(torch.nn.functional.dropout(x)))
+
+    whole, run = with_dropout()
+    fit(run, SCHEDULE, tmp_path / "whole")
+    _, run = with_dropout(die_at=3)
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, SCHEDULE, tmp_path / "killed")
+    resumed, run = with_dropout()
+    fit(run, SCHEDULE, tmp_path / "killed")
+    assert torch.equal(resumed.weight, whole.weight)
+
+
+def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):
+    class Full(io.RawIOBase):
+        def __enter__(self):
+            return self
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda self, mode: Full())
+    _, run = task()
+    with pytest.raises(OSError, match="No space left"):
+        fit(run, SCHEDULE, tmp_path)
+
+
 def test_learning_rate_warms_up_and_ends_at_its_fraction():
     factors = [learning_rate_factor(step, 50, SCHEDULE) for step in range(50)]
     assert factors[:3] == pytest.approx([0.1, 0.2, 0.3])
@@ -121,11 +170,17 @@ def test_norms_and_biases_do_not_decay():
     assert (decay["weight_decay"], free["weight_decay"]) == (0.01, 0.0)
 
 
-def test_state_is_found_only_by_the_same_settings(tmp_path, monkeypatch):
+def test_state_is_found_only_by_the_same_settings_and_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = state_dir_for("image_tower", {"lr": 1.0, "seed": 0})
     assert first == state_dir_for("image_tower", {"seed": 0, "lr": 1.0})
     assert first != state_dir_for("image_tower", {"lr": 2.0, "seed": 0})
+    monkeypatch.setattr("assets.training.loop.ASSETS", tmp_path / "assets")
+    for name in ("image_tower", "training", "clip", "metrics"):
+        (tmp_path / "assets" / name).mkdir(parents=True)
+    elsewhere = state_dir_for("image_tower", {"lr": 1.0, "seed": 0})
+    (tmp_path / "assets" / "training" / "loop.py").write_text("another loop")
+    assert state_dir_for("image_tower", {"lr": 1.0, "seed": 0}) != elsewhere
     first.mkdir(parents=True)
     forget_state(first)
     assert not first.exists()

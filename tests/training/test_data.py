@@ -1,0 +1,66 @@
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from assets.training import data
+
+ROWS = 40
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Forty pictures, each of one grey level, its number in the training split; two of another split among them."""
+    splits = ["test" if number in (5, 30) else "train" for number in range(ROWS + 2)]
+    levels = iter(range(ROWS))
+    pictures = []
+    for split in splits:
+        buffer = io.BytesIO()
+        Image.new("RGB", (4, 4), (next(levels),) * 3 if split == "train" else (255, 0, 0)).save(buffer, "PNG")
+        pictures.append(buffer.getvalue())
+    pq.write_table(pa.table({"image": pictures, "split": splits}), tmp_path / "images.parquet", row_group_size=9)
+    return tmp_path / "images.parquet"
+
+
+def epoch(table, seed, batch_size=8):
+    generator = torch.Generator().manual_seed(seed)
+    return list(data.training_batches(table, "train", batch_size=batch_size, size=4, generator=generator))
+
+
+@pytest.mark.parametrize(("pictures", "size"), [(16384, 1 << 30), (6, 1 << 30), (16384, 500)])
+def test_every_training_picture_once_an_epoch_whatever_the_pool_holds(table, monkeypatch, pictures, size):
+    monkeypatch.setattr(data, "SHUFFLE_POOL", pictures)
+    monkeypatch.setattr(data, "POOL_BYTES", size)
+    batches = epoch(table, seed=1)
+    rows = np.concatenate([rows for rows, _ in batches])
+    assert sorted(rows) == list(range(ROWS))
+    assert list(rows) != list(range(ROWS))
+    for rows, pixels in batches:
+        assert pixels.shape == (8, 3, 4, 4)
+        assert pixels[:, 0, 0, 0].tolist() == rows.tolist()
+    assert [rows.tolist() for rows, _ in epoch(table, seed=1)] == [rows.tolist() for rows, _ in batches]
+    assert [rows.tolist() for rows, _ in epoch(table, seed=2)] != [rows.tolist() for rows, _ in batches]
+
+
+def test_big_pictures_leave_the_pool_before_it_outgrows_memory(table, monkeypatch):
+    read, real = [], data.pictures
+
+    def counted(*arguments):
+        for item in real(*arguments):
+            read.append(len(item[1]))
+            yield item
+
+    monkeypatch.setattr(data, "pictures", counted)
+    monkeypatch.setattr(data, "POOL_BYTES", 500)
+    next(data._shuffled(table, "train", torch.Generator().manual_seed(0)))
+    assert sum(read) <= 500 + max(read)
+
+
+def test_full_batches_only_but_a_small_split_is_one_batch(table):
+    assert [len(rows) for rows, _ in epoch(table, seed=0, batch_size=16)] == [16, 16]
+    assert [len(rows) for rows, _ in epoch(table, seed=0, batch_size=100)] == [ROWS]
+    assert (data.batches_per_epoch(ROWS, 16), data.batches_per_epoch(ROWS, 100)) == (2, 1)
