@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from ruamel.yaml import YAML
 
 from assets.errors import UserError
 
@@ -118,6 +119,11 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_yaml(path: Path) -> Any:
+    """YAML 1.2, as dvc reads and writes it: 1e-05 is a number."""
+    return YAML(typ="safe", pure=True).load(path)
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, or of a directory's relative names and contents in sorted order."""
     digest = hashlib.sha256()
@@ -138,7 +144,6 @@ def unchanged_while_running(code: Iterable[Path], data: Iterable[Path], settings
     dvc hashes dependencies after the command, so it would record the changed version as the one that was used. `settings` are the
     sections of `params_file` that the stage reads. Code is compared by content, data by size and time of change.
     """
-    import yaml
 
     def state() -> dict[str, object]:
         found: dict[str, object] = {str(path): sha256_of(path) for path in code}
@@ -146,7 +151,7 @@ def unchanged_while_running(code: Iterable[Path], data: Iterable[Path], settings
             for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
                 if file.is_file():
                     found[str(file)] = (file.stat().st_size, file.stat().st_mtime_ns)
-        written = yaml.safe_load(params_file.read_text(encoding="utf-8"))
+        written = read_yaml(params_file)
         found |= {f"{params_file} section {name}": written.get(name) for name in settings}
         return found
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from ruamel.yaml.error import YAMLError
 
+from assets.artifacts import read_yaml
 from assets.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
@@ -208,10 +209,10 @@ class Params(Section):
 def read_params(path: Path = PARAMS_FILE) -> tuple[Params, dict[str, Any]]:
     """The settings, typed and as written. A wrong file, key or value raises UserError that names each of them."""
     try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        written = read_yaml(path)
     except FileNotFoundError:
         raise UserError(f"no {path} in {Path.cwd()}. Run from the checkout's top folder.") from None
-    except yaml.YAMLError as error:
+    except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     try:
         return Params.model_validate(written), written

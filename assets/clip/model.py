@@ -5,6 +5,7 @@ How a model comes to be is the stages' concern.
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import warnings
@@ -15,6 +16,7 @@ from typing import Any
 import open_clip
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from assets import artifacts
@@ -47,7 +49,13 @@ def load_clip(path: Path | str, device: str = "cpu") -> tuple[Clip, Preprocess, 
 
 def save_weights(model: Clip, directory: Path) -> None:
     """The model's state as safetensors, under open_clip's name."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, directory / WEIGHTS)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    try:
+        save_file(weights, directory / WEIGHTS)
+    except SafetensorError as error:
+        if "No space left" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, "No space left on device", str(directory)) from error
 
 
 def save_tuned(model: Clip, like: Path, directory: Path, card: dict[str, Any]) -> None:

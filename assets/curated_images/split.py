@@ -37,6 +37,8 @@ def split_by_class(
     tested = min(max(round(test_fraction * len(classes)), 1), len(classes) - 1)
     test, training = set(classes[:tested]), classes[tested:]
 
+    if len(training) < 2:
+        logger.warning("only one class to train on, so nothing can be told apart in training: give at least 3 classes")
     wanted = validation_fraction * sum(len(members[label]) for label in training)
     validation: set[str] = set()
     for label in training:
@@ -46,7 +48,7 @@ def split_by_class(
             validation.update(random.Random(f"{seed} {label}").sample(sorted(members[label]), HELD_OUT))
     if len(validation) < wanted:
         logger.warning(
-            "validation has %d images, not %.0f: only classes of at least %d pictures give some", len(validation), wanted, 2 * HELD_OUT
+            "validation has %d images, not %.1f: only classes of at least %d pictures give some", len(validation), wanted, 2 * HELD_OUT
         )
 
     def split_of(each: str, label: str | None) -> str:

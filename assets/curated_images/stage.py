@@ -170,11 +170,11 @@ def _write_kept(path: Path, kept: list[dict[str, Any]]) -> None:
     with _writing(path, artifacts.CURATED_SCHEMA) as write:
         for split in artifacts.SPLITS:
             rows = {row["id"]: row for row in kept if row["split"] == split}
-            usable = pq.ParquetFile(USABLE)
-            for batch in usable.iter_batches(batch_size=ROWS_PER_BATCH) if rows else ():
-                for stored in batch.to_pylist():
-                    if row := rows.get(stored["id"]):
-                        write(row | {"image": stored["image"]})
+            with pq.ParquetFile(USABLE) as usable:
+                for batch in usable.iter_batches(batch_size=ROWS_PER_BATCH) if rows else ():
+                    for stored in batch.to_pylist():
+                        if row := rows.get(stored["id"]):
+                            write(row | {"image": stored["image"]})
 
 
 @contextlib.contextmanager

@@ -123,7 +123,7 @@ def _check_directions(embeddings: np.ndarray, names: list[str], directory: Path)
     if len(wrong):
         raise UserError(
             f"{directory} gives no usable embedding (NaN, infinite or zero) for {len(wrong)} of {len(names)} inputs,"
-            f" first {names[wrong[0]]!r}. With evaluation.precision fp16 try bf16 or fp32; else the model is broken: train it again."
+            f" first {names[wrong[0]]!r}. With evaluation.precision bf16 try fp32; else the model is broken: train it again."
         )
 
 

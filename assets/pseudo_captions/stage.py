@@ -70,5 +70,5 @@ def _tell(ids: list[str], own: list[list[str]], corpus: list[str], clusters: np.
     without = int((counts <= 0).sum())
     logger.info("%d captions in %d clusters", len(corpus), len(set(clusters.tolist())))
     logger.info("%d of %d images (%.1f %%) found no caption beside their own", without, len(ids), 100 * without / len(ids))
-    for row in np.linspace(0, len(ids) - 1, 5).astype(int):
+    for row in np.unique(np.linspace(0, len(ids) - 1, 5).astype(int)):
         logger.info("  %s: %s", ids[row], ", ".join(corpus[caption] for caption in found[row]))

@@ -22,7 +22,7 @@ from assets.clip.text_projection import project, text_projection_parameters, wit
 from assets.errors import UserError
 from assets.params import TextTower
 from assets.training import validation
-from assets.training.contrastive import info_nce_loss, sigmoid_loss
+from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss, sigmoid_loss
 from assets.training.data import batches_per_epoch
 from assets.training.loop import Schedule, Task, best_row, decay_groups, fit, forget_state, state_dir_for
 from assets.training.texts import ImageTexts, image_texts
@@ -106,7 +106,7 @@ def _task(
         captions = normalize(encode(chosen), dim=1)
         related = torch.from_numpy(texts.related(rows, chosen)).to(device)
         own = images[torch.from_numpy(rows).to(device)]
-        scale = model.logit_scale.exp()
+        scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
         if "logit_bias" in scales:
             return sigmoid_loss(own, captions, scale, model.logit_bias, related)
         return info_nce_loss(own, captions, scale, related)

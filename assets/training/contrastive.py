@@ -5,8 +5,12 @@ Shapes: B pairs, d embedding.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch.nn.functional import cross_entropy, logsigmoid
+
+MAX_LOGIT_SCALE = math.log(100)  # CLIP's own bound
 
 
 def info_nce_loss(images: torch.Tensor, texts: torch.Tensor, logit_scale: torch.Tensor, related: torch.Tensor) -> torch.Tensor:

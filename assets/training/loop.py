@@ -41,7 +41,7 @@ class Task(Generic[Batch]):
     batches: Callable[[int], Iterable[Batch]]  # of an epoch, counted from 1; the same epoch always gives the same batches
     steps_per_epoch: int
     loss: Callable[[Batch], torch.Tensor]  # scalar
-    validate: Callable[[], dict[str, float]]  # measures by name
+    validate: Callable[[], dict[str, float | None]]  # measures by name; None where there is nothing to measure
     select_by: str  # the measure whose highest value marks the best epoch
     images_per_step: int
 
@@ -78,7 +78,9 @@ def fit(task: Task[Batch], schedule: Schedule, state_dir: Path) -> list[dict[str
         _save(task, optimizer, scheduler, history, best, state_dir)
     for name, module in task.modules.items():
         module.load_state_dict(best[name])
-    logger.info("kept epoch %d, the best by validation %s", _best_epoch(history, task.select_by), task.select_by)
+    measured = best_row(history, task.select_by)[f"validation_{task.select_by}"] is not None
+    why = f"the best by validation {task.select_by}" if measured else "the last: there are no validation images to choose by"
+    logger.info("kept epoch %d, %s", _best_epoch(history, task.select_by), why)
     return history
 
 

@@ -28,7 +28,9 @@ class ImageTexts:
 
     def related(self, rows: np.ndarray, texts: np.ndarray) -> np.ndarray:
         """bool [B, B]: image i shares text j, or the class of the image that text j was drawn for. Such a pair is no negative."""
-        shares_text = (self.ids[rows][:, :, None] == texts[None, None, :]).any(axis=1)
+        shares_text = np.zeros((len(rows), len(texts)), bool)
+        for column in self.ids[rows].T:  # one at a time: a batch of 32k pairs has no room for all K at once
+            shares_text |= column[:, None] == texts
         shares_class = self.labels[rows][:, None] == self.labels[rows][None, :]
         return shares_text | shares_class
 
