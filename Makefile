@@ -16,7 +16,7 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report search promote readme ui clean
+.PHONY: help demo test lint format lock report search promote readme ui benchmark clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -54,7 +54,10 @@ readme: $(VENV) ## write the numbers and pictures of the artefacts into README.m
 
 ui: $(VENV) ## Dagster's pages on http://127.0.0.1:3000
 	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml
-	@$(RUN) dagster dev -m orchestration.definitions -h 127.0.0.1 -p 3000
+	@exec $(RUN) dagster dev -m orchestration.definitions -h 127.0.0.1 -p 3000
+
+benchmark: $(VENV) ## what a run costs in which nothing is to be done, by either door
+	@$(RUN) tests.benchmarks.noop
 
 lock: $(VENV) ## resolve pyproject.toml into requirements.lock anew, keeping the versions that still fit
 	@test -x .cache/uv/bin/uv || { .venv/bin/python -m venv .cache/uv && .cache/uv/bin/python -m pip install --quiet uv; }

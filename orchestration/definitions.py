@@ -1,8 +1,50 @@
 """What Dagster loads: `dagster dev -m orchestration.definitions`, or `make ui`. Fast to import: no stage's code, no torch."""
 
-from dagster import Definitions
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
+from dagster import Backoff, Definitions, Jitter, RetryPolicy, in_process_executor
+
+from assets.params import read_params
+from orchestration.asset_checks import checks_of, report_failed_expectations
 from orchestration.dvc_stage import CHECKOUT
-from orchestration.stage_assets import read_pipeline, stage_asset
+from orchestration.metadata import describe
+from orchestration.schedules import jobs_of, schedules_of
+from orchestration.sensors import dvc_lock_sensor, new_images_sensor, run_failure_hook
+from orchestration.stage_assets import outside_assets, read_pipeline, stage_asset
 
-defs = Definitions(assets=[stage_asset(stage) for stage in read_pipeline(CHECKOUT)])
+
+def define(checkout: Path) -> Definitions:
+    """Everything that Dagster shows of the pipeline in `checkout`."""
+    settings = read_params(checkout / "params.yaml")[0].orchestration
+    stages = read_pipeline(checkout)
+    jobs = jobs_of(stages)
+    shown = partial(describe, checkout)
+    retries = RetryPolicy(
+        max_retries=settings.retries, delay=settings.retry_delay_seconds, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS
+    )
+    return Definitions(
+        assets=[
+            *outside_assets(stages),
+            *(
+                stage_asset(
+                    stage,
+                    checkout,
+                    shown,
+                    retries,
+                    freshness=timedelta(days=settings.stale_after_days) if stage.address in ("report", "search_table") else None,
+                    on_failure=partial(report_failed_expectations, checkout) if stage.address == "curated_images" else None,
+                )
+                for stage in stages
+            ),
+        ],
+        asset_checks=checks_of(stages, checkout, settings),
+        jobs=list(jobs.values()),
+        schedules=schedules_of(jobs, settings),
+        sensors=[dvc_lock_sensor(checkout, shown), new_images_sensor(checkout, jobs["retrain"], settings), run_failure_hook(settings)],
+        executor=in_process_executor,  # dvc starts a process a stage anyway; one more each would only cost seconds
+    )
+
+
+defs = define(CHECKOUT)

@@ -1,46 +1,171 @@
-"""Run one stage as `dvc repro` runs it, in a child process. What to run and when is for the callers to know."""
+"""Run one stage as `dvc repro` runs it, in a child process, and leave nothing running. What to run and when is for the callers to know."""
 
 import contextlib
+import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any
+
+import psutil
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-SECONDS_TO_STOP = 10.0
+RUNNING = Path(".cache") / "orchestration" / "running"  # in the checkout: a file a stage, locked by the run that is at it
+SECONDS_TO_STOP = 5.0
+SECONDS_TO_DIE = 3.0
 
 
 class StageFailed(Exception):
-    """dvc left with another exit code than 0. Its own output says why."""
+    """dvc left with another exit code than 0; `killed` if a signal ended it. Its own output says why."""
+
+    def __init__(self, message: str, killed: bool) -> None:
+        super().__init__(message)
+        self.killed = killed
 
 
-def reproduce(stage: str) -> None:
+def reproduce(address: str, checkout: Path, environment: Mapping[str, str], run_id: str, tell: Callable[[str], None]) -> None:
     """`dvc repro` of this stage alone, which does nothing where it is up to date; its output goes to ours.
 
-    Waits while another dvc holds the lock. An interruption ends dvc and the stage together.
+    Waits while another run is at the same stage, or another dvc holds the lock. Ends a stage that a killed run left behind. An
+    interruption ends dvc and the stage together, within SECONDS_TO_STOP + SECONDS_TO_DIE.
     """
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
-    environment = os.environ | {
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", address]
+    inherited = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # dvc.yaml says `python`
         "DVC_NO_ANALYTICS": "1",
     }
+    end_orphans(checkout, tell)
     # dvc ignores SIGINT while a stage runs, so both get a process group of their own that can be told to stop
-    with subprocess.Popen(command, cwd=CHECKOUT, env=environment, start_new_session=True) as child:
+    with (
+        _alone_at(address, checkout, tell) as record,
+        subprocess.Popen(command, cwd=checkout, env=inherited | dict(environment), start_new_session=True) as child,
+    ):
         try:
+            _write(record, {"stage": address, "run_id": run_id, "group": child.pid, "since": psutil.Process(child.pid).create_time()})
             code = child.wait()
-        except BaseException:
-            stop(child)
-            raise
+        finally:
+            stop(child.pid)  # also where dvc was killed and left the stage behind
+            child.wait()
+            _write(record, None)
     if code:
-        raise StageFailed(f"`dvc repro --single-item {stage}` left with exit code {code}; its output, above or in the log, says why.")
+        ended = f"was ended by signal {-code}" if code < 0 else f"left with exit code {code}"
+        raise StageFailed(f"`dvc repro --single-item {address}` {ended}; its output, above or in the log, says why.", killed=code < 0)
 
 
-def stop(child: subprocess.Popen[bytes]) -> None:
-    """End the child's whole process group: politely, then for certain."""
-    for wish in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, wish)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(SECONDS_TO_STOP)
+def end_orphans(checkout: Path, tell: Callable[[str], None]) -> list[str]:
+    """End every stage whose run was killed, and return those runs' ids. A stage of a living run is left alone."""
+    runs = []
+    for path in sorted((checkout / RUNNING).glob("*.json")):
+        with path.open("r+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            if left := _read(file):
+                runs.append(left["run_id"])
+                if _leads(left):
+                    tell(f"{left['stage']} was still running for run {left['run_id']}, which was killed: ending it.")
+                    stop(left["group"])
+                _forget_locks_of(left["group"], checkout)
+                _write(file, None)
+    return runs
+
+
+def running(checkout: Path) -> list[str]:
+    """The stages that some living Dagster run is at."""
+    found = []
+    for path in sorted((checkout / RUNNING).glob("*.json")):
+        with path.open("r", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append(path.stem)
+    return found
+
+
+def stop(group: int) -> None:
+    """End a process group: politely, then for certain."""
+    for wish, patience in ((signal.SIGTERM, SECONDS_TO_STOP), (signal.SIGKILL, SECONDS_TO_DIE)):
+        deadline = time.monotonic() + patience
+        if not _members(group):
             return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, wish)
+        while _members(group) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _forget_locks_of(pid: int, checkout: Path) -> None:
+    """Remove a dead dvc from dvc's list of who reads and writes what. dvc does so itself, unless nobody reaps the zombie, as in many
+    containers."""
+    from dvc.fs import localfs
+    from dvc.rwlock import _edit_rwlock
+
+    folder = checkout / ".dvc" / "tmp"
+    if _members(pid) or not (folder / "rwlock").exists():
+        return
+    with _edit_rwlock(str(folder), localfs, False) as lock:
+        for path, readers in list(lock["read"].items()):
+            lock["read"][path] = [each for each in readers if each["pid"] != pid]
+            if not lock["read"][path]:
+                del lock["read"][path]
+        for path, writer in list(lock["write"].items()):
+            if writer.get("pid") == pid:
+                del lock["write"][path]
+
+
+def _members(group: int) -> list[int]:
+    """Living processes of a group; a zombie only waits for its parent to look."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
+def _leads(left: dict[str, Any]) -> bool:
+    """Whether the recorded group still exists, and its number was not given to another one."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if psutil.Process(left["group"]).create_time() != left["since"]:
+            return False
+    return bool(_members(left["group"]))
+
+
+@contextlib.contextmanager
+def _alone_at(address: str, checkout: Path, tell: Callable[[str], None]) -> Iterator[IO[str]]:
+    """Hold the stage's file; the kernel lets go of it when this process dies, whatever way."""
+    path = checkout / RUNNING / f"{address}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        told = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    tell(f"another run is at {address}: waiting for it.")
+                    told = True
+                time.sleep(0.5)
+        yield file
+
+
+def _read(file: IO[str]) -> dict[str, Any] | None:
+    file.seek(0)
+    try:
+        return json.loads(file.read() or "null")
+    except json.JSONDecodeError:  # killed while writing: the group is not known
+        return None
+
+
+def _write(file: IO[str], record: dict[str, Any] | None) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(json.dumps(record))
+    file.flush()

@@ -1,59 +1,206 @@
 """dvc.yaml as Dagster assets: one for each stage and recipe, with dvc's edges between them. Running one is dvc_stage's concern."""
 
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from dagster import AssetExecutionContext, AssetKey, AssetsDefinition, Failure, asset
+import psutil
+import yaml
+from dagster import (
+    AssetExecutionContext,
+    AssetsDefinition,
+    AssetSpec,
+    DataVersion,
+    Failure,
+    FreshnessPolicy,
+    MaterializeResult,
+    MetadataValue,
+    PipesTempFileContextInjector,
+    PipesTempFileMessageReader,
+    RetryPolicy,
+    RetryRequested,
+    asset,
+    open_pipes_session,
+)
+from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 
 from orchestration.dvc_stage import StageFailed, reproduce
+from orchestration.record import asset_key, is_code, read_records, recipe_key, report, source_key
+
+Describe = Callable[[str], dict[str, MetadataValue]]
+UNREACHABLE = "cannot be reached"  # how the stages' own errors put a network that fails
 
 
 @dataclass(frozen=True)
 class PipelineStage:
-    """A stage as dvc resolves it. `address` is dvc's name for it (`evaluation@base`), `upstream` the addresses it takes outputs from."""
+    """A stage as dvc resolves it. `address` is dvc's name for it (`evaluation@base`), `upstream` the addresses it takes outputs from.
+
+    `sources` are the paths that it reads and neither a stage nor its code makes; `recipe` is its command, settings and code in words.
+    """
 
     address: str
     description: str
     meta: dict[str, Any]  # group, kinds and, where few may run at once, pool
     upstream: tuple[str, ...]
+    sources: tuple[str, ...]
+    outputs: tuple[str, ...]
+    recipe: str
 
 
 def read_pipeline(checkout: Path) -> list[PipelineStage]:
     """The stages of dvc.yaml, matrix and parameters filled in, in its order."""
     with Repo(str(checkout)) as repo:
         graph = repo.index.graph  # from a stage to those it depends on; `name`, since `addressing` depends on the working directory
-        return [
-            PipelineStage(
-                address=stage.name,
-                description=stage.desc,
-                meta=stage.meta,
-                upstream=tuple(sorted(each.name for each in graph.successors(stage))),
+        stages = list(repo.index.stages)
+        made = [Path(out.fs_path) for stage in stages for out in stage.outs]
+        found = []
+        for stage in stages:
+            files = [each for each in stage.deps if not isinstance(each, ParamsDependency)]
+            settings = [name for each in stage.deps if isinstance(each, ParamsDependency) for name in each.params]
+            code = [each.def_path for each in files if is_code(each.def_path)]
+            found.append(
+                PipelineStage(
+                    address=stage.name,
+                    description=stage.desc,
+                    meta=stage.meta,
+                    upstream=tuple(sorted(each.name for each in graph.successors(stage))),
+                    sources=tuple(
+                        each.def_path
+                        for each in files
+                        if not is_code(each.def_path)
+                        and not any(path.is_relative_to(each.fs_path) or Path(each.fs_path).is_relative_to(path) for path in made)
+                    ),
+                    outputs=tuple(out.def_path for out in stage.outs),
+                    recipe="\n".join(
+                        [f"`{stage.cmd}`", *(f"- setting `{name}`" for name in settings), *(f"- code `{path}`" for path in code)]
+                    ),
+                )
             )
-            for stage in repo.index.stages
-        ]
+        return found
 
 
-def asset_key(address: str) -> AssetKey:
-    """`evaluation@base` → `evaluation/base`, since Dagster's keys are paths."""
-    return AssetKey(address.split("@"))
+def stage_asset(
+    stage: PipelineStage,
+    checkout: Path,
+    describe: Describe,
+    retries: RetryPolicy | None = None,
+    freshness: timedelta | None = None,
+    on_failure: Callable[[AssetExecutionContext, float], None] | None = None,
+) -> AssetsDefinition:
+    """One asset. `describe` gives the metadata of its artefacts; `on_failure` reports what can be read of a run that failed."""
 
-
-def stage_asset(stage: PipelineStage) -> AssetsDefinition:
     @asset(
         key=asset_key(stage.address),
-        deps=[asset_key(each) for each in stage.upstream],
+        deps=[*map(asset_key, stage.upstream), *map(source_key, stage.sources), recipe_key(stage.address)],
         description=stage.description,
         group_name=stage.meta["group"],
         kinds=set(stage.meta["kinds"]),
+        owners=stage.meta.get("owners"),
         pool=stage.meta.get("pool"),
+        freshness_policy=FreshnessPolicy.time_window(fail_window=freshness) if freshness else None,
+        metadata={"dvc stage": stage.address, "outputs": MetadataValue.md("\n".join(f"- `{path}`" for path in stage.outputs))},
     )
-    def materialize(context: AssetExecutionContext) -> None:
-        context.log.info("dvc repro --single-item %s", stage.address)
-        try:
-            reproduce(stage.address)
-        except StageFailed as failed:
-            raise Failure(str(failed)) from None
+    def materialize(context: AssetExecutionContext) -> Iterator[MaterializeResult]:
+        before, begun = _entry(checkout, stage.address), time.time()
+        with open_pipes_session(
+            context=context.op_execution_context,  # Dagster itself calls what it deprecates of the other
+            context_injector=PipesTempFileContextInjector(),
+            message_reader=PipesTempFileMessageReader(),
+        ) as session:
+            context.log.info("dvc repro --single-item %s", stage.address)
+            try:
+                reproduce(stage.address, checkout, session.get_bootstrap_env_vars(), context.run.run_id, context.log.warning)
+                failed = None
+            except StageFailed as problem:
+                failed = problem
+            except BaseException:  # Terminate
+                remove_half_written(checkout, stage.outputs)
+                raise
+        # what the stage itself told; it is known only when the session is closed
+        told: dict[str, Any] = {}
+        for message in session.get_custom_messages():
+            told |= message
+        handler = session.message_handler
+        if failed:
+            remove_half_written(checkout, stage.outputs)
+            if on_failure:
+                on_failure(context, begun)
+            report(context.instance, checkout, describe, during=[stage.address])
+            killed = failed.killed or (handler.received_opened_message and not handler.received_closed_message)
+            error = told.get("error")
+            again = context.op_execution_context.retry_number + 1
+            if retries and again <= retries.max_retries and (killed or (error is not None and UNREACHABLE in error)):
+                # not by a policy, by which Dagster would also repeat what somebody terminated
+                raise RetryRequested(retries.max_retries, retries.calculate_delay(again)) from failed
+            raise Failure(error or str(failed), metadata={"dvc": str(failed)}, allow_retries=False) from None
+        after = _entry(checkout, stage.address)
+        if handler.received_opened_message or before != after:
+            made = "now, by `dvc repro`" if handler.received_opened_message else "now, by dvc, from its run cache or a command"
+        else:
+            made = "unchanged, taken from dvc.lock"
+        context.log.info(made)
+        if made.startswith("unchanged"):
+            (record,) = read_records(checkout, only=stage.address)
+        else:
+            records, _ = report(context.instance, checkout, describe, during=[stage.address])
+            (record,) = [each for each in records if each.address == stage.address]
+        if record.version is None:
+            raise Failure(f"dvc.lock has no {stage.address} after `dvc repro`; is the stage frozen, or does dvc.yaml just change?")
+        yield MaterializeResult(
+            data_version=DataVersion(record.version),
+            tags=record.tags(),
+            metadata={"made": MetadataValue.text(made), **describe(stage.address), **{name: _shown(value) for name, value in told.items()}},
+        )
 
     return materialize
+
+
+def outside_assets(stages: list[PipelineStage]) -> list[AssetSpec]:
+    """What stages read and no stage makes, each as an asset that Dagster watches: the sources, and every stage's recipe."""
+    sources = sorted({path for stage in stages for path in stage.sources})
+    return [
+        *(
+            AssetSpec(source_key(path), group_name="source", kinds={"file"}, description=f"`{path}`, which people change and stages read.")
+            for path in sources
+        ),
+        *(
+            AssetSpec(
+                recipe_key(stage.address),
+                group_name="recipe",
+                kinds={"dvc"},
+                description=f"How {stage.address} is made. A new version of it means that its command, settings or code changed, or that"
+                f" its outputs are not those of dvc.lock.\n\n{stage.recipe}",
+            )
+            for stage in stages
+        ),
+    ]
+
+
+def remove_half_written(checkout: Path, outputs: tuple[str, ...]) -> None:
+    """Remove the temporary files, `.<output>.<pid>.tmp`, of processes that were killed while they wrote."""
+    for output in outputs:
+        path = checkout / output
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            pid = left.name.removesuffix(".tmp").rpartition(".")[2]
+            if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _entry(checkout: Path, address: str) -> Any:
+    lock = checkout / "dvc.lock"
+    return ((yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages") or {}).get(address) if lock.exists() else None
+
+
+def _shown(value: Any) -> MetadataValue:
+    if isinstance(value, bool):
+        return MetadataValue.bool(value)
+    if isinstance(value, int):
+        return MetadataValue.int(value)
+    if isinstance(value, float):
+        return MetadataValue.float(value)
+    return MetadataValue.text(value) if isinstance(value, str) else MetadataValue.json(value)

@@ -1,4 +1,4 @@
-"""Materializing runs dvc for real, in a pipeline of three tiny stages."""
+"""One stage, run for real: what reaches Dagster, and that nothing is left running or half-written, whatever is killed."""
 
 from __future__ import annotations
 
@@ -6,104 +6,203 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psutil
 import pytest
-from dagster import DagsterInstance, Failure, materialize
+from dagster import DagsterInstance, DagsterRunStatus, RetryPolicy, materialize
 
-from orchestration import dvc_stage
-from orchestration.stage_assets import PipelineStage, read_pipeline, stage_asset
+from orchestration.dvc_stage import RUNNING, end_orphans, running
+from orchestration.record import asset_key
+from orchestration.stage_assets import PipelineStage, read_pipeline, remove_half_written, stage_asset
 
-PIPELINE = """\
-stages:
-  words:
-    desc: A file of words.
-    cmd: echo made >> runs && echo words > words
-    outs: [words]
-    meta: {group: data, kinds: [text]}
-  copy:
-    desc: The words for ${item.recipe}.
-    matrix: {recipe: [a, b]}
-    cmd: cp words words_${item.recipe}
-    deps: [words]
-    outs:
-      - words_${item.recipe}
-    meta: {group: data, kinds: [text], pool: compute}
-  broken:
-    desc: Never made.
-    cmd: echo told by the stage && exit 7
-    meta: {group: data, kinds: [text]}
-  endless:
-    desc: Waits.
-    cmd: python -c "import os, time, pathlib; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(120)"
-    outs: [never]
-    meta: {group: data, kinds: [text]}
-"""
+if TYPE_CHECKING:
+    from tests.orchestration.conftest import Toy
+
+WORKER = (
+    "import sys, pathlib\nfrom orchestration.dvc_stage import reproduce\nreproduce('words', pathlib.Path.cwd(), {}, sys.argv[1], print)\n"
+)
+
+
+def test_the_pipeline_is_read_as_dvc_resolves_it(toy: Toy):
+    stages = {stage.address: stage for stage in read_pipeline(toy.folder)}
+    assert list(stages) == ["words", "copy@a", "copy@b", "both"]
+    assert stages["copy@b"] == PipelineStage(
+        "copy@b",
+        "The words for b.",
+        {"group": "training", "kinds": ["text"], "pool": "compute"},
+        upstream=("words",),
+        sources=(),
+        outputs=("data/copy_b.txt",),
+        recipe="`python assets/copy/run.py b`\n- setting `curated_images.seed`\n- code `assets/copy`",
+    )
+    assert stages["words"].sources == ("raw.txt",)
+
+
+def test_log_and_metadata_of_the_stage_reach_dagster(toy: Toy):
+    toy.write("raw.txt", "four words of it\n")
+    with DagsterInstance.ephemeral() as instance:
+        result = toy.materialize(instance, "words")
+        (event,) = result.get_asset_materialization_events()
+        shown = event.step_materialization_data.materialization.metadata
+        assert (shown["words"].value, shown["made"].value) == (4, "now, by `dvc repro`")
+        assert "a line of the stage's log" in [entry.user_message for entry in instance.all_logs(result.run_id)]
+
+
+def test_a_failed_stage_fails_the_run_with_its_own_words(toy: Toy):
+    toy.write("raw.txt", "other words\n")
+    toy.write("fail", "")
+    words = stage_asset(read_pipeline(toy.folder)[0], toy.folder, lambda address: {}, RetryPolicy(max_retries=1))
+    with DagsterInstance.ephemeral() as instance:
+        result = materialize([words], instance=instance, raise_on_error=False)
+        assert not result.success
+        (failed,) = result.get_step_failure_events()
+        assert failed.step_failure_data.user_failure_data.description == "told by the stage"
+        assert toy.runs() == 1, "what the stage calls wrong is not tried again"
+
+
+def started(toy: Toy) -> int:
+    deadline = time.monotonic() + 60
+    while not (toy.folder / "pid.txt").exists():
+        assert time.monotonic() < deadline, "the stage did not start"
+        time.sleep(0.05)
+    return int(toy.read("pid.txt"))
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    project = tmp_path / "project with a space"
-    project.mkdir()
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
-        subprocess.run(command, cwd=project, check=True)
-    (project / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
-    monkeypatch.setattr(dvc_stage, "CHECKOUT", project)
-    return project
+def waiting(toy: Toy):
+    """A run that is in the middle of the stage `words`: (its worker, dvc's process id, the stage's)."""
+    toy.write("raw.txt", "other words\n")
+    toy.write("wait", "")
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, "a run"], cwd=toy.folder, stderr=subprocess.DEVNULL)
+    stage = started(toy)
+    (child,) = psutil.Process(worker.pid).children()
+    try:
+        yield worker, child.pid, stage
+    finally:
+        worker.kill()
+        worker.wait()
+        end_orphans(toy.folder, lambda text: None)
+        assert not lives(stage)
 
 
-def test_the_pipeline_is_read_as_dvc_resolves_it(pipeline):
-    stages = {stage.address: stage for stage in read_pipeline(pipeline)}
-    assert list(stages) == ["words", "copy@a", "copy@b", "broken", "endless"]
-    assert stages["copy@b"] == PipelineStage(
-        "copy@b", "The words for b.", {"group": "data", "kinds": ["text"], "pool": "compute"}, upstream=("words",)
-    )
+def goes_on(toy: Toy) -> None:
+    """What is killed blocks nothing: dvc's own door makes the stage, and its result is whole."""
+    (toy.folder / "wait").unlink()
+    toy.dvc("repro", "words")
+    assert toy.read("data/words.txt") == "OTHER WORDS\n"
+    assert running(toy.folder) == []
 
 
-def test_materializing_reproduces_that_stage_alone_and_skips_what_is_up_to_date(pipeline):
-    words, copy, *_ = [stage_asset(stage) for stage in read_pipeline(pipeline)]
+def test_an_interruption_ends_all_within_ten_seconds(toy: Toy, waiting):
+    worker, dvc, stage = waiting
+    begun = time.monotonic()
+    worker.send_signal(signal.SIGINT)  # what Dagster turns Terminate into
+    assert worker.wait(30) != 0
+    assert time.monotonic() - begun < 10
+    assert not lives(dvc)
+    assert not lives(stage)
+    goes_on(toy)
+
+
+def test_a_killed_stage_fails_its_run_at_once(toy: Toy, waiting):
+    worker, dvc, stage = waiting
+    os.kill(stage, signal.SIGKILL)
+    assert worker.wait(30) != 0
+    assert not lives(dvc)
+    goes_on(toy)
+
+
+def test_a_killed_dvc_takes_its_stage_along(toy: Toy, waiting):
+    worker, dvc, stage = waiting
+    os.kill(dvc, signal.SIGKILL)
+    assert worker.wait(30) != 0
+    assert not lives(stage)
+    goes_on(toy)
+
+
+def test_the_stage_of_a_killed_worker_is_ended_by_the_next_run_with_a_message(toy: Toy, waiting):
+    worker, dvc, stage = waiting
+    worker.kill()
+    worker.wait()
+    assert lives(stage)
+    (toy.folder / "wait").unlink()
+    toy.write("wait", "")
+    told: list[str] = []
+    assert end_orphans(toy.folder, told.append) == ["a run"]
+    assert told == ["words was still running for run a run, which was killed: ending it."]
+    assert not lives(stage)
+    assert not lives(dvc)
+    assert end_orphans(toy.folder, told.append) == []
+    goes_on(toy)
+
+
+def test_a_killed_worker_s_run_is_marked_as_failed_by_the_sensor(toy: Toy, waiting):
+    worker, _, stage = waiting
+    with DagsterInstance.ephemeral() as instance:
+        job = toy.definitions().resolve_implicit_global_asset_job_def()
+        run = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
+        record = toy.folder / RUNNING / "words.json"
+        record.write_text(record.read_text(encoding="utf-8").replace("a run", run.run_id), encoding="utf-8")
+        toy.tick(instance)
+        assert instance.get_run_by_id(run.run_id).status == DagsterRunStatus.STARTED, "it lives"
+        worker.kill()
+        worker.wait()
+        toy.tick(instance)
+        assert instance.get_run_by_id(run.run_id).status == DagsterRunStatus.FAILURE
+    assert not lives(stage)
+    goes_on(toy)
+
+
+def test_a_living_run_is_waited_for(toy: Toy, waiting):
+    worker, _, stage = waiting
+    assert running(toy.folder) == ["words"]
+    second = subprocess.Popen([sys.executable, "-c", WORKER, "second"], cwd=toy.folder, stdout=subprocess.PIPE, text=True)
+    assert second.stdout is not None
+    assert "another run is at words" in second.stdout.readline()
+    assert lives(stage)
+    (toy.folder / "wait").unlink()
+    assert worker.wait(60) == 0
+    second.communicate(timeout=60)
+    assert second.returncode == 0
+    assert toy.runs() == 1
+    assert toy.read("data/words.txt") == "OTHER WORDS\n"
+
+
+def test_half_written_outputs_of_dead_processes_are_removed(toy: Toy):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for pid in (dead.pid, os.getpid()):
+        toy.write(f"data/.words.txt.{pid}.tmp", "half")
+        toy.write(f"data/.model.{pid}.tmp/weights", "half")
+    remove_half_written(toy.folder, ("data/words.txt", "data/model"))
+    left = {path.name for path in (toy.folder / "data").glob(".*.tmp")}
+    assert left == {f".words.txt.{os.getpid()}.tmp", f".model.{os.getpid()}.tmp"}
+
+
+def test_a_killed_stage_is_retried(toy: Toy):
+    toy.write("raw.txt", "other words\n")
+    toy.write("wait", "")
+
+    def kill() -> None:
+        stage = started(toy)
+        (toy.folder / "wait").unlink()
+        os.kill(stage, signal.SIGKILL)
+
+    words = stage_asset(read_pipeline(toy.folder)[0], toy.folder, lambda address: {}, RetryPolicy(max_retries=1))
+    killer = threading.Thread(target=kill)
+    killer.start()
     with DagsterInstance.ephemeral() as instance:
         assert materialize([words], instance=instance).success
-        assert materialize([words], instance=instance).success
-        assert (pipeline / "runs").read_text() == "made\n"
-        assert not (pipeline / "words_a").exists()
-        assert materialize([copy], instance=instance).success
-    assert (pipeline / "words_a").read_text() == "words\n"
-    assert not (pipeline / "words_b").exists()
-
-
-def test_a_failed_stage_fails_the_run_and_says_where_to_look(pipeline, capfd):
-    (broken,) = [stage for stage in read_pipeline(pipeline) if stage.address == "broken"]
-    with DagsterInstance.ephemeral() as instance, pytest.raises(Failure, match="dvc repro --single-item broken"):
-        materialize([stage_asset(broken)], instance=instance)
-    assert "told by the stage" in capfd.readouterr().out
-
-
-def test_an_interruption_leaves_no_process_behind(pipeline, checkout):
-    script = (
-        "import pathlib; from orchestration import dvc_stage\n"
-        f"dvc_stage.CHECKOUT = pathlib.Path({str(pipeline)!r}); dvc_stage.reproduce('endless')"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], cwd=checkout, stderr=subprocess.DEVNULL) as door:
-        deadline = time.monotonic() + 60
-        while not (pid_file := pipeline / "pid").exists() or not pid_file.read_text():
-            assert time.monotonic() < deadline, "the stage did not start"
-            time.sleep(0.1)
-        door.send_signal(signal.SIGINT)
-        door.wait(30)
-    stage = int((pipeline / "pid").read_text())
-    while _lives(stage):
-        assert time.monotonic() < deadline, "the stage outlived its run"
-        time.sleep(0.1)
-    # and dvc's lock is free again
-    assert subprocess.run([sys.executable, "-m", "dvc", "repro", "-q", "words"], cwd=pipeline, check=False).returncode == 0
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")
-    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+        killer.join()
+        assert instance.get_latest_materialization_event(asset_key("words")) is not None
+    assert toy.runs() == 2

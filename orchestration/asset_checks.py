@@ -1,0 +1,240 @@
+"""What must hold of the artefacts, as Dagster asset checks. Each reads artefacts and says pass or fail; none changes anything.
+
+A blocking check that fails keeps what follows in the same run from starting. Heavy libraries are imported when a check runs.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetExecutionContext,
+    MetadataValue,
+    asset_check,
+)
+
+from assets.params import Orchestration
+from orchestration.record import asset_key
+from orchestration.stage_assets import PipelineStage
+
+SAMPLE = 8  # vectors embedded anew
+SAME = 0.9999  # cosine of a vector and its fresh one
+NORM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    passed: bool
+    said: str
+    metadata: Mapping[str, MetadataValue]
+    warning: bool = False  # a failure to look at, which stops nothing
+
+
+@dataclass(frozen=True)
+class Check:
+    """`look` gets the checkout, the stage's recipe ("" where it has none) and the settings."""
+
+    stage: str
+    name: str
+    blocking: bool
+    description: str
+    look: Callable[[Path, str, Orchestration], Outcome]
+
+
+def _expectations(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+    return _met(_json(checkout / "data/curated_images/expectations.json"))
+
+
+def _met(result: dict[str, Any]) -> Outcome:
+    failed = [each for each in result["results"] if not each["success"]]
+    lines = [f"| {'✓' if each['success'] else '✗'} | {each['meaning']} | {each['unexpected_count']} |" for each in result["results"]]
+    return Outcome(
+        result["success"],
+        f"{len(result['results']) - len(failed)} of {len(result['results'])} expectations met"
+        + "".join(f"; not: {each['meaning']}" for each in failed),
+        {
+            "expectations": MetadataValue.md("\n".join(["| met | expectation | rows against it |", "| --- | --- | --- |", *lines])),
+            "ids against them": MetadataValue.json({each["meaning"]: each["unexpected_ids"][:20] for each in failed}),
+        },
+    )
+
+
+def _no_leakage(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(checkout / "data/curated_images/images.parquet", columns=["id", "label", "sha256", "split"]).to_pylist()
+    test = [row for row in rows if row["split"] == "test"]
+    trained = [row for row in rows if row["split"] in ("train", "validation")]
+    labels = {row["label"] for row in test} & {row["label"] for row in trained}
+    files = {row["sha256"] for row in test} & {row["sha256"] for row in trained}
+    return Outcome(
+        not labels and not files,
+        f"{len(test)} test and {len(trained)} training pictures share {len(labels)} classes and {len(files)} files",
+        {"classes": MetadataValue.json(sorted(labels)[:20]), "files (SHA-256)": MetadataValue.json(sorted(files)[:20])},
+    )
+
+
+def _captioned(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+    import pyarrow.parquet as pq
+
+    images = pq.read_table(checkout / "data/pseudo_captions/image_captions.parquet", columns=["id", "caption_ids"]).to_pylist()
+    without = [row["id"] for row in images if not row["caption_ids"]]
+    share = len(without) / max(1, len(images))
+    allowed = settings.max_share_without_captions
+    return Outcome(
+        share <= allowed,
+        f"{len(without)} of {len(images)} training pictures have no pseudo-caption; allowed is a share of {allowed}",
+        {"share": MetadataValue.float(share), "examples": MetadataValue.json(without[:20])},
+        warning=True,
+    )
+
+
+def _loss_of(suffix: str) -> Callable[[Path, str, Orchestration], Outcome]:
+    def look(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+        rows = _json(checkout / f"data/history/{recipe}{suffix}.json")["rows"]
+        losses = [row["loss"] for row in rows]
+        if not all(isinstance(loss, int | float) and math.isfinite(loss) for loss in losses):
+            return Outcome(False, f"the loss is not finite: {losses}", {"losses": MetadataValue.json(losses)})
+        told = {"losses": MetadataValue.json(losses)}
+        if len(losses) < 2:
+            return Outcome(True, f"finite; {len(losses)} epoch says nothing of falling", told)
+        return Outcome(losses[-1] < losses[0], f"from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses)} epochs", told, warning=True)
+
+    return look
+
+
+def _unit_norm(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+    import numpy as np
+
+    worst = {}
+    for kind in ("image", "text"):
+        norms = np.linalg.norm(np.load(checkout / f"data/evaluation/{recipe}/{kind}_embeddings.npy").astype(np.float64), axis=1)
+        worst[kind] = float(np.abs(norms - 1).max()) if norms.size else 0.0  # nan where a vector is not finite
+    return Outcome(
+        all(off <= NORM_TOLERANCE for off in worst.values()),
+        f"the norm furthest from 1 is off by {max(worst.values(), key=lambda off: (math.isnan(off), off)):.2g}",
+        {f"{kind}: largest |norm − 1|": MetadataValue.text(f"{off:.3g}") for kind, off in worst.items()},
+    )
+
+
+def _promotion_gate(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+    verdict = _json(checkout / "data/report/verdict.json")
+    return Outcome(
+        verdict["decision"] == "publish",
+        f"{verdict['recipe']} against {verdict['against']}: {verdict['decision']}",
+        {"reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in verdict["reasons"]))},
+    )
+
+
+def _every_row(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+    import lancedb
+    import pyarrow.parquet as pq
+
+    curated = pq.read_metadata(checkout / "data/curated_images/images.parquet").num_rows
+    published = lancedb.connect(checkout / "data/lancedb").open_table("images").count_rows()
+    return Outcome(
+        published == curated, f"{published} rows for {curated} curated pictures", {"dagster/row_count": MetadataValue.int(published)}
+    )
+
+
+def _fresh_vectors(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+    import lancedb
+    import numpy as np
+
+    from assets.clip import load_clip
+    from assets.clip.encoding import encode_images
+
+    table = lancedb.connect(checkout / "data/lancedb").open_table("images")
+    rows = [
+        row
+        for offset in range(0, table.count_rows(), max(1, table.count_rows() // SAMPLE))[:SAMPLE]
+        for row in table.search().select(["id", "image", "vector"]).limit(1).offset(offset).to_list()
+    ]
+    published = _json(checkout / "data/search_table/manifest.json")["recipe"]
+    model, preprocess, _ = load_clip(checkout / "data/models" / published)
+    fresh = encode_images(
+        model, preprocess, [row["image"] for row in rows], total=len(rows), batch_size=SAMPLE, device="cpu", precision="fp32"
+    )
+    cosines = (fresh.astype(np.float64) * np.array([row["vector"] for row in rows], dtype=np.float64)).sum(axis=1)
+    far = [row["id"] for row, cosine in zip(rows, cosines, strict=True) if not cosine >= SAME]
+    return Outcome(
+        not far,
+        f"{len(rows)} pictures embedded anew by {published}: the lowest cosine with the stored vector is {cosines.min():.6f}",
+        {"too far": MetadataValue.json(far)},
+    )
+
+
+CHECKS = (
+    Check("curated_images", "expectations", True, "The Great Expectations suite of the curated pictures.", _expectations),
+    Check("curated_images", "no_leakage", True, "No class and no file of the test split is in training or validation.", _no_leakage),
+    Check("pseudo_captions", "pictures_have_captions", False, "Few training pictures are without a pseudo-caption.", _captioned),
+    Check("image_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of("")),
+    Check("text_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of("_rea")),
+    Check("evaluation", "unit_norm", True, "Every embedding is finite and of norm 1.", _unit_norm),
+    Check(
+        "report",
+        "promotion_gate",
+        True,
+        "The chosen recipe is not worse than what it is compared with, beyond the interval.",
+        _promotion_gate,
+    ),
+    Check("search_table", "a_row_for_every_picture", False, "The table has as many rows as there are curated pictures.", _every_row),
+    Check("search_table", "vectors_are_the_model_s", False, "A sample of vectors equals what the model gives now.", _fresh_vectors),
+)
+
+
+def checks_of(stages: Iterable[PipelineStage], checkout: Path, settings: Orchestration) -> list[AssetChecksDefinition]:
+    return [
+        _definition(check, stage.address, checkout, settings)
+        for stage in stages
+        for check in CHECKS
+        if check.stage == stage.address.partition("@")[0]
+    ]
+
+
+def _definition(check: Check, address: str, checkout: Path, settings: Orchestration) -> AssetChecksDefinition:
+    @asset_check(asset=asset_key(address), name=check.name, blocking=check.blocking, description=check.description)
+    def look(context: AssetCheckExecutionContext) -> AssetCheckResult:
+        try:
+            outcome = check.look(checkout, address.partition("@")[2], settings)
+        except (OSError, ValueError, KeyError, RuntimeError) as problem:  # an artefact that cannot be read fails its check
+            outcome = Outcome(False, f"the artefacts cannot be read: {problem}", {})
+        return AssetCheckResult(
+            passed=outcome.passed,
+            severity=AssetCheckSeverity.WARN if outcome.warning else AssetCheckSeverity.ERROR,
+            description=outcome.said,
+            metadata=outcome.metadata,
+        )
+
+    return look
+
+
+def report_failed_expectations(checkout: Path, context: AssetExecutionContext, begun: float) -> None:
+    """After a curated_images that failed: show the expectations that made it fail, which it writes where dvc does not remove them."""
+    left = checkout / ".cache/curated_images/expectations.json"
+    if not left.exists() or left.stat().st_mtime < begun:
+        return
+    outcome = _met(_json(left))
+    context.instance.report_runless_asset_event(
+        AssetCheckEvaluation(
+            asset_key=context.asset_key,
+            check_name="expectations",
+            passed=outcome.passed,
+            severity=AssetCheckSeverity.ERROR,
+            description=outcome.said,
+            metadata=outcome.metadata,
+            blocking=True,
+        )
+    )
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,299 @@
+"""What Dagster shows of a stage, read from its artefacts, so that a stage that dvc skipped shows the same as one that ran.
+
+Keyed by stage name; a stage without an entry shows nothing. Heavy libraries are imported when an artefact is looked at, not before.
+"""
+
+import base64
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dagster import MetadataValue
+
+Metadata = dict[str, MetadataValue]
+
+THUMBNAIL = 48  # pixels
+THUMBNAILS = 24
+SEARCHES, HITS = 4, 6
+
+
+def describe(checkout: Path, address: str) -> Metadata:
+    """Metadata of a stage's artefacts in `checkout`. What cannot be read is said in one line: showing must not fail a run."""
+    stage, _, recipe = address.partition("@")
+    if stage not in _DESCRIBE:
+        return {}
+    try:
+        return _DESCRIBE[stage](checkout / "data", recipe)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as problem:
+        return {"not shown": MetadataValue.text(f"the artefacts cannot be read: {problem}")}
+
+
+def _images(path: Path) -> Metadata:
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    columns = [name for name in ("id", "label", "class_name", "source", "license", "split") if name in file.schema_arrow.names]
+    rows = file.read(columns=columns)
+    labels = {label for label in rows["label"].to_pylist() if label is not None}
+    found: Metadata = {
+        "dagster/row_count": MetadataValue.int(rows.num_rows),
+        "classes": MetadataValue.int(len(labels)),
+        "sources": MetadataValue.md(_counts("source", rows["source"].to_pylist())),
+        "licences": MetadataValue.md(_counts("licence", rows["license"].to_pylist())),
+        "five rows": MetadataValue.md(_table(rows.slice(0, 5).to_pylist())),
+        "pictures": _thumbnails(path),
+    }
+    if "split" in columns:
+        found["splits"] = MetadataValue.md(_counts("split", rows["split"].to_pylist()))
+    return found
+
+
+def _source_images(data: Path, recipe: str) -> Metadata:
+    return _images(data / "source_images" / "images.parquet")
+
+
+def _curated_images(data: Path, recipe: str) -> Metadata:
+    import pyarrow.parquet as pq
+
+    folder = data / "curated_images"
+    rejected = pq.read_table(folder / "rejected.parquet")
+    statistics = _json(folder / "expectations.json")["statistics"]
+    return {
+        **_images(folder / "images.parquet"),
+        "rejected": MetadataValue.int(rejected.num_rows),
+        "rejected by reason": MetadataValue.md(_counts("reason", rejected["reason"].to_pylist())),
+        "expectations": MetadataValue.text(f"{statistics['successful']} of {statistics['evaluated']} met"),
+    }
+
+
+def _model(data: Path, recipe: str) -> Metadata:
+    folder = data / "models" / recipe
+    card = _json(folder / "model_card.json")
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return {
+        "model": MetadataValue.path(str(folder.absolute())),
+        "size (MB)": MetadataValue.float(round(size / 1e6, 1)),
+        "model card": MetadataValue.json(card),
+    }
+
+
+def _base_clip(data: Path, recipe: str) -> Metadata:
+    return _model(data, "base")
+
+
+def _tower(data: Path, recipe: str) -> Metadata:
+    rows = _json(data / "history" / f"{recipe}.json")["rows"]
+    validation = sorted(name for name in rows[-1] if name.startswith("validation_"))
+    return {
+        "epochs": MetadataValue.int(len(rows)),
+        "loss": MetadataValue.float(float(rows[-1]["loss"])),
+        "loss curve": _curve([row["epoch"] for row in rows], {"loss": [row["loss"] for row in rows]}),
+        "validation curve": _curve([row["epoch"] for row in rows], {name: [row[name] for row in rows] for name in validation}),
+        "history": MetadataValue.md(_table(rows)),
+        **_model(data, recipe),
+    }
+
+
+def _image_tower(data: Path, recipe: str) -> Metadata:
+    return _tower(data, recipe)
+
+
+def _text_tower(data: Path, recipe: str) -> Metadata:
+    return _tower(data, f"{recipe}_rea")
+
+
+def _pseudo_captions(data: Path, recipe: str) -> Metadata:
+    import pyarrow.parquet as pq
+
+    captions = pq.read_table(data / "pseudo_captions" / "captions.parquet")
+    images = pq.read_table(data / "pseudo_captions" / "image_captions.parquet").to_pylist()
+    words = dict(zip(captions["caption_id"].to_pylist(), captions["caption"].to_pylist(), strict=True))
+    examples = [
+        {
+            "image": row["id"],
+            "captions": ", ".join(
+                f"{words[caption]} ({similarity:.2f})" for caption, similarity in zip(row["caption_ids"], row["similarities"], strict=True)
+            ),
+        }
+        for row in images[:: max(1, len(images) // 5)][:5]
+    ]
+    return {
+        "dagster/row_count": MetadataValue.int(captions.num_rows),
+        "clusters": MetadataValue.int(len(set(captions["cluster"].to_pylist()))),
+        "images": MetadataValue.int(len(images)),
+        "captions an image": MetadataValue.float(round(sum(len(row["caption_ids"]) for row in images) / max(1, len(images)), 2)),
+        "images without a caption": MetadataValue.int(sum(not row["caption_ids"] for row in images)),
+        "five images": MetadataValue.md(_table(examples)),
+    }
+
+
+def _evaluation(data: Path, recipe: str) -> Metadata:
+    metrics = _json(data / "evaluation" / recipe / "metrics.json")
+    return {
+        "counts": MetadataValue.json(metrics["counts"]),
+        "metrics": MetadataValue.md(_table([_row(metrics)])),
+        **{name: MetadataValue.float(float(value)) for name, value in _row(metrics).items() if name != "recipe"},
+    }
+
+
+def _report(data: Path, recipe: str) -> Metadata:
+    verdict = _json(data / "report" / "verdict.json")
+    plots = data / "report" / "plots"
+    return {
+        "the recipes": MetadataValue.md(_table([_row(row) for row in _json(data / "report" / "metrics.json")["rows"]])),
+        "decision": MetadataValue.text(verdict["decision"]),
+        "reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in verdict["reasons"])),
+        "page": MetadataValue.path(str((data / "report" / "index.html").absolute())),
+        **{path.stem.replace("_", " "): _picture_file(path, 800) for path in sorted(plots.glob("*.png")) if path.stem == "loss"},
+    }
+
+
+def _search_table(data: Path, recipe: str) -> Metadata:
+    import lancedb
+
+    manifest = _json(data / "search_table" / "manifest.json")
+    uri = data / "lancedb"
+    table = lancedb.connect(uri).open_table("images")
+    return {
+        "dagster/row_count": MetadataValue.int(manifest["rows"]),
+        "dagster/uri": MetadataValue.path(str(uri.absolute())),
+        "table version": MetadataValue.int(int(table.version)),
+        "recipe": MetadataValue.text(manifest["recipe"]),
+        "indexes": MetadataValue.json(manifest["indexes"]),
+        "sample searches": _searches(table),
+    }
+
+
+_DESCRIBE: dict[str, Callable[[Path, str], Metadata]] = {
+    "source_images": _source_images,
+    "curated_images": _curated_images,
+    "base_clip": _base_clip,
+    "pseudo_captions": _pseudo_captions,
+    "image_tower": _image_tower,
+    "text_tower": _text_tower,
+    "evaluation": _evaluation,
+    "report": _report,
+    "search_table": _search_table,
+}
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _row(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The measures that the README's table shows, in percent."""
+    return {
+        "recipe": metrics["recipe"],
+        "image→image mAP": metrics["image_to_image"]["map"],
+        "R@1": metrics["image_to_image"]["recall_at_1"],
+        "k-NN": metrics["knn"]["accuracy"],
+        "zero-shot": metrics["zero_shot"]["accuracy"],
+        "text→image R@5": metrics["text_to_image"]["recall_at_5"],
+        "average": metrics["average"],
+    }
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table of rows with the same keys; "" for none."""
+    if not rows:
+        return ""
+
+    def cell(value: Any) -> str:
+        text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+        return text.replace("|", "\\|").replace("\n", " ")
+
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([cell(row.get(name)) for name in rows[0]] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _counts(name: str, values: Sequence[Any]) -> str:
+    return _table([{name: value, "rows": count} for value, count in Counter(values).most_common(20)])
+
+
+def _thumbnails(path: Path) -> MetadataValue:
+    """Pictures spread over a table's row groups, as one strip."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    groups = range(0, file.num_row_groups, max(1, file.num_row_groups // 4))
+    encoded = []
+    for group in list(groups)[:4]:
+        column = file.read_row_group(group, columns=["image"])["image"]
+        wanted = THUMBNAILS // min(4, len(groups))
+        encoded += [column[row].as_py() for row in range(0, len(column), max(1, len(column) // wanted))][:wanted]
+    return _grid([encoded[start : start + 12] for start in range(0, len(encoded), 12)])
+
+
+def _grid(rows: list[list[bytes]]) -> MetadataValue:
+    """Rows of encoded pictures as one small picture; one that cannot be decoded stays white."""
+    from PIL import Image, UnidentifiedImageError
+
+    canvas = Image.new("RGB", (max(map(len, rows), default=1) * (THUMBNAIL + 4), max(1, len(rows)) * (THUMBNAIL + 4)), "white")
+    for down, row in enumerate(rows):
+        for across, data in enumerate(row):
+            try:
+                with Image.open(io.BytesIO(data)) as picture:
+                    small = picture.convert("RGBA")
+                    small.thumbnail((THUMBNAIL, THUMBNAIL))
+                    canvas.paste(small, (across * (THUMBNAIL + 4) + 2, down * (THUMBNAIL + 4) + 2), small)
+            except (UnidentifiedImageError, OSError, ValueError):
+                continue
+    return _picture(canvas)
+
+
+def _picture(picture: Any, words: str = "pictures") -> MetadataValue:
+    buffer = io.BytesIO()
+    picture.convert("RGB").quantize(128).save(buffer, "PNG", optimize=True)
+    return MetadataValue.md(f"![{words}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})")
+
+
+def _picture_file(path: Path, width: int) -> MetadataValue:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        picture.thumbnail((width, width))
+        return _picture(picture, path.stem)
+
+
+def _curve(epochs: list[int], lines: dict[str, list[float | None]]) -> MetadataValue:
+    """Lines over epochs, drawn with Pillow alone: each scaled to its own range, which its legend names."""
+    from PIL import Image, ImageDraw
+
+    width, height, margin = 520, 220, 14
+    canvas = Image.new("RGB", (width, height + 18 * len(lines)), "white")
+    pen = ImageDraw.Draw(canvas)
+    pen.rectangle((margin, margin, width - margin, height - margin), outline="#bbbbbb")
+    for number, (name, values) in enumerate(lines.items()):
+        color = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")[number % 4]
+        known = [(epoch, float(value)) for epoch, value in zip(epochs, values, strict=True) if value is not None]
+        if not known:
+            continue
+        low, high = min(value for _, value in known), max(value for _, value in known)
+        points = [
+            (
+                margin + (width - 2 * margin) * (0.5 if len(epochs) == 1 else (epoch - epochs[0]) / (epochs[-1] - epochs[0])),
+                height - margin - (height - 2 * margin) * (0.5 if high == low else 0.05 + 0.9 * (value - low) / (high - low)),
+            )
+            for epoch, value in known
+        ]
+        if len(points) > 1:
+            pen.line(points, fill=color, width=2)
+        for x, y in points:
+            pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=color)
+        legend = f"{name}: {known[0][1]:.4g} to {known[-1][1]:.4g}, epochs {epochs[0]} to {epochs[-1]}"
+        pen.text((margin, height + 18 * number), legend, fill=color)
+    return _picture(canvas, ", ".join(lines))
+
+
+def _searches(table: Any) -> MetadataValue:
+    """Pictures of the table as queries, one a line, each with its nearest others. By stored vectors: no model is loaded to show this."""
+    lines = []
+    for offset in range(0, table.count_rows(), max(1, table.count_rows() // SEARCHES))[:SEARCHES]:
+        (query,) = table.search().select(["id", "image", "vector"]).limit(1).offset(offset).to_list()
+        found = table.search(query["vector"]).distance_type("cosine").select(["id", "image", "_distance"]).limit(HITS + 1).to_list()
+        lines.append([query["image"], *[hit["image"] for hit in found if hit["id"] != query["id"]][:HITS]])
+    return _grid(lines)

@@ -1,0 +1,146 @@
+"""What Dagster watches: dvc.lock and the working copy, the source's pictures, killed runs, failed runs."""
+
+import hashlib
+import json
+import logging
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dagster import (
+    DagsterInstance,
+    DefaultSensorStatus,
+    RunFailureSensorContext,
+    RunRequest,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    run_failure_sensor,
+    sensor,
+)
+
+from assets.params import Orchestration
+from orchestration.dvc_stage import end_orphans, running
+from orchestration.record import report
+from orchestration.schedules import Job
+from orchestration.stage_assets import Describe
+
+WEBHOOK = "ONESPACE_FAILURE_WEBHOOK"  # an address may hold a secret, so the environment can give it
+
+logger = logging.getLogger(__name__)
+
+
+def dvc_lock_sensor(checkout: Path, describe: Describe) -> SensorDefinition:
+    @sensor(
+        name="dvc_lock",
+        minimum_interval_seconds=30,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Reports what `dvc repro`, `dvc checkout`, git or an editor changed outside Dagster, and clears up after killed runs.",
+    )
+    def dvc_lock(context: SensorEvaluationContext) -> SkipReason:
+        clear_up(context.instance, checkout)
+        _, reported = report(context.instance, checkout, lambda address: describe(address), during=running(checkout))
+        if reported:
+            return SkipReason(f"reported {', '.join(key.to_user_string() for key in reported)}")
+        return SkipReason("dvc.lock and Dagster tell the same")
+
+    return dvc_lock
+
+
+def clear_up(instance: DagsterInstance, checkout: Path) -> None:
+    """End stages that killed runs left behind, mark those runs as failed, and give back the pool slots of finished runs."""
+    for run_id in end_orphans(checkout, logger.warning):
+        run = instance.get_run_by_id(run_id)
+        if run and not run.is_finished:
+            instance.report_run_failed(run, "The run's process was killed. What it had begun was ended; materialize again to go on.")
+    for run_id in instance.event_log_storage.get_concurrency_run_ids():
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+
+
+def new_images_sensor(checkout: Path, retrain: Job, settings: Orchestration) -> SensorDefinition:
+    @sensor(
+        name="new_images",
+        job=retrain,
+        minimum_interval_seconds=300,
+        description=f"Starts a retraining when {settings.retrain_from_new_images} files of the source's folder are new, changed or gone.",
+    )
+    def new_images(context: SensorEvaluationContext) -> SensorResult:
+        source = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))["source_images"]
+        if source["kind"] != "image_folder":
+            return SensorResult(skip_reason=f"the source {source['kind']} is pinned by its lock file: nothing comes by itself")
+        root = checkout / source["image_folder"]["root"]
+        seen = json.loads(context.cursor) if context.cursor else None
+        now = fingerprint(root, since=seen["newest"] if seen else 0)
+        if seen is None:
+            return SensorResult(skip_reason=f"{now['files']} files to begin with", cursor=json.dumps(now))
+        changed = now["newer"] + max(0, seen["files"] + now["newer"] - now["files"])
+        if changed < settings.retrain_from_new_images:
+            return SensorResult(
+                skip_reason=f"{changed} files are new, changed or gone; {settings.retrain_from_new_images} start a retraining"
+            )
+        return SensorResult(
+            run_requests=[RunRequest(run_key=hashlib.sha256(json.dumps([seen, now]).encode()).hexdigest())], cursor=json.dumps(now)
+        )
+
+    return new_images
+
+
+def fingerprint(root: Path, since: int) -> dict[str, int]:
+    """How many files there are, how many changed after `since`, and the latest change (nanoseconds of st_ctime). Nothing is read."""
+    files = newer = 0
+    newest = since
+    folders = [root]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        folders.append(Path(entry.path))
+                        continue
+                    changed = entry.stat().st_ctime_ns  # set by copying too, which may keep st_mtime
+                    files += 1
+                    newer += changed > since
+                    newest = max(newest, changed)
+        except FileNotFoundError:  # a folder that went away while we looked
+            continue
+    return {"files": files, "newer": newer, "newest": newest}
+
+
+def run_failure_hook(settings: Orchestration) -> SensorDefinition:
+    @run_failure_sensor(
+        name="run_failure",
+        default_status=DefaultSensorStatus.RUNNING,
+        description=f"Tells of failed runs: posts JSON to orchestration.failure_webhook or ${WEBHOOK}, else writes to the log.",
+    )
+    def run_failure(context: RunFailureSensorContext) -> None:
+        told = {
+            "text": f"onespace: {context.dagster_run.job_name} failed: {context.failure_event.message}",
+            "job": context.dagster_run.job_name,
+            "run_id": context.dagster_run.run_id,
+            "error": context.failure_event.message,
+        }
+        address = os.environ.get(WEBHOOK) or settings.failure_webhook
+        if address is None:
+            context.log.error(told["text"])
+        else:
+            post(address, told)
+
+    return run_failure
+
+
+def post(address: str, told: dict[str, Any]) -> None:
+    """POST as JSON. A hook that does not answer is logged, without its address, which may hold a secret."""
+    request = urllib.request.Request(address, json.dumps(told).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+    except (urllib.error.URLError, TimeoutError, ValueError) as problem:
+        logger.error("the failure webhook could not be reached (%s); it would have been told: %s", problem, told["text"])
