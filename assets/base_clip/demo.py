@@ -83,10 +83,13 @@ def align(model: Clip, directory: Path, config: dict[str, Any], settings: DemoCl
     mean = torch.tensor(config["preprocess_cfg"]["mean"], device=device).view(3, 1, 1)
     std = torch.tensor(config["preprocess_cfg"]["std"], device=device).view(3, 1, 1)
 
+    kept: dict[int, np.ndarray] = {}
+
     def batches(epoch: int) -> Any:
         generator = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
         size = stored_size(settings.image_size)
-        for rows, pixels in training_batches(curated, "train", batch_size=settings.batch_size, size=size, generator=generator):
+        reading: dict[str, Any] = {"batch_size": settings.batch_size, "size": size, "generator": generator, "kept": kept}
+        for rows, pixels in training_batches(curated, "train", **reading):
             chosen = texts.draw(rows, generator)
             views = augment(pixels.to(device), settings.image_size, **settings.augmentation.model_dump(), generator=generator)
             yield views, chosen, texts.related(rows, chosen)

@@ -92,10 +92,13 @@ def _tune(
     mean = torch.tensor(model.visual.preprocess_cfg["mean"], device=device).view(3, 1, 1)
     std = torch.tensor(model.visual.preprocess_cfg["std"], device=device).view(3, 1, 1)
 
+    kept: dict[int, np.ndarray] = {}
+
     def batches(epoch: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
         stored = stored_size(size)
-        for rows, pixels in training_batches(curated, "train", batch_size=settings.batch_size, size=stored, generator=generator):
+        reading: dict[str, Any] = {"batch_size": settings.batch_size, "size": stored, "generator": generator, "kept": kept}
+        for rows, pixels in training_batches(curated, "train", **reading):
             yield rows, augment(pixels.to(device), size, **settings.augmentation.model_dump(), generator=generator)
 
     def loss(batch: Batch) -> torch.Tensor:

@@ -9,6 +9,8 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,11 @@ def read_emoji(packages: Path, vendors: Sequence[str], size: int) -> Iterator[di
                 )
     rows.sort(key=lambda row: row["id"])
     logger.info("%d drawings of %d emoji by %d sets", len(rows), len({row["label"] for row in rows}), len(vendors))
-    for row in track(rows, total=len(rows), what="drawing emoji", unit="images"):
-        yield row | {"image": render(row["image"])}
+    # processes, since the renderer keeps the GIL
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        drawings = pool.map(render, [row["image"] for row in rows], chunksize=64)
+        for row, drawing in track(zip(rows, drawings, strict=True), total=len(rows), what="drawing emoji", unit="images"):
+            yield row | {"image": drawing}
 
 
 def check_vendors(vendors: Sequence[str]) -> None:

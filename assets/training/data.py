@@ -17,16 +17,27 @@ from assets.clip.pictures import pictures, row_groups, split_mask
 
 SHUFFLE_POOL = 16384  # encoded pictures held while shuffling
 POOL_BYTES = 1 << 30  # of them all: big photographs are fewer
+KEPT_BYTES = 1 << 30  # of decoded pictures kept from one epoch to the next
 
 
 def training_batches(
-    path: Path, split: str, *, batch_size: int, size: int, generator: torch.Generator
+    path: Path, split: str, *, batch_size: int, size: int, generator: torch.Generator, kept: dict[int, np.ndarray]
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """One epoch: (row numbers within the split int64 [B], pixels uint8 [B, 3, size, size]), full batches only.
 
-    A split smaller than one batch is one batch. The order comes from `generator` alone.
+    A split smaller than one batch is one batch. The order comes from `generator` alone. `kept`, empty at first and the same for every
+    epoch of a run, holds decoded pictures by row number as far as KEPT_BYTES go, so that they are decoded once.
     """
-    pixels = ahead(lambda item: (item[0], _pixels(item[1], size)), _shuffled(path, split, generator), depth=2 * batch_size)
+
+    def decoded(item: tuple[int, bytes]) -> tuple[int, np.ndarray]:
+        row, data = item
+        if (pixels := kept.get(row)) is None:
+            pixels = _pixels(data, size)
+            if (len(kept) + 1) * pixels.nbytes <= KEPT_BYTES:
+                kept[row] = pixels
+        return row, pixels
+
+    pixels = ahead(decoded, _shuffled(path, split, generator), depth=2 * batch_size)
     first = True
     while batch := list(itertools.islice(pixels, batch_size)):
         if len(batch) < batch_size and not first:

@@ -28,7 +28,20 @@ def table(tmp_path):
 
 def epoch(table, seed, batch_size=8):
     generator = torch.Generator().manual_seed(seed)
-    return list(data.training_batches(table, "train", batch_size=batch_size, size=4, generator=generator))
+    return list(data.training_batches(table, "train", batch_size=batch_size, size=4, generator=generator, kept={}))
+
+
+@pytest.mark.parametrize(("room", "decoded"), [(1 << 30, ROWS), (10 * 4 * 4 * 3, ROWS + ROWS - 10), (0, 2 * ROWS)])
+def test_pictures_are_decoded_once_as_far_as_memory_goes(table, monkeypatch, room, decoded):
+    calls, real = [], data.decode
+    monkeypatch.setattr(data, "decode", lambda picture: calls.append(1) or real(picture))
+    monkeypatch.setattr(data, "KEPT_BYTES", room)
+    kept = {}
+    for seed in (1, 2):
+        generator = torch.Generator().manual_seed(seed)
+        for rows, pixels in data.training_batches(table, "train", batch_size=8, size=4, generator=generator, kept=kept):
+            assert pixels[:, 0, 0, 0].tolist() == rows.tolist()
+    assert len(calls) == decoded
 
 
 @pytest.mark.parametrize(("pictures", "size"), [(16384, 1 << 30), (6, 1 << 30), (16384, 500)])
