@@ -119,5 +119,18 @@ def worst_texts(texts: np.ndarray, images: np.ndarray, class_names: Sequence[str
     return [positions[each] for each in np.argsort(-np.array(first_ranks), kind="stable")[:count]]
 
 
+def most_changed(queries: Sequence[Query], count: int, k: int) -> list[Query]:
+    """Up to `count` of the queries, those whose recipes differ most in how many of their first k hits are right, for better or worse.
+
+    Ties in the order given.
+    """
+
+    def change(query: Query) -> int:
+        right = [sum(hit.right for hit in found.hits[:k]) for found in query.answers.values()]
+        return max(right) - min(right)
+
+    return sorted(queries, key=change, reverse=True)[:count]
+
+
 def _first_of_each(names: Sequence[str]) -> list[int]:
     return sorted({name: position for position, name in reversed(list(enumerate(names)))}.values())

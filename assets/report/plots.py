@@ -252,7 +252,7 @@ def before_after_figure(rows: Sequence[GridRow], credit: str) -> Figure:
                 _text(axes, 0, above + 0.46, textwrap.fill(f"“{row.query}”", 21), size=10, va="center")
             else:
                 axes.imshow(row.query, extent=(0.02, 0.98, above + 0.94, above + 0.02), interpolation="antialiased", aspect="auto")
-                _text(axes, 0, above + 1.1, textwrap.shorten(row.name, 24, placeholder="…"), size=7, color=MUTED)
+                _text(axes, 0, above + 1.1, textwrap.shorten(row.name, 20, placeholder="…"), size=7, color=MUTED)
             for block, start in starts.items():
                 found = row.found[block]
                 for column, (picture, right) in enumerate(found):

@@ -206,10 +206,11 @@ def write_plots(folder: Path, histories: Mapping[str, History], spread: Mapping[
     folder.mkdir()
     plots.write_png(plots.loss_figure(histories), folder / "loss.png")
     plots.write_png(plots.similarity_figure(spread), folder / "similarity.png")
-    for name, queries in (("before_after_images.png", shown.images), ("before_after_texts.png", shown.texts)):
-        grid = [grid_row(query, shown.pictures, test) for query in queries[:PLOT_QUERIES]]
-        rows = {hit.row for query in queries[:PLOT_QUERIES] for found in query.answers.values() for hit in found.hits[:PLOT_HITS]}
-        rows |= {query.row for query in queries[:PLOT_QUERIES] if query.row is not None}
+    for name, drawn in (("before_after_images.png", shown.images), ("before_after_texts.png", shown.texts)):
+        queries = examples.most_changed(drawn, PLOT_QUERIES, PLOT_HITS)
+        grid = [grid_row(query, shown.pictures, test) for query in queries]
+        rows = {hit.row for query in queries for found in query.answers.values() for hit in found.hits[:PLOT_HITS]}
+        rows |= {query.row for query in queries if query.row is not None}
         plots.write_png(plots.before_after_figure(grid, credit_line(test.credits(sorted(rows)))), folder / name)
 
 
