@@ -10,11 +10,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from assets.errors import UserError
@@ -70,6 +71,8 @@ CURATED_SCHEMA = pa.schema(
         pa.field("sha256", pa.string(), nullable=False),  # of the source's bytes
     ]
 )
+ROWS_PER_GROUP = 512
+BYTES_PER_GROUP = 64 << 20  # big photographs: fewer rows a group, so that a reader's memory stays bounded
 REJECTED_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "reason", "detail")])
 
 
@@ -108,6 +111,32 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing_rows(path: Path, schema: pa.Schema) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield a function that appends one row, with a picture in column `image`, to the Parquet file `path`; one row group is held."""
+    plain = [name for name in schema.names if name != "image"]  # pictures gain nothing from a dictionary, or from minimum and maximum
+    group: list[dict[str, Any]] = []
+    size = 0
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=plain, write_statistics=plain) as writer:
+
+        def flush() -> None:
+            nonlocal size
+            if group:
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            group.clear()
+            size = 0
+
+        def write(row: dict[str, Any]) -> None:
+            nonlocal size
+            group.append(row)
+            size += len(row["image"])
+            if len(group) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+                flush()
+
+        yield write
+        flush()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -71,20 +71,28 @@ class Augmentation(Section):
     grey: Fraction  # share of images turned part grey
 
 
-class DemoClip(Section):
-    source: Literal["demo"]
+class Training(Section):
+    """What every section of a training stage has."""
+
     seed: Seed
     device: Device
     precision: Precision
-    image_size: Annotated[int, Field(ge=32, le=512)]  # pixels
-    max_epochs: PositiveInt
-    patience: PositiveInt
+    epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
+    final_lr_fraction: Fraction  # of the peak learning rate
+    weight_decay: NonNegativeFloat
+    warmup_fraction: Fraction  # of all steps
+    gradient_clip_norm: PositiveFloat
+    checkpoint_minutes: NonNegativeFloat  # between two states to resume from, besides one at the end of each epoch; 0: after every step
+
+
+class DemoClip(Training):
+    source: Literal["demo"]
+    image_size: Annotated[int, Field(ge=32, le=512)]  # pixels
+    patience: PositiveInt
     unlocked_groups: PositiveInt | None
     image_tower_lr: LearningRate
     projection_lr: LearningRate
-    weight_decay: NonNegativeFloat
-    warmup_fraction: Fraction
     augmentation: Augmentation
 
 
@@ -107,37 +115,19 @@ class PseudoCaptions(Section):
     min_similarity: Annotated[float, Field(ge=-1, le=1)]  # cosine
 
 
-class ImageTower(Section):
-    seed: Seed
-    device: Device
-    precision: Precision
-    epochs: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
+class ImageTower(Training):
     unlocked_groups: PositiveInt | None
     lr: LearningRate
     class_centers_lr: LearningRate
-    final_lr_fraction: Fraction
-    weight_decay: NonNegativeFloat
-    warmup_fraction: Fraction
-    gradient_clip_norm: PositiveFloat
     scale: PositiveFloat
     margin: Annotated[float, Field(ge=0, lt=1.5)]  # rad
     caption_weight: OpenFraction
     augmentation: Augmentation
 
 
-class TextTower(Section):
-    seed: Seed
-    device: Device
-    precision: Precision
+class TextTower(Training):
     trains: Literal["projection", "all"]
-    epochs: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
     lr: LearningRate
-    final_lr_fraction: Fraction
-    weight_decay: NonNegativeFloat
-    warmup_fraction: Fraction
-    gradient_clip_norm: PositiveFloat
 
 
 def _has_slot(prompts: list[str]) -> list[str]:

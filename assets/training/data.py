@@ -21,11 +21,12 @@ KEPT_BYTES = 1 << 30  # of decoded pictures kept from one epoch to the next
 
 
 def training_batches(
-    path: Path, split: str, *, batch_size: int, size: int, generator: torch.Generator, kept: dict[int, np.ndarray]
+    path: Path, split: str, *, batch_size: int, size: int, generator: torch.Generator, kept: dict[int, np.ndarray], skip: int
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """One epoch: (row numbers within the split int64 [B], pixels uint8 [B, 3, size, size]), full batches only.
 
-    A split smaller than one batch is one batch. The order comes from `generator` alone. `kept`, empty at first and the same for every
+    A split smaller than one batch is one batch. The order comes from `generator` alone; the first `skip` batches of it are left out,
+    undecoded. `kept`, empty at first and the same for every
     epoch of a run, holds decoded pictures by row number as far as KEPT_BYTES go, so that they are decoded once.
     """
 
@@ -37,8 +38,9 @@ def training_batches(
                 kept[row] = pixels
         return row, pixels
 
-    pixels = ahead(decoded, _shuffled(path, split, generator), depth=2 * batch_size)
-    first = True
+    order = itertools.islice(_shuffled(path, split, generator), skip * batch_size, None)
+    pixels = ahead(decoded, order, depth=2 * batch_size)
+    first = skip == 0
     while batch := list(itertools.islice(pixels, batch_size)):
         if len(batch) < batch_size and not first:
             return

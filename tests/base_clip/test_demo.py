@@ -32,7 +32,7 @@ def test_without_validation_images_the_last_epoch_is_kept(tmp_path, monkeypatch,
     artifacts.CURATED.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.CURATED_SCHEMA), artifacts.CURATED_IMAGES)
     written = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))["base_clip"]
-    settings = DemoClip.model_validate(written | {"image_size": 32, "max_epochs": 2, "device": "cpu"})
+    settings = DemoClip.model_validate(written | {"image_size": 32, "epochs": 2, "device": "cpu"})
     make_demo_clip(settings, artifacts.CURATED_IMAGES, artifacts.model_dir("base"))
     card = artifacts.read_json(artifacts.model_dir("base") / "model_card.json")
     assert card["validation"] == {"validation_text_to_image": None, "validation_image_to_image": None}

@@ -110,7 +110,7 @@ def files_left() -> set[str]:
 
 def test_every_image_is_kept_or_rejected_with_a_reason(monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(stage, "ROWS_PER_GROUP", 10)
+    monkeypatch.setattr(artifacts, "ROWS_PER_GROUP", 10)
     monkeypatch.setattr(stage, "ROWS_PER_BATCH", 4)
     source = good_rows() + odd_rows()
     write_source(source)

@@ -179,7 +179,7 @@ def settings(root: Path) -> params.SourceImages:
 
 def test_the_stage_writes_the_same_file_every_time(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("assets.source_images.stage.ROWS_PER_GROUP", 4)
+    monkeypatch.setattr("assets.artifacts.ROWS_PER_GROUP", 4)
     make_source_images(settings(root))
     first = artifacts.SOURCE_IMAGES.read_bytes()
     make_source_images(settings(root))
@@ -192,7 +192,7 @@ def test_the_stage_writes_the_same_file_every_time(root, tmp_path, monkeypatch):
 
 def test_big_files_make_smaller_row_groups(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("assets.source_images.stage.BYTES_PER_GROUP", 40)
+    monkeypatch.setattr("assets.artifacts.BYTES_PER_GROUP", 40)
     make_source_images(settings(root))
     groups = pq.ParquetFile(artifacts.SOURCE_IMAGES).metadata
     assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups)] == [2, 2, 2]

@@ -26,9 +26,9 @@ def table(tmp_path):
     return tmp_path / "images.parquet"
 
 
-def epoch(table, seed, batch_size=8):
+def epoch(table, seed, batch_size=8, skip=0):
     generator = torch.Generator().manual_seed(seed)
-    return list(data.training_batches(table, "train", batch_size=batch_size, size=4, generator=generator, kept={}))
+    return list(data.training_batches(table, "train", batch_size=batch_size, size=4, generator=generator, kept={}, skip=skip))
 
 
 @pytest.mark.parametrize(("room", "decoded"), [(1 << 30, ROWS), (10 * 4 * 4 * 3, ROWS + ROWS - 10), (0, 2 * ROWS)])
@@ -39,7 +39,7 @@ def test_pictures_are_decoded_once_as_far_as_memory_goes(table, monkeypatch, roo
     kept = {}
     for seed in (1, 2):
         generator = torch.Generator().manual_seed(seed)
-        for rows, pixels in data.training_batches(table, "train", batch_size=8, size=4, generator=generator, kept=kept):
+        for rows, pixels in data.training_batches(table, "train", batch_size=8, size=4, generator=generator, kept=kept, skip=0):
             assert pixels[:, 0, 0, 0].tolist() == rows.tolist()
     assert len(calls) == decoded
 
@@ -71,6 +71,17 @@ def test_big_pictures_leave_the_pool_before_it_outgrows_memory(table, monkeypatc
     monkeypatch.setattr(data, "POOL_BYTES", 500)
     next(data._shuffled(table, "train", torch.Generator().manual_seed(0)))
     assert sum(read) <= 500 + max(read)
+
+
+def test_batches_already_done_are_left_out_undecoded(table, monkeypatch):
+    whole = epoch(table, seed=3)
+    calls, real = [], data.decode
+    monkeypatch.setattr(data, "decode", lambda picture: calls.append(1) or real(picture))
+    for skip in range(len(whole) + 1):
+        rest = epoch(table, seed=3, skip=skip)
+        assert [rows.tolist() for rows, _ in rest] == [rows.tolist() for rows, _ in whole[skip:]]
+    assert len(calls) == sum(range(ROWS, -1, -8))
+    assert epoch(table, seed=3, batch_size=100, skip=1) == []
 
 
 def test_full_batches_only_but_a_small_split_is_one_batch(table):

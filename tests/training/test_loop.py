@@ -11,23 +11,37 @@ import pytest
 import torch
 
 from assets.errors import UserError
-from assets.training.loop import Schedule, Task, best_row, decay_groups, fit, forget_state, learning_rate_factor, state_dir_for, train_mode
+from assets.params import Training
+from assets.training.loop import Task, best_measures, decay_groups, fit, forget_state, learning_rate_factor, state_dir_for, train_mode
+from assets.training.randomness import generator_for
 
-SCHEDULE = Schedule(epochs=5, warmup_fraction=0.2, final_lr_fraction=0.1, gradient_clip_norm=1.0, patience=None)
+SETTINGS = Training(
+    seed=0,
+    device="cpu",
+    precision="fp32",
+    epochs=5,
+    batch_size=8,
+    final_lr_fraction=0.1,
+    weight_decay=0.01,
+    warmup_fraction=0.2,
+    gradient_clip_norm=1.0,
+    checkpoint_minutes=60.0,
+)
+EVERY_STEP = SETTINGS.model_copy(update={"checkpoint_minutes": 0.0})
 
 
-def task(measures=None, break_at=None, die_at=None):
+def task(measures=None, break_at=None, die_at=None, patience=None):
+    """`die_at`: (epoch, step) before which the process is killed."""
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 1)
     truth = torch.tensor([[1.0, -2.0, 3.0, 0.5]])
     epochs = count()
 
-    def batches(epoch):
-        if epoch == die_at:
-            raise KeyboardInterrupt
-        generator = torch.Generator().manual_seed(epoch)
-        for _ in range(10):
-            yield torch.randn(8, 4, generator=generator)
+    def batches(epoch, done):
+        for step in range(done, 10):
+            if (epoch, step) == die_at:
+                raise KeyboardInterrupt
+            yield torch.randn(8, 4, generator=generator_for(epoch, step))
 
     def loss(x):
         value = (model(x) - x @ truth.T).square().mean()
@@ -48,12 +62,13 @@ def task(measures=None, break_at=None, die_at=None):
         validate=validate,
         select_by="score",
         images_per_step=8,
+        patience=patience,
     )
 
 
 def test_it_learns_and_tells(tmp_path):
     _, run = task()
-    rows = fit(run, SCHEDULE, tmp_path)
+    rows = fit(run, SETTINGS, tmp_path)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     assert rows[-1]["validation_score"] > rows[0]["validation_score"]
@@ -61,51 +76,73 @@ def test_it_learns_and_tells(tmp_path):
 
 def test_the_best_epoch_is_kept_the_earliest_of_equals(tmp_path):
     model, run = task(measures=[0.1, 0.7, 0.3, 0.7, 0.2])
-    fit(run, SCHEDULE, tmp_path / "all")
+    fit(run, SETTINGS, tmp_path / "all")
     best = model.weight.detach().clone()
     # the same schedule, killed after epoch 2: its state is that of epoch 2
-    short, run = task(measures=[0.1, 0.7, 0.3], die_at=3)
+    short, run = task(measures=[0.1, 0.7, 0.3], die_at=(3, 0))
     with pytest.raises(KeyboardInterrupt):
-        fit(run, SCHEDULE, tmp_path / "killed")
+        fit(run, SETTINGS, tmp_path / "killed")
     assert torch.equal(short.weight, best)
 
 
-def test_killed_and_resumed_equals_undisturbed(tmp_path):
-    whole, run = task()
-    rows = fit(run, SCHEDULE, tmp_path / "whole")
-    for epoch in (2, 4):
-        _, run = task(die_at=epoch)
+@pytest.mark.parametrize("settings", [SETTINGS, EVERY_STEP], ids=["a state an epoch", "a state a step"])
+def test_killed_twenty_times_and_resumed_equals_undisturbed(tmp_path, settings):
+    def with_dropout(**options):
+        model, run = task(**options)
+        loss = run.loss
+        return model, replace(run, loss=lambda x: loss(torch.nn.functional.dropout(x)))
+
+    whole, run = with_dropout()
+    rows = fit(run, settings, tmp_path / "whole")
+    places = sorted(torch.randperm(50, generator=generator_for(1))[:20].tolist())
+    for place in places:
+        _, run = with_dropout(die_at=(place // 10 + 1, place % 10))
         with pytest.raises(KeyboardInterrupt):
-            fit(run, SCHEDULE, tmp_path / "killed")
+            fit(run, settings, tmp_path / "killed")
+    resumed, run = with_dropout()
+    assert fit(run, settings, tmp_path / "killed") == rows
+    assert torch.equal(resumed.weight, whole.weight)
+
+
+def test_a_state_that_a_disk_has_lost_is_replaced_by_the_one_before(tmp_path, caplog):
+    whole, run = task()
+    fit(run, EVERY_STEP, tmp_path / "whole")
+    _, run = task(die_at=(2, 4))
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, EVERY_STEP, tmp_path / "killed")
+    states = sorted((tmp_path / "killed").iterdir())
+    assert [state.name for state in states] == ["epoch00002-step000000003.pt", "epoch00002-step000000004.pt"]
+    states[-1].write_bytes(states[-1].read_bytes()[:100])
     resumed, run = task()
-    assert fit(run, SCHEDULE, tmp_path / "killed") == rows
+    fit(run, EVERY_STEP, tmp_path / "killed")
+    assert "cannot be read" in caplog.text
     assert torch.equal(resumed.weight, whole.weight)
 
 
 def test_patience_stops_when_validation_no_longer_rises(tmp_path):
-    _, run = task(measures=[0.1, 0.5, 0.4, 0.4, 0.9])
-    rows = fit(run, Schedule(5, 0.2, 0.1, 1.0, patience=2), tmp_path)
+    _, run = task(measures=[0.1, 0.5, 0.4, 0.4, 0.9], patience=2)
+    rows = fit(run, SETTINGS, tmp_path)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("scores", "kept"), [([0.0, 0.0, 0.0], 1), ([0.1, 0.7, 0.7], 2), ([None, None, None], 3)])
-def test_the_kept_epoch_s_row(scores, kept):
-    history = [{"epoch": number, "validation_score": score} for number, score in enumerate(scores, 1)]
-    assert best_row(history, "score")["epoch"] == kept
+def test_the_kept_epoch_s_measures(scores, kept):
+    history = [{"epoch": number, "validation_score": score, "validation_epoch": number} for number, score in enumerate(scores, 1)]
+    assert best_measures(history, "score")["validation_epoch"] == kept
 
 
 def test_nothing_to_validate_keeps_the_last_epoch(tmp_path):
     model, run = task(measures=[None] * 5)
-    fit(run, SCHEDULE, tmp_path / "a")
+    fit(run, SETTINGS, tmp_path / "a")
     other, run = task(measures=[1.0, 2.0, 3.0, 4.0, 5.0])
-    fit(run, SCHEDULE, tmp_path / "b")
+    fit(run, SETTINGS, tmp_path / "b")
     assert torch.equal(model.weight, other.weight)
 
 
 def test_a_broken_loss_stops_with_the_step(tmp_path):
     _, run = task(break_at=13)
     with pytest.raises(UserError, match="loss is nan at step 4 of epoch 2"):
-        fit(run, SCHEDULE, tmp_path)
+        fit(run, SETTINGS, tmp_path)
 
 
 def test_a_broken_gradient_stops_before_it_reaches_the_weights(tmp_path):
@@ -116,24 +153,8 @@ def test_a_broken_gradient_stops_before_it_reaches_the_weights(tmp_path):
         return loss(x) + (model.bias - model.bias.detach()).abs().sqrt().sum()
 
     with pytest.raises(UserError, match="gradient's norm is nan at step 1 of epoch 1"):
-        fit(replace(run, loss=with_infinite_slope), SCHEDULE, tmp_path)
+        fit(replace(run, loss=with_infinite_slope), SETTINGS, tmp_path)
     assert torch.isfinite(model.weight).all()
-
-
-def test_dropout_goes_on_as_if_never_killed(tmp_path):
-    def with_dropout(die_at=None):
-        model, run = task(die_at=die_at)
-        loss = run.loss
-        return model, replace(run, loss=lambda x: loss(torch.nn.functional.dropout(x)))
-
-    whole, run = with_dropout()
-    fit(run, SCHEDULE, tmp_path / "whole")
-    _, run = with_dropout(die_at=3)
-    with pytest.raises(KeyboardInterrupt):
-        fit(run, SCHEDULE, tmp_path / "killed")
-    resumed, run = with_dropout()
-    fit(run, SCHEDULE, tmp_path / "killed")
-    assert torch.equal(resumed.weight, whole.weight)
 
 
 def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):
@@ -150,11 +171,11 @@ def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", lambda self, mode: Full())
     _, run = task()
     with pytest.raises(OSError, match="No space left"):
-        fit(run, SCHEDULE, tmp_path)
+        fit(run, SETTINGS, tmp_path)
 
 
 def test_learning_rate_warms_up_and_ends_at_its_fraction():
-    factors = [learning_rate_factor(step, 50, SCHEDULE) for step in range(50)]
+    factors = [learning_rate_factor(step, 50, warmup_fraction=0.2, final_lr_fraction=0.1) for step in range(50)]
     assert factors[:3] == pytest.approx([0.1, 0.2, 0.3])
     assert max(factors) == factors[9] == pytest.approx(1.0)
     assert factors[-1] == pytest.approx(0.1)
