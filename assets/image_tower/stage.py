@@ -57,7 +57,6 @@ def train_image_tower(settings: ImageTower, recipe: str) -> None:
         loss = _weighted(loss, _caption_loss(model, tokenizer, settings, options), settings.caption_weight)
     validate = _validation(model, preprocess, tokenizer, curated, options)
     unlock_image_tower(model, settings.unlocked_groups)
-    model.visual.to(memory_format=torch.channels_last)
 
     def step_loss(batch: Views) -> torch.Tensor:
         rows, views = batch

@@ -6,14 +6,12 @@ What a step computes and what validation measures are functions given by the sta
 from __future__ import annotations
 
 import copy
-import ctypes
 import hashlib
 import json
 import logging
 import math
 import pickle
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -71,7 +69,6 @@ def fit(task: Task[Batch], settings: Training, state_dir: Path) -> list[dict[str
     State is kept in `state_dir` after every epoch and every `settings.checkpoint_minutes`, so that a killed run goes on from there; on
     a CPU its weights end bit-equal to an undisturbed run's. A loss or gradient that is not finite stops the run with UserError.
     """
-    keep_freed_memory()
     optimizer = torch.optim.AdamW(task.parameter_groups)
     total_steps = settings.epochs * task.steps_per_epoch
     scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -152,15 +149,6 @@ def state_dir_for(stage: str, determined_by: dict[str, Any]) -> Path:
     code = {name: artifacts.sha256_of(ASSETS / name) for name in (stage.partition("-")[0], "training", "clip", "metrics")}
     key = hashlib.sha256(json.dumps([determined_by, code], sort_keys=True).encode()).hexdigest()[:16]
     return artifacts.WORK / "training" / f"{stage}-{key}"
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc to keep freed pages: giving them back and faulting them in again costs a CPU training step a fifth of its time."""
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-        if mallopt is not None:
-            mallopt(-4, 0)  # M_MMAP_MAX: no allocation by mmap
-            mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: keep the heap's top
 
 
 def _train_epoch(
