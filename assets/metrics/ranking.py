@@ -11,6 +11,7 @@ import numpy as np
 
 from assets.metrics.similarity import Mask, Vectors, mask_block, similarity_blocks
 
+FEW_RELEVANT = 24  # more relevant items of one query are looked up in its sorted similarities; up to here a count for each is faster
 FEW_TIES = 16  # more tied items of one query are ranked by one stable sort
 
 
@@ -22,20 +23,44 @@ def relevant_ranks(query: Vectors, gallery: Vectors, relevant: Mask, exclude: Ma
     one with the lower gallery index ranks first. Exact; memory is bounded, whatever Q.
     """
     shape = len(query), len(gallery)
+    scratch = np.empty(len(gallery), bool)
     for start, stop, similarities in similarity_blocks(query, gallery, exclude):
         wanted = mask_block(relevant, start, stop, shape, "relevant")
         for row, mask in zip(similarities, wanted, strict=True):
             items = np.flatnonzero(mask)
-            yield _ranks(row, items[row[items] > -np.inf])
+            items = items[row[items] > -np.inf]
+            yield _counted_ranks(row, items, scratch) if len(items) <= FEW_RELEVANT else _sorted_ranks(row, items)
 
 
-def _ranks(similarities: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Ascending ranks of `items` [R] in the descending order of `similarities` [G].
+def nearest_items(similarities: np.ndarray, k: int) -> np.ndarray:
+    """The k most similar of [G], most similar first, ties by index; fewer where the rest is excluded (−inf)."""
+    if k < len(similarities):
+        least = np.partition(similarities, len(similarities) - k)[len(similarities) - k]
+        candidates = np.flatnonzero((similarities >= least) & (similarities > -np.inf))
+    else:
+        candidates = np.flatnonzero(similarities > -np.inf)
+    return candidates[np.argsort(-similarities[candidates], kind="stable")[:k]]
+
+
+def _counted_ranks(similarities: np.ndarray, items: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Ascending ranks of `items` [R] in the descending order of `similarities` [G]: 1 + how many stand before each. `before` is scratch.
+
+    Of the items with a lower index those at least as similar stand before it, of the others those more similar: ties need no extra pass.
+    """
+    ranks = np.empty(len(items), np.int64)
+    for number, (item, value) in enumerate(zip(items.tolist(), similarities[items], strict=True)):
+        np.greater_equal(similarities[:item], value, out=before[:item])
+        np.greater(similarities[item:], value, out=before[item:])
+        ranks[number] = np.count_nonzero(before) + 1
+    ranks.sort()
+    return ranks
+
+
+def _sorted_ranks(similarities: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """The same for many items.
 
     Sorting the values alone and looking the relevant ones up is several times faster than an argsort; only ties need indices.
     """
-    if not len(items):
-        return np.zeros(0, np.int64)
     items = items[np.argsort(-similarities[items], kind="stable")]
     values = similarities[items]
     ascending = np.sort(similarities)
