@@ -48,9 +48,9 @@ def read_cub200(root: Path) -> Classified:
     """The classes 101–200 of images.txt and image_class_labels.txt, in the order of the image numbers."""
     root = unpacked(root, "CUB_200_2011", "images.txt")
     files = _numbered(root / "images.txt")
-    labels = {image: int(label) for image, label in _numbered(root / "image_class_labels.txt").items()}
+    labels = {image: int(label) for image, label in _numbered(root / "image_class_labels.txt").items() if label.isdecimal()}
     if unlabelled := files.keys() - labels.keys():
-        raise UserError(f"{root / 'image_class_labels.txt'} has no line for image {min(unlabelled, key=int)} of images.txt.")
+        raise UserError(f"{root / 'image_class_labels.txt'} has no class for image {min(unlabelled, key=int)} of images.txt.")
     test = sorted((image for image in files if labels[image] in CUB_TEST_CLASSES), key=int)
     pictures = listed(root / "images", [files[image] for image in test])
     return Classified(pictures, np.array([labels[image] for image in test], np.int64))
@@ -61,7 +61,7 @@ def read_sop(root: Path) -> Classified:
     root = unpacked(root, "Stanford_Online_Products", "Ebay_test.txt")
     lines = required(root / "Ebay_test.txt").read_text(encoding="utf-8").splitlines()
     rows = [line.split() for line in lines[1:] if line.strip()]
-    if lines[:1] != ["image_id class_id super_class_id path"] or any(len(row) != 4 for row in rows):
+    if lines[:1] != ["image_id class_id super_class_id path"] or any(len(row) != 4 or not row[1].isdecimal() for row in rows):
         raise UserError(f"{root / 'Ebay_test.txt'} does not have the columns image_id class_id super_class_id path.")
     return Classified(listed(root, [row[3] for row in rows]), np.array([int(row[1]) for row in rows], np.int64))
 

@@ -85,8 +85,8 @@ def test_files_that_do_not_say_what_they_should(replica):
     with pytest.raises(UserError, match=r"Ebay_test\.txt does not have the columns"):
         retrieval.read_sop(root)
     root = replica("cub200")
-    (root / "CUB_200_2011/image_class_labels.txt").write_text("1 1\n2 101\n")
-    with pytest.raises(UserError, match=r"image_class_labels\.txt has no line for image 3"):
+    (root / "CUB_200_2011/image_class_labels.txt").write_text("1 1\n2 101\n3 Auk\n")
+    with pytest.raises(UserError, match=r"image_class_labels\.txt has no class for image 3"):
         retrieval.read_cub200(root)
 
 

@@ -137,3 +137,10 @@ def test_the_command_lists_every_layout(checkout: Path):
         assert f"data/benchmarks/{benchmark.name}: " in done.stdout
         assert benchmark.layout in done.stdout
         assert benchmark.source in done.stdout
+
+
+def test_the_readme_lists_every_layout(checkout: Path):
+    text = (checkout / "data/README.md").read_text(encoding="utf-8").partition("## Public benchmarks")[2]
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert rows[:-1] == [f"| `{each.name}` | `{each.layout}` | {each.source} |" for each in BENCHMARKS]
+    assert rows[-1].startswith("| `imagenet_train` | ")
