@@ -11,7 +11,8 @@ import numpy as np
 
 from assets.metrics.similarity import Mask, Vectors, mask_block, similarity_blocks
 
-FEW_RELEVANT = 24  # more relevant items of one query are looked up in its sorted similarities; up to here a count for each is faster
+SMALL_SHARE = 1 / 32  # of the gallery: so many items are sorted with their indices
+FEW_RELEVANT = 12  # so many items of one query are counted; for more a sort of all values is faster
 FEW_TIES = 16  # more tied items of one query are ranked by one stable sort
 
 
@@ -23,13 +24,10 @@ def relevant_ranks(query: Vectors, gallery: Vectors, relevant: Mask, exclude: Ma
     one with the lower gallery index ranks first. Exact; memory is bounded, whatever Q.
     """
     shape = len(query), len(gallery)
-    scratch = np.empty(len(gallery), bool)
     for start, stop, similarities in similarity_blocks(query, gallery, exclude):
         wanted = mask_block(relevant, start, stop, shape, "relevant")
         for row, mask in zip(similarities, wanted, strict=True):
-            items = np.flatnonzero(mask)
-            items = items[row[items] > -np.inf]
-            yield _counted_ranks(row, items, scratch) if len(items) <= FEW_RELEVANT else _sorted_ranks(row, items)
+            yield _ranks(row, mask)
 
 
 def nearest_items(similarities: np.ndarray, k: int) -> np.ndarray:
@@ -42,25 +40,42 @@ def nearest_items(similarities: np.ndarray, k: int) -> np.ndarray:
     return candidates[np.argsort(-similarities[candidates], kind="stable")[:k]]
 
 
-def _counted_ranks(similarities: np.ndarray, items: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Ascending ranks of `items` [R] in the descending order of `similarities` [G]: 1 + how many stand before each. `before` is scratch.
+def _ranks(similarities: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """Ascending ranks of the relevant items, bool [G], in the descending order of `similarities` [G].
 
-    Of the items with a lower index those at least as similar stand before it, of the others those more similar: ties need no extra pass.
+    An argsort of all would do, at twenty times the cost. Which of the three ways is taken changes the time alone.
     """
+    items = np.flatnonzero(relevant)
+    values = similarities[items]
+    items, values = items[values > -np.inf], values[values > -np.inf]
+    if not len(items):
+        return np.zeros(0, np.int64)
+    near = similarities >= values.min()
+    if np.count_nonzero(near) <= len(similarities) * SMALL_SHARE:
+        return _ranks_near(similarities, relevant, np.flatnonzero(near))
+    return _counted_ranks(similarities, items) if len(items) <= FEW_RELEVANT else _looked_up_ranks(similarities, items)
+
+
+def _ranks_near(similarities: np.ndarray, relevant: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Sort the items that are at least as similar as the last relevant one: few, in a good embedding."""
+    order = near[np.argsort(-similarities[near], kind="stable")]
+    return np.flatnonzero(relevant[order]) + 1
+
+
+def _counted_ranks(similarities: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Count what stands before each of few `items`: before it by index what is at least as similar, after it what is more similar."""
     ranks = np.empty(len(items), np.int64)
-    for number, (item, value) in enumerate(zip(items.tolist(), similarities[items], strict=True)):
-        np.greater_equal(similarities[:item], value, out=before[:item])
-        np.greater(similarities[item:], value, out=before[item:])
+    before = np.empty(len(similarities), bool)
+    for number, item in enumerate(items.tolist()):
+        np.greater_equal(similarities[:item], similarities[item], out=before[:item])
+        np.greater(similarities[item:], similarities[item], out=before[item:])
         ranks[number] = np.count_nonzero(before) + 1
     ranks.sort()
     return ranks
 
 
-def _sorted_ranks(similarities: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """The same for many items.
-
-    Sorting the values alone and looking the relevant ones up is several times faster than an argsort; only ties need indices.
-    """
+def _looked_up_ranks(similarities: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Sort all values, several times faster than an argsort, and look the `items` up; only ties need indices."""
     items = items[np.argsort(-similarities[items], kind="stable")]
     values = similarities[items]
     ascending = np.sort(similarities)

@@ -38,7 +38,7 @@ def average_precision(ranks: np.ndarray) -> float:
 
     The precision at each relevant item, averaged: no interpolation, no cut-off.
     """
-    return float(np.mean(np.arange(1, len(ranks) + 1) / ranks)) if len(ranks) else float("nan")
+    return float(np.sum(np.arange(1, len(ranks) + 1) / ranks)) / len(ranks) if len(ranks) else float("nan")
 
 
 def mean_average_precision_at_k(query: Vectors, gallery: Vectors, relevant: Mask, k: int, exclude: Mask | None = None) -> float:

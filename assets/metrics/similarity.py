@@ -23,7 +23,7 @@ CHECKED_ITEMS = 2**22  # numbers looked at at once
 
 
 def similarity_blocks(query: Vectors, gallery: Vectors, exclude: Mask | None = None) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Yield (start, stop, dot products [B, G] of queries start..stop), excluded items at −inf.
+    """Yield (start, stop, dot products [B, G] of queries start..stop), excluded items at −inf; a block lasts until the next is asked for.
 
     The product is fp32, or float64 where either is given so (or as integers); computed on the CPU. Gallery rows that are equal get the
     same similarity to the last bit, wherever they stand: a matrix product alone does not promise that, and ties would be lost.
@@ -38,9 +38,10 @@ def similarity_blocks(query: Vectors, gallery: Vectors, exclude: Mask | None = N
         raise ValueError("the vectors are so long that their dot products overflow; normalise them first")
     repeated, first = _repeated_rows(gallery)
     rows = max(1, min(BLOCK_ROWS, BLOCK_ITEMS // max(1, len(gallery))))
+    products = np.empty((min(rows, len(query)), len(gallery)), precision)
     for start in range(0, len(query), rows):
         stop = min(start + rows, len(query))
-        block = query[start:stop] @ gallery.T
+        block = np.matmul(query[start:stop], gallery.T, out=products[: stop - start])
         if len(repeated):
             for row in block:
                 row[repeated] = row[first]
