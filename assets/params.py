@@ -146,6 +146,7 @@ class Evaluation(Section):
     bootstrap_samples: Annotated[int, Field(ge=100)]
     confidence: OpenFraction
     prompts: Annotated[list[str], Field(min_length=1), AfterValidator(_has_slot)]
+    benchmarks_root: Annotated[str, Field(min_length=1)]
 
 
 class Report(Section):

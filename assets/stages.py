@@ -155,10 +155,21 @@ STAGES = (
         _evaluation,
         params=("evaluation",),
         code=("assets/evaluation", "assets/clip", "assets/metrics"),
-        inputs=lambda recipe, params: [artifacts.CURATED_IMAGES, artifacts.model_dir(recipe)],
+        inputs=lambda recipe, params: [
+            artifacts.CURATED_IMAGES,
+            artifacts.model_dir(recipe),
+            Path(params.evaluation.benchmarks_root),
+        ],
         outputs=lambda recipe: [
             artifacts.evaluation_dir(recipe) / name
-            for name in ("metrics.json", "image_embeddings.npy", "text_embeddings.npy", "per_query.parquet", "per_class.parquet")
+            for name in (
+                "metrics.json",
+                "benchmarks.json",
+                "image_embeddings.npy",
+                "text_embeddings.npy",
+                "per_query.parquet",
+                "per_class.parquet",
+            )
         ],
         recipes=RECIPES,
     ),

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn.functional import normalize
 
 from assets.clip.decoding import decode
@@ -38,17 +39,25 @@ def ahead(function: Callable[[A], B], items: Iterable[A], depth: int) -> Iterato
 
 
 def encode_images(
+    model: Clip, preprocess: Preprocess, images: Iterable[bytes], *, total: int, batch_size: int, device: str, precision: str
+) -> np.ndarray:
+    """float32 [N, d], unit norm, in the order of `images` (encoded pictures that `decode` reads)."""
+    return encode_opened(model, preprocess, images, decode, total=total, batch_size=batch_size, device=device, precision=precision)
+
+
+def encode_opened(
     model: Clip,
     preprocess: Preprocess,
-    images: Iterable[bytes],
+    items: Iterable[A],
+    open_item: Callable[[A], Image.Image],
     *,
     total: int,
     batch_size: int,
     device: str,
     precision: str,
 ) -> np.ndarray:
-    """float32 [N, d], unit norm, in the order of `images` (encoded pictures that `decode` reads)."""
-    pixels = ahead(lambda data: preprocess(decode(data)), track(images, total, "encoding images", "images"), depth=2 * batch_size)
+    """float32 [N, d], unit norm, in the order of `items`; `open_item` gives each one's RGB picture, in a thread, when its turn is near."""
+    pixels = ahead(lambda item: preprocess(open_item(item)), track(items, total, "encoding images", "images"), depth=2 * batch_size)
     rows = []
     with torch.inference_mode():
         while batch := list(itertools.islice(pixels, batch_size)):

@@ -1,11 +1,13 @@
 """Stage evaluation@RECIPE: encode the test split with models/<recipe>, measure, write data/evaluation/<recipe>/.
 
-What is measured and how is protocol.py's.
+What is measured and how is protocol.py's, and on public benchmarks that of the package benchmarks.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ import pyarrow.parquet as pq
 from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import resolve_device
-from assets.clip.encoding import encode_images, encode_texts
+from assets.clip.encoding import encode_images, encode_opened, encode_texts
 from assets.clip.pictures import read_images, read_rows
 from assets.errors import UserError
+from assets.evaluation.benchmarks.pictures import Pictures, read_picture
+from assets.evaluation.benchmarks.run import find_benchmarks, measure_benchmarks
 from assets.evaluation.protocol import Scores, score
 from assets.metrics import prompt_ensemble
 from assets.params import Evaluation
@@ -49,7 +53,7 @@ PER_CLASS_SCHEMA = pa.schema(
 
 
 def evaluate(settings: Evaluation, recipe: str) -> None:
-    """Write metrics.json (percent), image_embeddings.npy, text_embeddings.npy, per_query.parquet and per_class.parquet.
+    """Write metrics.json and benchmarks.json (percent), image_embeddings.npy, text_embeddings.npy, per_query.parquet, per_class.parquet.
 
     image_embeddings: float32 [N, d], in test order. text_embeddings: float32 [C + T, d], the class names as they are, in the order of the
     labels, then the distinct captions in their order. per_query: N rows in test order; per_class: C rows in the order of the labels.
@@ -57,6 +61,7 @@ def evaluate(settings: Evaluation, recipe: str) -> None:
     rows = read_rows(artifacts.CURATED_IMAGES, "test")
     labels = rows["label"].to_pylist()
     _check_test_split(labels)
+    benchmarks = find_benchmarks(Path(settings.benchmarks_root))  # a wrong layout is told before hours of encoding
     classes = sorted(set(labels))
     name_of = dict(zip(labels, rows["class_name"].to_pylist(), strict=True))
     names = [name_of[label] for label in classes]
@@ -93,12 +98,28 @@ def evaluate(settings: Evaluation, recipe: str) -> None:
         generator=np.random.default_rng(settings.seed),
     )
 
+    def encode_pictures(pictures: Pictures) -> np.ndarray:
+        rows, opened = range(len(pictures)), functools.partial(read_picture, pictures)
+        embeddings = encode_opened(model, preprocess, rows, opened, total=len(pictures), **options)
+        _check_directions(embeddings, pictures.names, directory)
+        return embeddings
+
+    def encode_strings(texts: Sequence[str]) -> np.ndarray:
+        embeddings = encode_texts(model, tokenizer, texts, **options)
+        _check_directions(embeddings, texts, directory)
+        return embeddings
+
+    on_benchmarks = measure_benchmarks(
+        benchmarks, encode_pictures, encode_strings, knn_k=settings.knn_k, knn_temperature=settings.knn_temperature
+    )
+
     folder = artifacts.evaluation_dir(recipe)
     _save(folder / "image_embeddings.npy", images)
     _save(folder / "text_embeddings.npy", np.concatenate([name_embeddings, caption_embeddings]))
     _write(folder / "per_query.parquet", _per_query(rows, scores))
     _write(folder / "per_class.parquet", _per_class(rows, classes, names, class_numbers, scores))
     artifacts.write_json(folder / "metrics.json", {"recipe": recipe, **scores.metrics})
+    artifacts.write_json(folder / "benchmarks.json", on_benchmarks)
     logger.info("%s", _summary(recipe, scores.metrics))
 
 
@@ -118,7 +139,7 @@ def _images_of_captions(captions: list[list[str]]) -> dict[str, list[int]]:
     return images_of
 
 
-def _check_directions(embeddings: np.ndarray, names: list[str], directory: Path) -> None:
+def _check_directions(embeddings: np.ndarray, names: Sequence[str], directory: Path) -> None:
     wrong = np.flatnonzero(~(np.abs(np.linalg.norm(embeddings, axis=1) - 1) < 1e-3))
     if len(wrong):
         raise UserError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from assets.metrics.ranking import nearest_items
 from assets.metrics.similarity import Mask, Vectors, as_array, similarity_blocks
 
 
@@ -28,7 +29,7 @@ def knn_predictions(
     predicted = np.zeros(len(query), np.int64)
     for start, _, block in similarity_blocks(query, gallery, exclude):
         for offset, similarities in enumerate(block):
-            nearest = _nearest(similarities, k)
+            nearest = nearest_items(similarities, k)
             if not len(nearest):
                 raise ValueError(f"query {start + offset} has no gallery item to compare with")
             # relative to the nearest: the same winner, and a small temperature does not overflow
@@ -52,13 +53,3 @@ def knn_accuracy(
         raise ValueError("there is no query to classify")
     predicted = knn_predictions(query, gallery, gallery_labels, k=k, temperature=temperature, exclude=exclude)
     return float(np.mean(predicted == as_array(query_labels)))
-
-
-def _nearest(similarities: np.ndarray, k: int) -> np.ndarray:
-    """The k most similar of [G], most similar first, ties by index; fewer where the rest is excluded (−inf)."""
-    if k < len(similarities):
-        least = np.partition(similarities, len(similarities) - k)[len(similarities) - k]
-        candidates = np.flatnonzero((similarities >= least) & (similarities > -np.inf))
-    else:
-        candidates = np.flatnonzero(similarities > -np.inf)
-    return candidates[np.argsort(-similarities[candidates], kind="stable")[:k]]

@@ -19,10 +19,11 @@ Mask: TypeAlias = "np.ndarray | torch.Tensor | Callable[[int, int], np.ndarray |
 
 BLOCK_ROWS = 256  # more do not make the product faster
 BLOCK_ITEMS = 2**26  # similarities held at once, 256 MiB in fp32: bounds a block where the gallery is large
+CHECKED_ITEMS = 2**22  # numbers looked at at once
 
 
 def similarity_blocks(query: Vectors, gallery: Vectors, exclude: Mask | None = None) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Yield (start, stop, dot products [B, G] of queries start..stop), excluded items at −inf.
+    """Yield (start, stop, dot products [B, G] of queries start..stop), excluded items at −inf; a block lasts until the next is asked for.
 
     The product is fp32, or float64 where either is given so (or as integers); computed on the CPU. Gallery rows that are equal get the
     same similarity to the last bit, wherever they stand: a matrix product alone does not promise that, and ties would be lost.
@@ -32,18 +33,20 @@ def similarity_blocks(query: Vectors, gallery: Vectors, exclude: Mask | None = N
         raise ValueError(f"query has {query.shape[1]} dimensions, gallery {gallery.shape[1]}; they must share one space")
     precision = np.result_type(query, gallery)
     query, gallery = query.astype(precision, copy=False), gallery.astype(precision, copy=False)
-    largest = (float(np.abs(vectors).max(initial=0)) for vectors in (query, gallery))
+    largest = (max(float(vectors.max(initial=0)), -float(vectors.min(initial=0))) for vectors in (query, gallery))
     if math.prod(largest) * query.shape[1] > float(np.finfo(precision).max):
         raise ValueError("the vectors are so long that their dot products overflow; normalise them first")
     repeated, first = _repeated_rows(gallery)
     rows = max(1, min(BLOCK_ROWS, BLOCK_ITEMS // max(1, len(gallery))))
+    products = np.empty((min(rows, len(query)), len(gallery)), precision)
     for start in range(0, len(query), rows):
         stop = min(start + rows, len(query))
-        block = query[start:stop] @ gallery.T
+        block = np.matmul(query[start:stop], gallery.T, out=products[: stop - start])
         if len(repeated):
-            block[:, repeated] = block[:, first]
+            for row in block:
+                row[repeated] = row[first]
         if exclude is not None:
-            block[mask_block(exclude, start, stop, (len(query), len(gallery)), "exclude")] = -np.inf
+            np.copyto(block, -np.inf, where=mask_block(exclude, start, stop, (len(query), len(gallery)), "exclude"))
         yield start, stop, block
 
 
@@ -77,8 +80,11 @@ def as_vectors(vectors: Vectors, name: str) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} must hold real numbers, given {array.dtype}")
     array = array.astype(np.result_type(array.dtype, np.float32) if array.dtype.kind == "f" else np.float64, copy=False)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} row {int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])} holds NaN or infinity")
+    rows = max(1, CHECKED_ITEMS // array.shape[1])
+    for start in range(0, len(array), rows):
+        finite = np.isfinite(array[start : start + rows])
+        if not finite.all():
+            raise ValueError(f"{name} row {start + int(np.argmin(finite.all(axis=1)))} holds NaN or infinity")
     return array
 
 

@@ -37,6 +37,7 @@ SETTINGS = Evaluation(
     bootstrap_samples=200,
     confidence=0.95,
     prompts=["{}", "a picture of {}"],
+    benchmarks_root="data/benchmarks",
 )
 
 
@@ -111,6 +112,7 @@ def test_what_it_writes(here: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, logger="assets.evaluation")
     evaluate(SETTINGS, RECIPE)
     assert sorted(path.name for path in here.iterdir()) == [
+        "benchmarks.json",
         "image_embeddings.npy",
         "metrics.json",
         "per_class.parquet",
@@ -193,3 +195,50 @@ def test_a_model_that_gives_nan_is_refused_and_earlier_results_stay(here: Path):
     with pytest.raises(UserError, match=r"data/models/gpr gives no usable embedding .* for 7 of 7 inputs, first 'a/1'"):
         evaluate(SETTINGS, RECIPE)
     assert {path.name: path.read_bytes() for path in here.iterdir()} == first
+
+
+def test_benchmarks_are_measured_with_the_model_itself(here: Path):
+    """Two of them, of real pictures, through the stage; what every protocol yields is tested with directions worked out by hand."""
+    from assets.clip import load_clip
+
+    pictures = artifacts.DATA / "benchmarks" / "gpr1200" / "images"
+    pictures.mkdir(parents=True)
+    for seed in range(6):
+        (pictures / f"{1 + seed // 2}_{seed}.jpg").write_bytes(picture(seed))
+    flickr = artifacts.DATA / "benchmarks" / "flickr30k"
+    (flickr / "flickr30k-images").mkdir(parents=True)
+    images = [{"filename": f"{seed}.jpg", "split": "test", "sentences": [{"raw": f"picture {seed}"}]} for seed in range(7)]
+    for seed in range(7):
+        (flickr / "flickr30k-images" / f"{seed}.jpg").write_bytes(picture(seed))
+    (flickr / "dataset_flickr30k.json").write_text(json.dumps({"images": images}))
+
+    evaluate(SETTINGS, RECIPE)
+    found = artifacts.read_json(here / "benchmarks.json")
+    assert set(found["benchmarks"]) == {"gpr1200", "flickr30k"}
+    assert found["table_1"]["image_to_image"]["gpr1200"] == found["benchmarks"]["gpr1200"]["map_with_query"]
+    assert found["table_1"]["average"] is None
+    assert len(found["skipped"]) == 14
+
+    import torch
+
+    model, preprocess, tokenizer = load_clip(artifacts.model_dir(RECIPE))
+    with torch.inference_mode():
+        pixels = torch.stack([preprocess(Image.open(io.BytesIO(picture(seed))).convert("RGB")) for seed in range(7)])
+        seen = model.encode_image(pixels, normalize=True).double().numpy()
+        read = model.encode_text(tokenizer([f"picture {seed}" for seed in range(7)]), normalize=True).double().numpy()
+    others = [[each for each in np.argsort(-(seen[:6] @ seen[query])) if each != query] for query in range(6)]
+    rank_of_partner = [1 + order.index(query ^ 1) for query, order in enumerate(others)]
+    assert found["benchmarks"]["gpr1200"]["map"] == pytest.approx(100 * np.mean([1 / rank for rank in rank_of_partner]), abs=1e-3)
+    ranks = [1 + list(np.argsort(-(seen @ text))).index(row) for row, text in enumerate(read)]
+    recall = found["benchmarks"]["flickr30k"]["text_to_image_recall_at_5"]
+    assert recall == pytest.approx(100 * np.mean(np.array(ranks) <= 5), abs=1e-3)
+
+
+def test_a_wrong_benchmark_layout_is_told_before_anything_is_encoded(here: Path):
+    folder = artifacts.DATA / "benchmarks" / "cub200"
+    folder.mkdir(parents=True)
+    (folder / "birds.txt").touch()
+    build_model(artifacts.model_dir(RECIPE), broken=True)  # encoding would fail, with another message
+    with pytest.raises(UserError, match=r"^benchmark cub200: data/benchmarks/cub200/CUB_200_2011/images\.txt is missing"):
+        evaluate(SETTINGS, RECIPE)
+    assert not here.exists()

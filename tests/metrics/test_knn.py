@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import KNeighborsClassifier
 
 from assets.metrics import exclude_self, knn_accuracy, knn_predictions
 
@@ -35,6 +36,17 @@ def test_equals_the_definition(seed, k, whole_numbers):
     assert found.tolist() == expected
     accuracy = knn_accuracy(vectors, vectors, labels, labels, k=k, temperature=0.5, exclude=exclude_self(30))
     assert accuracy == pytest.approx(np.mean(np.array(expected) == labels), abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 5, 21])
+def test_equals_scikit_learn_without_ties(k):
+    generator = np.random.default_rng(0)
+    query, gallery = (generator.standard_normal((rows, 8)) for rows in (50, 120))
+    query, gallery = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (query, gallery))
+    labels = generator.integers(6, size=120)
+    classifier = KNeighborsClassifier(k, metric="cosine", algorithm="brute", weights=lambda distances: np.exp((1 - distances) / 0.1))
+    expected = classifier.fit(gallery, labels).predict(query)
+    assert knn_predictions(query, gallery, labels, k=k, temperature=0.1).tolist() == expected.tolist()
 
 
 def test_two_near_ones_against_three_far_ones():

@@ -63,9 +63,15 @@ def test_a_worked_example():
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", ["real", "integer", "all_equal"])
 @pytest.mark.parametrize("density", [0.02, 0.3, 1.0])
-@pytest.mark.parametrize("few_ties", [0, ranking.FEW_TIES])
-def test_equals_the_definition(seed, kind, density, few_ties, monkeypatch):
-    monkeypatch.setattr(ranking, "FEW_TIES", few_ties)  # both ways to rank ties
+@pytest.mark.parametrize(
+    ("small_share", "few_relevant", "few_ties"),
+    [(1, 0, 0), (0, 10**6, 0), (0, 0, 0), (0, 0, 10**6), (1 / 4, 3, 2)],
+    ids=["near", "counted", "looked_up_sorted", "looked_up_counted", "mixed"],
+)
+def test_equals_the_definition(seed, kind, density, small_share, few_relevant, few_ties, monkeypatch):
+    monkeypatch.setattr(ranking, "SMALL_SHARE", small_share)
+    monkeypatch.setattr(ranking, "FEW_RELEVANT", few_relevant)
+    monkeypatch.setattr(ranking, "FEW_TIES", few_ties)
     generator = np.random.default_rng(seed)
     queries, items = int(generator.integers(1, 12)), int(generator.integers(1, 60))
     make = {

@@ -61,6 +61,7 @@ def test_sources_and_recipes_are_external_assets(graph, checkout: Path):
         "source/data/emoji/package.json",
         "source/data/emoji/package-lock.json",
         "source/data/images",
+        "source/data/benchmarks",
         "source/data/champion.json",
     }
     assert {key.to_user_string() for key in node(graph, "source_images").parent_keys} == {
