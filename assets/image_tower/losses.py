@@ -92,9 +92,12 @@ def multi_caption_arc_margin_loss(
     with torch.autocast(embeddings.device.type, enabled=False):
         images, captions = _working(embeddings, caption_embeddings)
         row, column = positives.nonzero(as_tuple=True)
-        own, _ = _with_margin((_finest(images)[row] * _finest(captions)[column]).sum(dim=1), margin)
+        cosines = images @ captions.T
+        own = _finest(cosines[row, column])
+        exact = (_finest(images.detach()[row]) * _finest(captions.detach()[column])).sum(dim=1)
+        own, _ = _with_margin(own + (exact - own).detach(), margin)  # the value of one, the gradient of the other
         own = (scale * own).to(images.dtype)
-        logits = (scale * (images @ captions.T).clamp(-CLAMP, CLAMP)).index_put((row, column), own)
+        logits = (scale * cosines.clamp(-CLAMP, CLAMP)).index_put((row, column), own)
         if ignored is not None:
             logits = logits.masked_fill(ignored & ~positives, -torch.inf)
         count = positives.sum(dim=1)
@@ -136,7 +139,7 @@ class _MarginLogits(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, to_log_sum: torch.Tensor, to_own: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, to_log_sum: torch.Tensor, to_own: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         embeddings, centers, columns, inverse, cosines, log_sum, own, slope = ctx.saved_tensors
         need_embeddings, need_centers = ctx.needs_input_grad[:2]
         to_embeddings = torch.zeros_like(embeddings) if need_embeddings else None
@@ -186,7 +189,7 @@ def _chunks(logits: torch.Tensor) -> list[tuple[int, int]]:
 
 
 def _put_(block: torch.Tensor, columns: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """block[row, columns[row]] = values[row] for every row whose column is inside; without a condition that an accelerator would wait for."""
+    """block[row, columns[row]] = values[row] for every row whose column is inside; no accelerator waits for it."""
     inside = ((columns >= 0) & (columns < block.shape[1]))[:, None]
     place = columns[:, None].where(inside, 0)
     return block.scatter_(1, place, values[:, None].where(inside, block.gather(1, place)))

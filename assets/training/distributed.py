@@ -61,13 +61,17 @@ def clip_gradients_(replicated: Iterable[torch.Tensor], sharded: Iterable[torch.
 
     `replicated` parameters have the same gradient on every rank, of the `sharded` ones each rank has a part.
     """
-    parts, whole = [p for p in sharded if p.grad is not None], [p for p in replicated if p.grad is not None]
-    squares = torch.nn.utils.get_total_norm([p.grad for p in parts]).square()
+    parts, whole = list(sharded), list(replicated)
+    squares = _norm(parts).square()
     if world_size() > 1:
         distributed.all_reduce(squares)
-    norm = (torch.nn.utils.get_total_norm([p.grad for p in whole]).square() + squares).sqrt()
+    norm = (_norm(whole).square() + squares).sqrt()
     torch.nn.utils.clip_grads_with_norm_([*whole, *parts], max_norm, norm)
     return norm
+
+
+def _norm(parameters: list[torch.Tensor]) -> torch.Tensor:
+    return torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
 
 
 def _grouped() -> bool:
@@ -88,7 +92,7 @@ class _Gather(torch.autograd.Function):
         return _all_gather(rows)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         total = gradient.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total)
         return total[ctx.own] * ctx.gradient_factor, None
@@ -106,6 +110,6 @@ class _LogSumExp(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         (share,) = ctx.saved_tensors
         return gradient * share

@@ -72,7 +72,5 @@ def test_gradients_in_double_pass_gradcheck(loss):
 def test_of_one_process_the_global_losses_are_the_plain_ones():
     images, texts = pairs(4, seed=4)
     related, scale, bias = related_example(), torch.tensor(10.0), torch.tensor(-5.0)
-    torch.testing.assert_close(
-        global_info_nce_loss(images, texts, scale, related, related.T), info_nce_loss(images, texts, scale, related)
-    )
+    torch.testing.assert_close(global_info_nce_loss(images, texts, scale, related, related.T), info_nce_loss(images, texts, scale, related))
     assert torch.equal(global_sigmoid_loss(images, texts, scale, bias, related), sigmoid_loss(images, texts, scale, bias, related))
