@@ -29,7 +29,7 @@ def arc_margin_loss(
     """ArcMargin: cross-entropy over s·cos(θ + m·[class = y]); the mean over B.
 
     embeddings [B, d] unit norm, class_centers [C, d] normalised here, labels int64 [B], scale s, margin m in rad. Cosines are clamped to
-    ±(1 − 1e-7), beyond which their gradient is 0. Beside the gradients it takes one [B, C] array and no copy of the centers.
+    ±(1 − 1e-7), beyond which their gradient is 0. Beside the gradients it takes little more than one [B, C] array.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         embeddings, class_centers = _working(embeddings, class_centers)
