@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from assets.training.contrastive import info_nce_loss, sigmoid_loss
+from assets.training.contrastive import global_info_nce_loss, global_sigmoid_loss, info_nce_loss, sigmoid_loss
 
 
 def pairs(count, seed=0):
@@ -49,3 +49,28 @@ def test_sigmoid_equals_the_loop():
                 total += math.log1p(math.exp(-logit if i == j else logit))
     loss = sigmoid_loss(images, texts, torch.tensor(scale), torch.tensor(bias), related)
     assert float(loss) == pytest.approx(total / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [info_nce_loss, sigmoid_loss])
+def test_autocast_does_not_reach_the_losses(loss):
+    images, texts = pairs(4, seed=1)
+    scales = [torch.tensor(14.0), torch.tensor(-5.0)][: 1 if loss is info_nce_loss else 2]
+    expected = loss(images, texts, *scales, related_example())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(loss(images, texts, *scales, related_example()), expected)
+    assert loss(images.bfloat16(), texts.bfloat16(), *scales, related_example()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("loss", [info_nce_loss, sigmoid_loss])
+def test_gradients_in_double_pass_gradcheck(loss):
+    images, texts = (side.double().requires_grad_() for side in pairs(4, seed=2))
+    scales = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (3.0, -1.0)]
+    scales = scales[: 1 if loss is info_nce_loss else 2]
+    assert torch.autograd.gradcheck(lambda *inputs: loss(*inputs, related_example()), (images, texts, *scales))
+
+
+def test_of_one_process_the_global_losses_are_the_plain_ones():
+    images, texts = pairs(4, seed=4)
+    related, scale, bias = related_example(), torch.tensor(10.0), torch.tensor(-5.0)
+    torch.testing.assert_close(global_info_nce_loss(images, texts, scale, related, related.T), info_nce_loss(images, texts, scale, related))
+    assert torch.equal(global_sigmoid_loss(images, texts, scale, bias, related), sigmoid_loss(images, texts, scale, bias, related))
