@@ -35,7 +35,7 @@ METRICS = {"rows": ROWS, "counts": {"images": 4662, "classes": 769, "captions": 
 def made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     artifacts.write_json(artifacts.METRICS, METRICS)
-    artifacts.write_json(artifacts.VERDICT, {"recipe": "mcip_rea", "decision": "hold", "reasons": []})
+    artifacts.write_json(artifacts.VERDICT, {"recipe": "mcip_rea", "decision": "hold", "reasons": ["k-NN must not fall and did."]})
     artifacts.PLOTS.mkdir()
     (artifacts.PLOTS / "before_after_images.png").touch()
     readme.README.write_text(TEXT, encoding="utf-8")
@@ -134,10 +134,18 @@ def test_the_summary_tells_the_rows_and_where_things_are(made, capsys):
     assert ["base", *["31.2"] * 6] in lines
     assert ["mcip", *["30.0", "tie"] * 6] in lines
     assert ["mcip_rea", *["20.0", "−11.2"] * 6] in lines
-    assert "held back" in told
+    assert "mcip_rea, held back: k-NN must not fall and did." in told
+    assert "tie: the 95 % interval of the difference holds 0" in told
     assert "data/report/index.html" in told
     assert "data/lancedb" in told
     assert told.count('make search Q="a red heart"') == 1
+
+
+def test_the_summary_tells_an_override(made, capsys):
+    verdict = {"recipe": "mcip_rea", "decision": "publish", "reasons": [], "override_reason": "a demonstration"}
+    artifacts.write_json(artifacts.VERDICT, verdict)
+    assert summary.main() == 0
+    assert "mcip_rea, published though the gate said no: a demonstration" in capsys.readouterr().out
 
 
 def test_without_a_report_both_say_how_to_make_one(tmp_path, monkeypatch, capsys):
