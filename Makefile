@@ -62,8 +62,8 @@ ui: $(VENV) ## Dagster's pages on http://127.0.0.1:3000
 	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml
 	@exec $(RUN) dagster dev -m orchestration.definitions -h 127.0.0.1 -p 3000
 
-benchmark: $(VENV) ## what a run costs in which nothing is to be done, by either door
-	@$(RUN) tests.benchmarks.noop
+benchmark: $(VENV) ## measure speed and memory as ratios: leave the machine idle
+	@for module in $(basename $(notdir $(wildcard tests/benchmarks/*.py))); do echo "== $$module"; $(RUN) tests.benchmarks.$$module || exit 1; done
 
 lock: $(VENV) ## resolve pyproject.toml into requirements.lock anew, keeping the versions that still fit
 	@test -x .cache/uv/bin/uv || { .venv/bin/python -m venv .cache/uv && .cache/uv/bin/python -m pip install --quiet uv; }

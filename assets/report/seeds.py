@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
-from scipy.stats import t as student_t  # type: ignore[import-untyped]
+from scipy.stats import t as student_t
 
 from assets import artifacts
 from assets.artifacts import RECIPES
