@@ -27,7 +27,7 @@ from assets.evaluation import stage
 from assets.params import Evaluation, read_params
 
 MODEL = "ViT-B-32"
-PICTURES = 512
+PICTURES = 1024  # the model is loaded once for all of them
 PER_CLASS = 6
 SIZE = 384, 320  # pixels
 RECIPE = "base"
@@ -46,7 +46,7 @@ def main() -> None:
         _make_model()
         seconds = _timed(settings)
     total = sum(seconds.values())
-    counts = f"{PICTURES} pictures, {-(-PICTURES // PER_CLASS)} classes, {len(settings.prompts)} prompts a class"
+    counts = f"{PICTURES:,} pictures, {-(-PICTURES // PER_CLASS)} classes, {len(settings.prompts)} prompts a class"
     print(f"{MODEL}, {counts}, {torch.get_num_threads()} threads")  # noqa: T201
     for part, spent in seconds.items():
         print(f"  {part}: {spent:.2f} s")  # noqa: T201
