@@ -117,7 +117,9 @@ def main() -> None:
     for slow, fast in (("torch argsort", "ours"), ("GPR1200", "ours, query kept"), ("GPR1200", "ours")):
         print(f"{slow} / {fast}: {best[slow] / best[fast]:.1f} ×")  # noqa: T201
     print(f"largest difference of an AP: {differences['argsort']:.1e} from torch argsort, {differences['gpr1200']:.1e} from GPR1200")  # noqa: T201
-    print(f"mAP {differences['map']:.6f}, of the means {differences['means']:.1e} apart at most")  # noqa: T201
+    # products that differ in the last bit of fp32 change the order of items that are all but equal
+    print(f"more than 1e-6 apart: {differences['apart']} queries")  # noqa: T201
+    print(f"mAP {differences['map']:.6f}, its largest difference {differences['means']:.1e}")  # noqa: T201
 
 
 def _run(name: str, folder: Path, queries: int) -> None:
@@ -136,8 +138,9 @@ def _run(name: str, folder: Path, queries: int) -> None:
         pairs = {"argsort": ("ours", "torch argsort"), "gpr1200": ("ours, query kept", "GPR1200")}
         cut = {own: (found[a][: len(found[b])], found[b]) for own, (a, b) in pairs.items()}
         differences = {own: float(np.abs(a - b).max()) for own, (a, b) in cut.items()}
+        apart = max(int(np.count_nonzero(np.abs(a - b) > 1e-6)) for a, b in cut.values())
         means = max(abs(float(a.mean() - b.mean())) for a, b in cut.values())
-        print(json.dumps(differences | {"means": means, "map": float(found["ours"].mean())}))  # noqa: T201
+        print(json.dumps(differences | {"apart": apart, "means": means, "map": float(found["ours"].mean())}))  # noqa: T201
         return
     vectors, classes = np.load(folder / "vectors.npy"), np.load(folder / "classes.npy")
     contender = CONTENDERS[name]
