@@ -98,7 +98,7 @@ def test_each_stage_trains_its_tower_and_leaves_the_other_bit_equal(workspace, s
     assert tuned
     assert all(name.startswith("visual.") for name in tuned)
 
-    realign_text_tower(sections["text_tower"].model_copy(update={"trains": "all"}), recipe)
+    realign_text_tower(sections["text_tower"].model_copy(update={"trains": "all", "lr": 3e-5}), recipe)
     realigned = changed(recipe, f"{recipe}_rea")
     assert "token_embedding.weight" in realigned
     assert not any(name.startswith("visual.") for name in realigned)
