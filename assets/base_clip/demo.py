@@ -22,9 +22,10 @@ from torch.nn.functional import normalize
 from assets import artifacts
 from assets.clip.device import autocast, resolve_device
 from assets.clip.encoding import text_features
-from assets.clip.model import CONFIG, Clip, save_tuned, unlock_image_tower
+from assets.clip.model import CONFIG, Clip, save_tuned
 from assets.clip.pictures import read_rows
 from assets.clip.text_projection import project, without_text_projection
+from assets.clip.trainable import unlock
 from assets.params import DemoClip
 from assets.training import validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss
@@ -64,7 +65,7 @@ def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state
     model.visual.to(memory_format=torch.channels_last)
     model.requires_grad_(False)
     trained = torch.nn.ModuleDict({"visual": model.visual, "text_projection": model.text.proj})
-    unlock_image_tower(model, settings.unlocked_groups)
+    unlock(model, "image", "last_groups", settings.unlocked_groups, lora=None)
     model.text.proj.requires_grad_(True)
     scale = torch.nn.ParameterList([model.logit_scale.requires_grad_(True)])
 

@@ -33,14 +33,6 @@ def project(model: Clip, features: torch.Tensor) -> torch.Tensor:
     return projection(features) if isinstance(projection, torch.nn.Module) else features @ projection
 
 
-def text_projection_parameters(model: Clip) -> dict[str, torch.nn.Parameter]:
-    owner, name, _ = _place(model)
-    projection = getattr(owner, name)
-    if isinstance(projection, torch.nn.Module):
-        return {f"{name}.{inner}": parameter for inner, parameter in projection.named_parameters()}
-    return {name: projection} if projection is not None else {}
-
-
 def _place(model: Clip) -> tuple[Any, str, torch.nn.Module | None]:
     """(the module that holds the projection, its name there, what stands in for none)."""
     tower = text_tower(model)
