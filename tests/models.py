@@ -35,7 +35,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "timm_and_hugging_face": {"embed_dim": 16, "vision_cfg": BATCH_NORM, "text_cfg": HUGGING_FACE},
 }
 PREPROCESSING = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-WORDS = "a an the colour red green blue grey square dog heart in park ##s".split()
+WORDS = ["a", "an", "the", "colour", "red", "green", "blue", "grey", "square", "dog", "heart", "in", "park", "##s"]
 
 
 def write_model(directory: Path, kind: str = "vit", seed: int = 0) -> Any:

@@ -101,14 +101,14 @@ def _check_used(model: Clip, tower: Literal["image", "text"], module: torch.nn.M
     adapted: dict[str, Any] = {name: layer for name, layer in module.named_modules() if isinstance(layer, BaseTunerLayer)}
     hooks = [layer.register_forward_hook(lambda layer, *_: called.add(layer)) for layer in adapted.values()]
     training = model.training
-    device = next(module.parameters()).device
+    weight = next(module.parameters())
     try:
         with torch.no_grad():
             model.eval()
             if tower == "image":
-                model.encode_image(torch.zeros(1, 3, *_sides(model.visual.image_size), device=device))
+                model.encode_image(torch.zeros(1, 3, *_sides(model.visual.image_size), device=weight.device, dtype=weight.dtype))
             else:
-                encode_tokens(model, torch.ones(1, model.context_length, dtype=torch.int64), str(device))
+                encode_tokens(model, torch.ones(1, model.context_length, dtype=torch.int64), str(weight.device))
     finally:
         model.train(training)
         for hook in hooks:

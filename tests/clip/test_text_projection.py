@@ -9,6 +9,7 @@ from assets.clip.text_projection import project, without_text_projection
 from assets.clip.trainable import layer_groups
 from tests.models import CONFIGS
 
+
 @pytest.mark.parametrize("kind", [open_clip.model.CLIP, open_clip.CustomTextCLIP])
 def test_features_then_projection_is_encode_text(kind):
     torch.manual_seed(0)
