@@ -25,7 +25,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "vit": {"embed_dim": 16, "vision_cfg": VIT, "text_cfg": TEXT},
     "resnet": {"embed_dim": 16, "vision_cfg": RESNET, "text_cfg": TEXT},
     "custom_text": {"embed_dim": 16, "custom_text": True, "vision_cfg": VIT, "text_cfg": TEXT},
-    "siglip": {
+    "sigmoid": {
         "embed_dim": 64,
         "init_logit_bias": -10,
         "custom_text": True,

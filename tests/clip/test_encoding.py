@@ -62,7 +62,7 @@ CAPTIONS = ["a red heart in the park", "dog", "the colour grey"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "columns"), [("vit", 8), ("custom_text", 8), ("timm_and_hugging_face", 8), ("siglip", 16)]
+    ("kind", "columns"), [("vit", 8), ("custom_text", 8), ("timm_and_hugging_face", 8), ("sigmoid", 16)]
 )  # with the start and end tokens
 def test_columns_that_nothing_depends_on_are_left_out_exactly(kind, columns, tmp_path):
     model = write_model(tmp_path / kind, kind).double()

@@ -84,7 +84,7 @@ def test_layer_decay_by_hand():
 
 @pytest.mark.parametrize("tower", ["image", "text"])
 @pytest.mark.parametrize(
-    ("kind", "linear_maps"), [("vit", (8, 8)), ("siglip", (24, 8)), ("timm_and_hugging_face", (0, 12)), ("resnet", (0, 8))]
+    ("kind", "linear_maps"), [("vit", (8, 8)), ("sigmoid", (24, 8)), ("timm_and_hugging_face", (0, 12)), ("resnet", (0, 8))]
 )
 def test_adapters_add_their_product_and_leave_a_plain_model(kind, linear_maps, tower, tmp_path):
     plain = write_model(tmp_path / kind, kind).double()
@@ -163,6 +163,6 @@ def test_more_groups_than_there_are():
 
 
 def test_a_projection_that_is_not_there(tmp_path):
-    model = write_model(tmp_path / "siglip", "siglip")
+    model = write_model(tmp_path / "sigmoid", "sigmoid")
     with pytest.raises(UserError, match=r"image_tower.trains: .* has no projection"):
         unlock(model, "image", "projection", 1, lora=None)
