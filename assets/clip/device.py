@@ -24,4 +24,4 @@ def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[o
     """Mixed precision for the towers; losses leave it for fp32."""
     if precision == "fp32":
         return contextlib.nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+    return torch.autocast(torch.device(device).type, dtype={"bf16": torch.bfloat16, "fp16": torch.float16}[precision])

@@ -17,18 +17,19 @@ from torch.nn.functional import normalize
 from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
-from assets.clip.encoding import encode_images, encode_texts
+from assets.clip.encoding import encode_texts
 from assets.clip.model import Clip, Preprocess, Tokenizer
-from assets.clip.pictures import read_images, read_rows
+from assets.clip.pictures import read_rows
 from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
 from assets.image_tower.captions import CaptionSets
 from assets.image_tower.losses import arc_margin_loss, multi_caption_arc_margin_loss
 from assets.params import ImageTower
-from assets.training import validation
+from assets.training import guards, locked, validation
 from assets.training.data import batches_per_epoch
 from assets.training.layer_decay import layer_decay_groups
 from assets.training.loop import Task, fit, state_dir_for
 from assets.training.result import write_result
+from assets.training.towers import checkpoint_image_tower, compiled, drop_patches
 from assets.training.views import Views, training_views
 
 SELECT_BY = "image_to_image"
@@ -38,7 +39,7 @@ Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]  # of unit-norm embedd
 
 def train_image_tower(settings: ImageTower, recipe: str) -> None:
     curated, base = artifacts.CURATED_IMAGES, artifacts.model_dir("base")
-    determined_by = {
+    determined_by: dict[str, Any] = {
         "params": settings.model_dump(),
         "inputs": {
             "curated_images": artifacts.sha256_of(curated),
@@ -53,17 +54,23 @@ def train_image_tower(settings: ImageTower, recipe: str) -> None:
     model.requires_grad_(False)
     options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
     classes, labels = np.unique(np.array(read_rows(curated, "train")["label"].to_pylist()), return_inverse=True)
-    centers = _class_means(model, preprocess, curated, labels, len(classes), options)
+    before: dict[str, Any] = {**options, "inputs": {name: determined_by["inputs"][name] for name in ("curated_images", "base")}}
+    centers = _class_means(locked.image_embeddings(model, preprocess, curated, "train", **before), labels, len(classes), device)
     loss = _class_loss(centers, labels, settings)
     if recipe == "mcip":
-        loss = _weighted(loss, _caption_loss(model, tokenizer, settings, options), settings.caption_weight)
-    validate = _validation(model, preprocess, tokenizer, curated, options)
+        loss = _weighted(loss, _caption_loss(model, tokenizer, settings, before), settings.caption_weight)
+    start_images = locked.image_embeddings(model, preprocess, curated, "validation", **before)
+    held_out, validate, start = _validation(model, preprocess, tokenizer, curated, start_images, options)
     unlock(model, "image", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
+    drop_patches(model, settings.patch_dropout)
+    if settings.gradient_checkpointing:
+        checkpoint_image_tower(model)
+    encode = compiled(model.encode_image, device) if settings.compile else model.encode_image
 
     def step_loss(batch: Views) -> torch.Tensor:
         rows, views = batch
         with autocast(device, settings.precision):
-            embedded = model.encode_image(views)
+            embedded = encode(views)
         return loss(normalize(embedded.float(), dim=1), rows)
 
     task = Task(
@@ -84,6 +91,8 @@ def train_image_tower(settings: ImageTower, recipe: str) -> None:
             augmentation=settings.augmentation.model_dump(),
             seed=settings.seed,
             device=device,
+            classes=labels,
+            images_per_class=settings.images_per_class,
         ),
         steps_per_epoch=batches_per_epoch(len(labels), settings.batch_size),
         loss=step_loss,
@@ -91,6 +100,8 @@ def train_image_tower(settings: ImageTower, recipe: str) -> None:
         select_by=SELECT_BY,
         images_per_step=min(settings.batch_size, len(labels)),
         patience=None,
+        start=start,
+        names=len(held_out.names),
     )
     history = fit(task, settings, state_dir)
     fold(model, settings.trains)
@@ -106,14 +117,15 @@ def _class_loss(centers: torch.nn.Parameter, labels: np.ndarray, settings: Image
 
 
 def _caption_loss(model: Clip, tokenizer: Tokenizer, settings: ImageTower, options: dict[str, Any]) -> Loss:
-    """The text tower is locked, so the captions are encoded here, once."""
+    """The text tower is locked, so the captions are encoded once."""
     table, assigned = pq.read_table(artifacts.CAPTIONS), pq.read_table(artifacts.IMAGE_CAPTIONS)
     captions = CaptionSets.from_lists(assigned["caption_ids"].to_pylist(), np.array(table["cluster"]))
-    encoded = torch.from_numpy(encode_texts(model, tokenizer, table["caption"].to_pylist(), **options)).to(options["device"])
+    encoded = locked.text_embeddings(model, tokenizer, table["caption"].to_pylist(), **options)
 
     def loss(embedded: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        candidates, positives, ignored = (torch.from_numpy(each).to(embedded.device) for each in captions.of_batch(rows))
-        return multi_caption_arc_margin_loss(embedded, encoded[candidates], positives, settings.scale, settings.margin, ignored)
+        candidates, *which = captions.of_batch(rows)
+        texts, positives, ignored = (torch.from_numpy(each).to(embedded.device) for each in (encoded[candidates], *which))
+        return multi_caption_arc_margin_loss(embedded, texts, positives, settings.scale, settings.margin, ignored)
 
     return loss
 
@@ -124,25 +136,23 @@ def _weighted(class_loss: Loss, caption_loss: Loss, caption_weight: float) -> Lo
 
 
 def _validation(
-    model: Clip, preprocess: Preprocess, tokenizer: Tokenizer, curated: Path, options: dict[str, Any]
-) -> Callable[[], dict[str, float | None]]:
+    model: Clip, preprocess: Preprocess, tokenizer: Tokenizer, curated: Path, start: np.ndarray, options: dict[str, Any]
+) -> tuple[validation.ValidationSet, Callable[[], dict[str, float | None]], dict[str, float | None]]:
+    """(the validation set, its measures of the model as it is, those of the base whose embeddings of its images are `start` [N, d])."""
     held_out = validation.read_validation_set(curated)
     names = encode_texts(model, tokenizer, held_out.names, **options)
 
-    def validate() -> dict[str, float | None]:
-        images = held_out.encode(model, preprocess, **options)
+    def measures(images: np.ndarray) -> dict[str, float | None]:
         return {
             "image_to_image": validation.image_to_image(images, held_out.labels),
             "text_to_image": validation.text_to_image(names, images, held_out.relevant),
+            **guards.health(images, start),
         }
 
-    return validate
+    return held_out, lambda: measures(held_out.encode(model, preprocess, **options)), measures(start)
 
 
-def _class_means(
-    model: Clip, preprocess: Preprocess, curated: Path, labels: np.ndarray, classes: int, options: dict[str, Any]
-) -> torch.nn.Parameter:
-    """Where the class centers start: float32 [C, d], the base model's mean embedding of each class."""
-    embedded = torch.from_numpy(encode_images(model, preprocess, read_images(curated, "train"), total=len(labels), **options))
-    sums = torch.zeros(classes, embedded.shape[1]).index_add_(0, torch.from_numpy(labels), embedded)
-    return torch.nn.Parameter(normalize(sums, dim=1).to(options["device"]))
+def _class_means(embedded: np.ndarray, labels: np.ndarray, classes: int, device: str) -> torch.nn.Parameter:
+    """Where the class centers start: float32 [C, d], the base model's mean embedding [N, d] of each class."""
+    sums = torch.zeros(classes, embedded.shape[1]).index_add_(0, torch.from_numpy(labels), torch.from_numpy(embedded))
+    return torch.nn.Parameter(normalize(sums, dim=1).to(device))

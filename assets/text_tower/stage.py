@@ -6,6 +6,8 @@ The image tower is locked, so its embeddings of the training images are computed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,14 @@ from torch.nn.functional import normalize
 from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
-from assets.clip.encoding import encode_images, encode_texts, encode_tokens, text_features
+from assets.clip.encoding import encode_texts, encode_tokens, text_features
 from assets.clip.model import Clip, Tokenizer
-from assets.clip.pictures import read_images, read_rows
+from assets.clip.pictures import read_rows
 from assets.clip.text_projection import project, without_text_projection
 from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
+from assets.errors import UserError
 from assets.params import TextTower
-from assets.training import validation
+from assets.training import guards, locked, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss, sigmoid_loss
 from assets.training.data import batches_per_epoch
 from assets.training.layer_decay import layer_decay_groups
@@ -29,16 +32,18 @@ from assets.training.loop import Task, fit, state_dir_for
 from assets.training.randomness import generator_for
 from assets.training.result import write_result
 from assets.training.texts import ImageTexts, image_texts
+from assets.training.towers import checkpoint_text_tower, compiled
 
 INFERENCE_BATCH = 256  # of the locked image tower; no result depends on it
 SELECT_BY = "text_to_image"
 
-Batch = tuple[np.ndarray, np.ndarray]  # rows of the training images [B], text numbers [B]
+# rows of the training images [B], their embeddings [B, d], text numbers [B]
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def realign_text_tower(settings: TextTower, recipe: str) -> None:
     curated, tuned, realigned = artifacts.CURATED_IMAGES, artifacts.model_dir(recipe), f"{recipe}_rea"
-    determined_by = {
+    determined_by: dict[str, Any] = {
         "params": settings.model_dump(),
         "inputs": {"curated_images": artifacts.sha256_of(curated), recipe: artifacts.sha256_of(tuned)},
     }
@@ -48,16 +53,31 @@ def realign_text_tower(settings: TextTower, recipe: str) -> None:
     model, preprocess, tokenizer = load_clip(tuned, device)
     rows = read_rows(curated, "train")
     options: dict[str, Any] = {"batch_size": INFERENCE_BATCH, "device": device, "precision": settings.precision}
-    images = encode_images(model, preprocess, read_images(curated, "train"), total=len(rows), **options)
+    before: dict[str, Any] = {
+        **options,
+        "inputs": {"curated_images": determined_by["inputs"]["curated_images"], "model": determined_by["inputs"][recipe]},
+    }
+    images = locked.image_embeddings(model, preprocess, curated, "train", **before)
+    views = None
+    if settings.views > 1:
+        augmentation = settings.augmentation.model_dump()
+        views = locked.view_embeddings(model, curated, views=settings.views - 1, augmentation=augmentation, seed=settings.seed, **before)
     held_out = validation.read_validation_set(curated)
-    held_out_images = held_out.encode(model, preprocess, **options)
+    held_out_images = locked.image_embeddings(model, preprocess, curated, "validation", **before)
+    start_names = encode_texts(model, tokenizer, held_out.names, **options)
+
+    def measures(names: np.ndarray) -> dict[str, Any]:
+        return {
+            SELECT_BY: validation.text_to_image(names, held_out_images, held_out.relevant),
+            **guards.health(names, start_names),
+        }
 
     def validate() -> dict[str, Any]:
-        names = encode_texts(model, tokenizer, held_out.names, **options)
-        return {SELECT_BY: validation.text_to_image(names, held_out_images, held_out.relevant)}
+        return measures(encode_texts(model, tokenizer, held_out.names, **options))
 
     texts = image_texts(rows, with_class_names=True)
-    task = _task(model, tokenizer, torch.from_numpy(images).to(device), texts, validate, settings, device)
+    task = _task(model, tokenizer, images, views, texts, validate, settings, device)
+    task = replace(task, start=measures(start_names), names=len(held_out.names))
     history = fit(task, settings, state_dir)
     fold(model, settings.trains)
     write_result(
@@ -68,14 +88,22 @@ def realign_text_tower(settings: TextTower, recipe: str) -> None:
 def _task(
     model: Clip,
     tokenizer: Tokenizer,
-    images: torch.Tensor,
+    images: np.ndarray,
+    views: np.ndarray | None,
     texts: ImageTexts,
     validate: Callable[[], dict[str, Any]],
     settings: TextTower,
     device: str,
 ) -> Task[Batch]:
-    """InfoNCE, or the sigmoid loss for a base that was trained with one (it has a logit bias)."""
+    """InfoNCE, or the sigmoid loss for a base that was trained with one (it has a logit bias).
+
+    images: embeddings [N, d]; views: of further views of each, [N · (settings.views − 1), d], or None.
+    """
     scales = {name: getattr(model, name) for name in ("logit_scale", "logit_bias") if getattr(model, name, None) is not None}
+    if settings.trains == "projection" and (settings.gradient_checkpointing or settings.compile):
+        raise UserError("text_tower: gradient_checkpointing and compile are for more than the projection, which has no use for them.")
+    if settings.gradient_checkpointing:
+        checkpoint_text_tower(model)
     model.requires_grad_(False)
     unlock(model, "text", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
     for parameter in scales.values():
@@ -92,13 +120,19 @@ def _task(
         order = torch.randperm(len(images), generator=generator_for(settings.seed, epoch)).numpy()
         for step in range(done, steps):
             rows = order[step * size : (step + 1) * size]
-            yield rows, texts.draw(rows, generator_for(settings.seed, epoch, step))
+            chosen = texts.draw(rows, generator_for(settings.seed, epoch, step))
+            own = images[rows]
+            if views is not None:
+                view = torch.randint(settings.views, (len(rows),), generator=generator_for(settings.seed, epoch, step, 1)).numpy()
+                augmented = view > 0
+                own[augmented] = views[(rows * (settings.views - 1) + view - 1)[augmented]]
+            yield rows, own, chosen
 
     def loss(batch: Batch) -> torch.Tensor:
-        rows, chosen = batch
+        rows, embedded, chosen = batch
         captions = normalize(encode(chosen), dim=1)
         related = torch.from_numpy(texts.related(rows, chosen)).to(device)
-        own = images[torch.from_numpy(rows).to(device)]
+        own = torch.from_numpy(embedded).to(device)
         scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
         if "logit_bias" in scales:
             return sigmoid_loss(own, captions, scale, model.logit_bias, related)
@@ -122,6 +156,7 @@ def _task(
         select_by=SELECT_BY,
         images_per_step=size,
         patience=None,
+        logit_scale=model.logit_scale,
     )
 
 
@@ -130,12 +165,15 @@ def _encoding(
 ) -> Callable[[np.ndarray], torch.Tensor]:
     """Text numbers [B] to embeddings [B, d], through the whole tower."""
     tokens = tokenizer(texts.vocabulary)
+    encode_text: Callable[..., torch.Tensor] = partial(encode_tokens, model)
+    if settings.compile:
+        encode_text = compiled(encode_text, device)
 
     def encode(chosen: np.ndarray) -> torch.Tensor:
         # the same text may be drawn for several images: encode it once
         distinct, position = np.unique(chosen, return_inverse=True)
         with autocast(device, settings.precision):
-            encoded = encode_tokens(model, tokens[distinct], device)
+            encoded = encode_text(tokens[distinct], device)
         return encoded.float()[torch.from_numpy(position).to(device)]
 
     return encode

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,26 +22,43 @@ SHUFFLE_POOL = 16384  # encoded pictures held while shuffling
 POOL_BYTES = 1 << 30  # of them all: big photographs are fewer
 KEPT_BYTES = 1 << 30  # of decoded pictures kept from one epoch to the next
 
+T = TypeVar("T")
+Item = tuple[int, bytes]  # row number within the split, encoded picture
+
 
 def training_batches(
-    path: Path, split: str, *, batch_size: int, size: int, generator: torch.Generator, kept: dict[int, np.ndarray], skip: int
+    path: Path,
+    split: str,
+    *,
+    batch_size: int,
+    size: int,
+    generator: torch.Generator,
+    kept: dict[int, np.ndarray],
+    skip: int,
+    classes: np.ndarray | None,
+    images_per_class: int | None,
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """One epoch: (row numbers within the split int64 [B], pixels uint8 [B, 3, size, size]), full batches only.
 
     A split smaller than one batch is one batch. The order comes from `generator` alone; the first `skip` batches of it are left out,
-    undecoded. `kept`, empty at first and the same for every
-    epoch of a run, holds decoded pictures by row number as far as KEPT_BYTES go, so that they are decoded once.
+    undecoded. `kept`, empty at first and the same for every epoch of a run, holds decoded pictures by row number as far as KEPT_BYTES
+    go, so that they are decoded once. With `images_per_class` pictures come in runs of so many of one class, every class of the pool
+    before any a second time, `classes` [N] being the class of each row; every picture still comes once an epoch, so a class with fewer
+    gives what it has, and the last batches hold the classes with the most pictures.
     """
 
-    def decoded(item: tuple[int, bytes]) -> tuple[int, np.ndarray]:
+    def decoded(item: Item) -> tuple[int, np.ndarray]:
         row, data = item
         if (pixels := kept.get(row)) is None:
-            pixels = _pixels(data, size)
+            pixels = resized(decode(data), size)
             if (len(kept) + 1) * pixels.nbytes <= KEPT_BYTES:
                 kept[row] = pixels
         return row, pixels
 
-    order = itertools.islice(_shuffled(path, split, generator), skip * batch_size, None)
+    pool: Pool | ClassPool = (
+        ClassPool(classes, images_per_class, generator) if classes is not None and images_per_class else Pool(generator)
+    )
+    order = itertools.islice(_shuffled(path, split, generator, pool), skip * batch_size, None)
     pixels = ahead(decoded, order, depth=2 * batch_size)
     first = skip == 0
     while batch := list(itertools.islice(pixels, batch_size)):
@@ -53,27 +73,96 @@ def batches_per_epoch(rows: int, batch_size: int) -> int:
     return max(1, rows // batch_size)
 
 
-def _shuffled(path: Path, split: str, generator: torch.Generator) -> Iterator[tuple[int, bytes]]:
+def prefetched(items: Iterable[T], depth: int) -> Iterator[T]:
+    """The same items, made in a thread up to `depth` ahead: reading and stacking wait for no step of the model, nor it for them."""
+    end = object()
+    iterator = iter(items)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        waiting = deque(thread.submit(next, iterator, end) for _ in range(depth))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(thread.submit(next, iterator, end))
+            yield item  # type: ignore[misc]
+
+
+class Pool:
+    """Encoded pictures from which random ones leave."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.items: list[Item] = []
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def add(self, item: Item) -> None:
+        self.items.append(item)
+
+    def leave(self) -> list[Item]:
+        leaving = int(torch.randint(len(self.items), (), generator=self.generator))
+        self.items[leaving], self.items[-1] = self.items[-1], self.items[leaving]
+        return [self.items.pop()]
+
+    def rest(self) -> Iterator[Item]:
+        for position in torch.randperm(len(self.items), generator=self.generator).tolist():
+            yield self.items[position]
+
+
+class ClassPool:
+    """Encoded pictures that leave by class: `count` random ones of a random class, every class before any a second time."""
+
+    def __init__(self, classes: np.ndarray, count: int, generator: torch.Generator) -> None:
+        self.of_class: dict[int, list[Item]] = {}
+        self.turns: list[int] = []  # classes still to come before any comes again
+        self.classes, self.count, self.generator = classes, count, generator
+        self.size = 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def add(self, item: Item) -> None:
+        self.of_class.setdefault(int(self.classes[item[0]]), []).append(item)
+        self.size += 1
+
+    def leave(self) -> list[Item]:
+        while not self.turns or self.turns[-1] not in self.of_class:
+            if self.turns:
+                self.turns.pop()  # its last picture has left
+            else:
+                names = list(self.of_class)
+                self.turns = [names[place] for place in torch.randperm(len(names), generator=self.generator).tolist()]
+        name = self.turns.pop()
+        own = self.of_class.pop(name)
+        order = torch.randperm(len(own), generator=self.generator).tolist()
+        if len(own) > self.count:
+            self.of_class[name] = [own[place] for place in order[self.count :]]
+        leaving = [own[place] for place in order[: self.count]]
+        self.size -= len(leaving)
+        return leaving
+
+    def rest(self) -> Iterator[Item]:
+        while self.size:
+            yield from self.leave()
+
+
+def _shuffled(path: Path, split: str, generator: torch.Generator, pool: Pool | ClassPool) -> Iterator[Item]:
     """Row groups in random order, their rows through a pool from which random ones leave when it is full."""
     with pq.ParquetFile(path) as file:
         groups = row_groups(file, split)
         counts = [split_mask(file, group, split).true_count for group in groups]
         offsets = dict(zip(groups, np.concatenate([[0], np.cumsum(counts)[:-1]]).tolist() if groups else [], strict=True))
-        pool: list[tuple[int, bytes]] = []
         held = 0
         for chosen in torch.randperm(len(groups), generator=generator).tolist():
             group = groups[chosen]
             for within, data in pictures(file, group, split):
-                pool.append((offsets[group] + within, data))
+                pool.add((offsets[group] + within, data))
                 held += len(data)
                 while len(pool) > SHUFFLE_POOL or held > POOL_BYTES:
-                    leaving = int(torch.randint(len(pool), (), generator=generator))
-                    pool[leaving], pool[-1] = pool[-1], pool[leaving]
-                    held -= len(pool[-1][1])
-                    yield pool.pop()
-        for position in torch.randperm(len(pool), generator=generator).tolist():
-            yield pool[position]
+                    leaving = pool.leave()
+                    held -= sum(len(encoded) for _, encoded in leaving)
+                    yield from leaving
+        yield from pool.rest()
 
 
-def _pixels(data: bytes, size: int) -> np.ndarray:
-    return np.asarray(decode(data).resize((size, size), Image.Resampling.BICUBIC))
+def resized(picture: Image.Image, size: int) -> np.ndarray:
+    """uint8 [size, size, 3], squashed."""
+    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))

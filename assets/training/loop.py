@@ -1,53 +1,63 @@
-"""The training loop: epochs of steps with clipping and a warm-up-and-cosine schedule, validation, the best epoch kept; resumable.
+"""The training loop: steps with clipping and a warm-up-and-cosine schedule, validation, guards, the best epoch kept; resumable.
 
 What a step computes and what validation measures are functions given by the stage.
 """
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import math
 import pickle
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from assets import artifacts
 from assets.errors import UserError
 from assets.params import Training
 from assets.progress import report, track
+from assets.training import guards
 
 logger = logging.getLogger(__name__)
 
 ASSETS = Path(__file__).parents[1]
-STATES_KEPT = 2  # the last ones: should a disk lose the newest, there is one before it
+STATES_KEPT = 2  # the last ones: should a disk lose the newest, there is one before it; and the last that was validated
+SMALLEST_SCALE = 1.0  # of fp16 gradients: when they overflow even so, it is not for the scaling
 
 Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
 class Task(Generic[Batch]):
-    """One training run. `modules` are what is trained: their state is saved for resuming, and left at the best epoch's."""
+    """One training run. `modules` are what is trained: their state is saved for resuming, and left at the best epoch's.
+
+    Measures with a meaning to the guards: `spread` and `cosine_to_start` of the validation embeddings, `text_to_image`.
+    """
 
     modules: dict[str, torch.nn.Module]
     parameter_groups: list[dict[str, Any]]
     # (epoch, counted from 1; done): that epoch's batches without the first `done`. The same epoch always gives the same.
     batches: Callable[[int, int], Iterable[Batch]]
-    steps_per_epoch: int
+    steps_per_epoch: int  # batches
     loss: Callable[[Batch], torch.Tensor]  # scalar
     validate: Callable[[], dict[str, float | None]]  # measures by name; None where there is nothing to measure
     select_by: str  # the measure whose highest value marks the best epoch
-    images_per_step: int
+    images_per_step: int  # of a batch
 
     patience: int | None  # epochs without a better validation before stopping; None: all epochs
+    start: dict[str, float | None] = field(default_factory=dict)  # what `validate` gives before the first step, as far as it is watched
+    names: int = 0  # queries of the measure text_to_image
+    logit_scale: torch.Tensor | None = None  # its logarithm, where it trains
 
 
 @dataclass
@@ -56,47 +66,89 @@ class Progress:
 
     history: list[dict[str, Any]] = field(default_factory=list)  # a row a finished epoch
     best: dict[str, Any] = field(default_factory=dict)  # the modules' state after the best of them
-    losses: list[torch.Tensor] = field(default_factory=list)  # of the steps done in the epoch under way
+    losses: list[torch.Tensor] = field(default_factory=list)  # of the batches done in the epoch under way
+    norms: list[torch.Tensor] = field(default_factory=list)  # of the gradient, before clipping, of the epoch's steps
+    first: dict[str, float] = field(default_factory=dict)  # what is typical of the run's first steps
 
     @property
     def epoch(self) -> int:
         return len(self.history) + 1
 
 
+@dataclass
+class Run(Generic[Batch]):
+    """A task with what moves it."""
+
+    task: Task[Batch]
+    settings: Training
+    state_dir: Path
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LambdaLR
+    scaler: torch.amp.GradScaler
+    averages: dict[str, AveragedModel]  # of the modules; empty without settings.ema_decay
+    logit_scale_at_start: float | None
+    progress: Progress = field(default_factory=Progress)
+
+
 def fit(task: Task[Batch], settings: Training, state_dir: Path) -> list[dict[str, Any]]:
-    """Train; returns a row an epoch (epoch, loss, learning_rate, validation measures).
+    """Train; returns a row an epoch (epoch, loss, learning_rate, gradient_norm: the median before clipping, validation measures).
 
     State is kept in `state_dir` after every epoch and every `settings.checkpoint_minutes`, so that a killed run goes on from there; on
-    a CPU its weights end bit-equal to an undisturbed run's. A loss or gradient that is not finite stops the run with UserError.
+    a CPU its weights end bit-equal to an undisturbed run's. Trouble (a loss or gradient that is not finite, a guard of
+    `settings.guards`) stops the run with UserError. With `settings.ema_decay` validated and left are the averaged weights.
     """
     optimizer = torch.optim.AdamW(task.parameter_groups)
-    total_steps = settings.epochs * task.steps_per_epoch
+    total_steps = settings.epochs * math.ceil(task.steps_per_epoch / settings.accumulate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: learning_rate_factor(
             step, total_steps, warmup_fraction=settings.warmup_fraction, final_lr_fraction=settings.final_lr_fraction
         ),
     )
-    progress = _resume(task, optimizer, scheduler, state_dir)
+    device = optimizer.param_groups[0]["params"][0].device if optimizer.param_groups[0]["params"] else torch.device("cpu")
+    run = Run(
+        task,
+        settings,
+        state_dir,
+        optimizer,
+        scheduler,
+        scaler=torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16"),
+        averages={
+            name: AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)
+            for name, module in task.modules.items()
+            if settings.ema_decay is not None
+        },
+        logit_scale_at_start=float(task.logit_scale.detach().exp()) if task.logit_scale is not None else None,
+    )
+    _resume(run)
+    progress = run.progress
     history = progress.history
     while progress.epoch <= settings.epochs:
         if task.patience is not None and len(history) - _best_epoch(history, task.select_by) >= task.patience:
             break
-        _train_epoch(task, settings, optimizer, scheduler, progress, state_dir)
-        row = {
-            "epoch": progress.epoch,
-            "loss": float(torch.stack([loss.cpu() for loss in progress.losses]).mean()),
-            "learning_rate": float(scheduler.base_lrs[0] * scheduler.lr_lambdas[0](progress.epoch * task.steps_per_epoch - 1)),
-            **{f"validation_{name}": value for name, value in task.validate().items()},
-        }
-        history.append(row)
-        progress.losses = []
+        _train_epoch(run)
+        with _averaged(run):
+            measures = task.validate()
+            if trouble := guards.trouble_in_measures(measures, task.start, task.names, settings.guards):
+                raise _in_trouble(run, trouble, f"after epoch {progress.epoch}", float(scheduler.base_lrs[0]))
+            row = {
+                "epoch": progress.epoch,
+                "loss": float(torch.stack([loss.cpu() for loss in progress.losses]).mean()),
+                "learning_rate": float(scheduler.base_lrs[0] * scheduler.lr_lambdas[0](scheduler.last_epoch - 1)),
+                "gradient_norm": guards.typical(progress.norms) if progress.norms else None,
+                **({"logit_scale": float(task.logit_scale.detach().exp())} if task.logit_scale is not None else {}),
+                **{f"validation_{name}": value for name, value in measures.items()},
+            }
+            history.append(row)
+            if _best_epoch(history, task.select_by) == row["epoch"]:
+                progress.best = {
+                    name: {key: value.detach().clone() for key, value in _state_of(module).items()} for name, module in task.modules.items()
+                }
+        progress.losses, progress.norms = [], []
         logger.info("epoch %d of %d: %s", row["epoch"], settings.epochs, _spell(row))
-        if _best_epoch(history, task.select_by) == row["epoch"]:
-            progress.best = {name: copy.deepcopy(module.state_dict()) for name, module in task.modules.items()}
-        _save(task, optimizer, scheduler, progress, state_dir)
+        _save(run)
     for name, module in task.modules.items():
-        module.load_state_dict(progress.best[name])
+        _load(module, progress.best[name])
     measured = best_measures(history, task.select_by)[f"validation_{task.select_by}"] is not None
     why = f"the best by validation {task.select_by}" if measured else "the last: there are no validation images to choose by"
     logger.info("kept epoch %d, %s", _best_epoch(history, task.select_by), why)
@@ -151,35 +203,30 @@ def state_dir_for(stage: str, determined_by: dict[str, Any]) -> Path:
     return artifacts.WORK / "training" / f"{stage}-{key}"
 
 
-def _train_epoch(
-    task: Task[Batch],
-    settings: Training,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LambdaLR,
-    progress: Progress,
-    state_dir: Path,
-) -> None:
+def _train_epoch(run: Run[Batch]) -> None:
+    task, settings, progress = run.task, run.settings, run.progress
     for module in task.modules.values():
         train_mode(module)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     done = len(progress.losses)
     begun = saved = time.monotonic()
     what = f"epoch {progress.epoch} of {settings.epochs}"
-    for step, batch in enumerate(track(task.batches(progress.epoch, done), task.steps_per_epoch - done, what, "steps"), done + 1):
-        loss = task.loss(batch)
-        if not torch.isfinite(loss):
-            raise _broken("loss", loss, step, progress.epoch, scheduler)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip_norm)
-        if not torch.isfinite(norm):  # such a step would make every weight nan
-            raise _broken("gradient's norm", norm, step, progress.epoch, scheduler)
-        optimizer.step()
-        scheduler.step()
-        progress.losses.append(loss.detach())
+    batches = iter(track(task.batches(progress.epoch, done), task.steps_per_epoch - done, what, "steps"))
+    while together := min(settings.accumulate, task.steps_per_epoch - len(progress.losses)):
+        run.optimizer.zero_grad(set_to_none=True)
+        before = len(progress.losses)
+        for batch in itertools.islice(batches, together):
+            loss = task.loss(batch)
+            progress.losses.append(loss.detach())
+            if not torch.isfinite(loss):
+                raise _in_trouble(run, f"the loss is {loss.item()}", _place(run), _rate(run))
+            run.scaler.scale(loss / together).backward()
+        assert len(progress.losses) == before + together, "fewer batches than steps_per_epoch"
+        _step(run)
         if time.monotonic() - saved >= 60 * settings.checkpoint_minutes:
-            _save(task, optimizer, scheduler, progress, state_dir)
+            _save(run)
             saved = time.monotonic()
+    for _ in batches:  # its end: the bar closes, the pace is told
+        raise AssertionError("more batches than steps_per_epoch")
     for module in task.modules.values():
         module.eval()
     rate = (len(progress.losses) - done) * task.images_per_step / (time.monotonic() - begun)
@@ -187,11 +234,90 @@ def _train_epoch(
     report(images_per_second=round(rate, 1))
 
 
-def _broken(what: str, value: torch.Tensor, step: int, epoch: int, scheduler: torch.optim.lr_scheduler.LambdaLR) -> UserError:
-    return UserError(
-        f"the {what} is {value.item()} at step {step} of epoch {epoch} (learning rate {scheduler.get_last_lr()[0]:.2g})."
-        " Lower the learning rate, or set precision: fp32; the last good state is kept and would be resumed from with unchanged settings."
+def _step(run: Run[Batch]) -> None:
+    """One step of the optimiser on the gradients that the batches have left; not taken where fp16 gradients overflow their scale."""
+    progress, limits = run.progress, run.settings.guards
+    run.scaler.unscale_(run.optimizer)  # gradients are clipped as they are, not as they were scaled
+    parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, run.settings.gradient_clip_norm)
+    finite = bool(torch.isfinite(norm))
+    if not finite and run.scaler.get_scale() <= SMALLEST_SCALE:  # such a step would make every weight nan
+        raise _in_trouble(run, f"the gradient's norm is {norm.item()}", _place(run), _rate(run))
+    rate = _rate(run)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    if not finite:
+        return
+    run.scheduler.step()
+    for name, average in run.averages.items():
+        average.update_parameters(run.task.modules[name])
+    progress.norms.append(norm.detach())
+    for name, values in (("loss", progress.losses), ("norm", progress.norms)):
+        if name not in progress.first and len(values) >= guards.WINDOW:
+            progress.first[name] = guards.typical(values[: guards.WINDOW])
+    first = progress.first.get
+    loss_floor = first("loss", 0.0) + guards.ROOM
+    clip = run.settings.gradient_clip_norm  # below it every gradient is taken as it is
+    trouble = guards.trouble_in_steps("loss", progress.losses, first("loss"), limits.max_loss_growth, loss_floor)
+    trouble = trouble or guards.trouble_in_steps("gradient's norm", progress.norms, first("norm"), limits.max_gradient_growth, clip)
+    if run.task.logit_scale is not None and run.logit_scale_at_start is not None:
+        scale = float(run.task.logit_scale.detach().exp())
+        trouble = trouble or guards.trouble_in_logit_scale(scale, run.logit_scale_at_start, limits.max_logit_scale_change)
+    if trouble:
+        raise _in_trouble(run, trouble, _place(run), rate)
+
+
+@contextlib.contextmanager
+def _averaged(run: Run[Batch]) -> Iterator[None]:
+    """While it lasts, the modules have their averaged weights, if there are any."""
+    modules = [run.task.modules[name] for name in run.averages]
+    current = [{key: value.detach().clone() for key, value in module.state_dict().items()} for module in modules]
+    for module, average in zip(modules, run.averages.values(), strict=True):
+        module.load_state_dict(average.module.state_dict())
+    try:
+        yield
+    finally:
+        for module, state in zip(modules, current, strict=True):
+            module.load_state_dict(state)
+
+
+def _place(run: Run[Batch]) -> str:
+    return f"at step {len(run.progress.losses)} of epoch {run.progress.epoch}"
+
+
+def _rate(run: Run[Batch]) -> float:
+    return float(run.scheduler.get_last_lr()[0])
+
+
+def _in_trouble(run: Run[Batch], trouble: str, where: str, rate: float) -> UserError:
+    """Forgets the states after the last that was validated: what has been saved since then is not known to be good."""
+    for state in _states(run.state_dir):
+        if state.name > _state_name(run.progress.epoch, 0):
+            state.unlink()
+    half = " or set precision: fp32," if run.settings.precision != "fp32" else ""
+    kept = (
+        f" The last good state, of the end of epoch {run.progress.epoch - 1}, is kept in {run.state_dir}." if _states(run.state_dir) else ""
     )
+    return UserError(
+        f"{trouble} {where}. The likely cause is a too high learning rate (it is {rate:.2g}): lower it, first to a tenth,{half}"
+        f" or raise warmup_fraction.{kept}"
+    )
+
+
+def _state_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The module's state without its locked parameters, which no training changes."""
+    locked = _locked(module)
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in locked}
+
+
+def _load(module: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """The inverse of `_state_of`."""
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    assert not unexpected and set(missing) <= _locked(module), (missing, unexpected)
+
+
+def _locked(module: torch.nn.Module) -> set[str]:
+    return {name for name, parameter in module.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
 
 
 def _best_epoch(history: list[dict[str, Any]], select_by: str) -> int:
@@ -202,53 +328,56 @@ def _best_epoch(history: list[dict[str, Any]], select_by: str) -> int:
     return max(range(len(history)), key=lambda row: (measures[row], -row)) + 1 if history else 0
 
 
-def _save(
-    task: Task[Batch],
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LambdaLR,
-    progress: Progress,
-    state_dir: Path,
-) -> None:
+def _save(run: Run[Batch]) -> None:
+    progress = run.progress
     state = {
-        "modules": {name: module.state_dict() for name, module in task.modules.items()},
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-        "history": progress.history,
-        "best": progress.best,
-        "losses": progress.losses,
+        "modules": {name: _state_of(module) for name, module in run.task.modules.items()},
+        "averages": {name: average.state_dict() for name, average in run.averages.items()},
+        "optimizer": run.optimizer.state_dict(),
+        "scheduler": run.scheduler.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        **{name: getattr(progress, name) for name in ("history", "best", "losses", "norms", "first")},
         "random": torch.get_rng_state(),  # of dropout
         "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
     with (
-        artifacts.replacing(state_dir / f"epoch{progress.epoch:05}-step{len(progress.losses):09}.pt") as temporary,
+        artifacts.replacing(run.state_dir / _state_name(progress.epoch, len(progress.losses))) as temporary,
         temporary.open("wb") as stream,
     ):
         try:
             torch.save(state, stream)
         except RuntimeError as error:  # torch puts an error of its own before that of a full disk
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
-    for old in _states(state_dir)[:-STATES_KEPT]:
+    states = _states(run.state_dir)
+    validated = [saved for saved in states if saved.name == _state_name(progress.epoch, 0)]
+    for old in set(states[:-STATES_KEPT]) - set(validated):
         old.unlink()
 
 
-def _resume(task: Task[Batch], optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LambdaLR, state_dir: Path) -> Progress:
-    for saved in reversed(_states(state_dir)):
+def _resume(run: Run[Batch]) -> None:
+    for saved in reversed(_states(run.state_dir)):
         try:
             state = torch.load(saved, weights_only=True, map_location="cpu")
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             logger.warning("%s cannot be read (%s); trying the state before it", saved, error)
             continue
-        for name, module in task.modules.items():
-            module.load_state_dict(state["modules"][name])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
+        for name, module in run.task.modules.items():
+            _load(module, state["modules"][name])
+        for name, average in run.averages.items():
+            average.load_state_dict(state["averages"][name])
+        run.optimizer.load_state_dict(state["optimizer"])
+        run.scheduler.load_state_dict(state["scheduler"])
+        run.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         for device, random in enumerate(state["random_cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(random, device)
-        progress = Progress(state["history"], state["best"], state["losses"])
-        logger.info("resuming in epoch %d, after %d steps of it", progress.epoch, len(progress.losses))
-        return progress
-    return Progress()
+        run.progress = Progress(**{name: state[name] for name in ("history", "best", "losses", "norms", "first")})
+        logger.info("resuming in epoch %d, after %d batches of it", run.progress.epoch, len(run.progress.losses))
+        return
+
+
+def _state_name(epoch: int, batches: int) -> str:
+    return f"epoch{epoch:05}-step{batches:09}.pt"
 
 
 def _states(state_dir: Path) -> list[Path]:

@@ -14,18 +14,29 @@ import torch
 
 from assets.clip.model import Clip, image_normalization, image_size
 from assets.training.augmentation import augment, stored_size
-from assets.training.data import training_batches
+from assets.training.data import prefetched, training_batches
 from assets.training.randomness import generator_for
+
+BATCHES_AHEAD = 2
 
 Views = tuple[np.ndarray, torch.Tensor]  # row numbers within the training split [B], normalised pixels float32 [B, 3, R, R]
 
 
 def training_views(
-    path: Path, model: Clip, *, batch_size: int, augmentation: dict[str, Any], seed: int, device: str
+    path: Path,
+    model: Clip,
+    *,
+    batch_size: int,
+    augmentation: dict[str, Any],
+    seed: int,
+    device: str,
+    classes: np.ndarray | None,
+    images_per_class: int | None,
 ) -> Callable[[int, int], Iterator[Views]]:
     """batches(epoch, done): the batches of that epoch from the one after the first `done`; the same epoch always gives the same.
 
-    Pixels are normalised as `model` wants them, channels last. `augmentation`: the settings of `augment`.
+    Pixels are normalised as `model` wants them, channels last. `augmentation`: the settings of `augment`; `classes` and
+    `images_per_class` as in `training_batches`.
     """
     size = image_size(model)
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in image_normalization(model))
@@ -33,8 +44,18 @@ def training_views(
 
     def batches(epoch: int, done: int) -> Iterator[Views]:
         order = generator_for(seed, epoch)
-        reading = training_batches(path, "train", batch_size=batch_size, size=stored_size(size), generator=order, kept=kept, skip=done)
-        for step, (rows, pixels) in enumerate(reading, done):
+        reading = training_batches(
+            path,
+            "train",
+            batch_size=batch_size,
+            size=stored_size(size),
+            generator=order,
+            kept=kept,
+            skip=done,
+            classes=classes,
+            images_per_class=images_per_class,
+        )
+        for step, (rows, pixels) in enumerate(prefetched(reading, depth=BATCHES_AHEAD), done):
             views = augment(pixels.to(device), size, **augmentation, generator=generator_for(seed, epoch, step))
             yield rows, ((views - mean) / std).contiguous(memory_format=torch.channels_last)
 

@@ -35,7 +35,7 @@ def test_without_validation_images_the_last_epoch_is_kept(tmp_path, monkeypatch,
     settings = DemoClip.model_validate(written | {"image_size": 32, "epochs": 2, "device": "cpu"})
     make_demo_clip(settings, artifacts.CURATED_IMAGES, artifacts.model_dir("base"))
     card = artifacts.read_json(artifacts.model_dir("base") / "model_card.json")
-    assert card["validation"] == {"validation_text_to_image": None, "validation_image_to_image": None}
+    assert card["validation"] == dict.fromkeys(["validation_text_to_image", "validation_image_to_image", "validation_spread"])
     assert [row["epoch"] for row in card["alignment"]] == [1, 2]
     model, _, tokenizer = load_clip(artifacts.model_dir("base"))
     assert np.isfinite(encode_texts(model, tokenizer, ["a"], batch_size=1, device="cpu", precision="fp32")).all()

@@ -28,7 +28,21 @@ def table(tmp_path):
 
 def epoch(table, seed, batch_size=8, skip=0):
     generator = torch.Generator().manual_seed(seed)
-    return list(data.training_batches(table, "train", batch_size=batch_size, size=4, generator=generator, kept={}, skip=skip))
+    return list(batches(table, batch_size=batch_size, generator=generator, kept={}, skip=skip))
+
+
+def batches(table, *, batch_size=8, generator, kept, skip=0, classes=None, images_per_class=None):
+    return data.training_batches(
+        table,
+        "train",
+        batch_size=batch_size,
+        size=4,
+        generator=generator,
+        kept=kept,
+        skip=skip,
+        classes=classes,
+        images_per_class=images_per_class,
+    )
 
 
 @pytest.mark.parametrize(("room", "decoded"), [(1 << 30, ROWS), (10 * 4 * 4 * 3, ROWS + ROWS - 10), (0, 2 * ROWS)])
@@ -39,7 +53,7 @@ def test_pictures_are_decoded_once_as_far_as_memory_goes(table, monkeypatch, roo
     kept = {}
     for seed in (1, 2):
         generator = torch.Generator().manual_seed(seed)
-        for rows, pixels in data.training_batches(table, "train", batch_size=8, size=4, generator=generator, kept=kept, skip=0):
+        for rows, pixels in batches(table, generator=generator, kept=kept):
             assert pixels[:, 0, 0, 0].tolist() == rows.tolist()
     assert len(calls) == decoded
 
@@ -48,15 +62,15 @@ def test_pictures_are_decoded_once_as_far_as_memory_goes(table, monkeypatch, roo
 def test_every_training_picture_once_an_epoch_whatever_the_pool_holds(table, monkeypatch, pictures, size):
     monkeypatch.setattr(data, "SHUFFLE_POOL", pictures)
     monkeypatch.setattr(data, "POOL_BYTES", size)
-    batches = epoch(table, seed=1)
-    rows = np.concatenate([rows for rows, _ in batches])
+    shown = epoch(table, seed=1)
+    rows = np.concatenate([rows for rows, _ in shown])
     assert sorted(rows) == list(range(ROWS))
     assert list(rows) != list(range(ROWS))
-    for rows, pixels in batches:
+    for rows, pixels in shown:
         assert pixels.shape == (8, 3, 4, 4)
         assert pixels[:, 0, 0, 0].tolist() == rows.tolist()
-    assert [rows.tolist() for rows, _ in epoch(table, seed=1)] == [rows.tolist() for rows, _ in batches]
-    assert [rows.tolist() for rows, _ in epoch(table, seed=2)] != [rows.tolist() for rows, _ in batches]
+    assert [rows.tolist() for rows, _ in epoch(table, seed=1)] == [rows.tolist() for rows, _ in shown]
+    assert [rows.tolist() for rows, _ in epoch(table, seed=2)] != [rows.tolist() for rows, _ in shown]
 
 
 def test_big_pictures_leave_the_pool_before_it_outgrows_memory(table, monkeypatch):
@@ -69,7 +83,8 @@ def test_big_pictures_leave_the_pool_before_it_outgrows_memory(table, monkeypatc
 
     monkeypatch.setattr(data, "pictures", counted)
     monkeypatch.setattr(data, "POOL_BYTES", 500)
-    next(data._shuffled(table, "train", torch.Generator().manual_seed(0)))
+    generator = torch.Generator().manual_seed(0)
+    next(data._shuffled(table, "train", generator, data.Pool(generator)))
     assert sum(read) <= 500 + max(read)
 
 

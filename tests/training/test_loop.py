@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from assets.errors import UserError
-from assets.params import Training
+from assets.params import Guards, Training
 from assets.training.loop import Task, best_measures, decay_groups, fit, forget_state, learning_rate_factor, state_dir_for, train_mode
 from assets.training.randomness import generator_for
 
@@ -25,6 +25,18 @@ SETTINGS = Training(
     weight_decay=0.01,
     warmup_fraction=0.2,
     gradient_clip_norm=1.0,
+    accumulate=1,
+    ema_decay=None,
+    gradient_checkpointing=False,
+    compile=False,
+    guards=Guards(
+        max_loss_growth=2.0,
+        max_gradient_growth=100.0,
+        min_spread=0.1,
+        min_cosine_to_start=0.3,
+        min_text_to_image=0.5,
+        max_logit_scale_change=10.0,
+    ),
     checkpoint_minutes=60.0,
 )
 EVERY_STEP = SETTINGS.model_copy(update={"checkpoint_minutes": 0.0})
@@ -111,7 +123,7 @@ def test_a_state_that_a_disk_has_lost_is_replaced_by_the_one_before(tmp_path, ca
     with pytest.raises(KeyboardInterrupt):
         fit(run, EVERY_STEP, tmp_path / "killed")
     states = sorted((tmp_path / "killed").iterdir())
-    assert [state.name for state in states] == ["epoch00002-step000000003.pt", "epoch00002-step000000004.pt"]
+    assert [state.name for state in states] == [f"epoch00002-step00000000{step}.pt" for step in (0, 3, 4)]
     states[-1].write_bytes(states[-1].read_bytes()[:100])
     resumed, run = task()
     fit(run, EVERY_STEP, tmp_path / "killed")

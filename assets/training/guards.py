@@ -1,0 +1,95 @@
+"""Is a run in trouble? Watches losses, gradients and validation measures; answers with a sentence, or None. Stopping is the loop's concern.
+
+The most common trouble in tuning a CLIP is a learning rate so high that the embeddings collapse while the loss still looks like a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from assets.params import Guards
+
+ROUNDING = 1e-5  # a spread below this at the start says nothing
+WINDOW = 10  # steps whose median stands for them: a single hard batch is no trouble
+ROOM = 1.0  # nats a loss may rise whatever it started from: one near 0 doubles easily
+STANDARD_ERRORS = 3.0  # a recall over few names falls by chance
+
+Measures = Mapping[str, float | None]
+
+
+def spread(embeddings: np.ndarray) -> float | None:
+    """1 − the mean cosine of two embeddings [N, d] of unit norm, drawn with replacement: 0 when all are one; None for N < 2."""
+    return max(0.0, 1 - float(np.square(embeddings.astype(np.float64).mean(axis=0)).sum())) if len(embeddings) > 1 else None
+
+
+def mean_cosine(embeddings: np.ndarray, others: np.ndarray) -> float | None:
+    """Mean over rows of the cosine between embeddings [N, d] and others [N, d], both of unit norm; None for N = 0."""
+    return float(np.einsum("nd,nd->n", embeddings, others).mean()) if len(embeddings) else None
+
+
+def health(embeddings: np.ndarray, start: np.ndarray) -> dict[str, float | None]:
+    """The measures of validation embeddings [N, d] that are watched, `start` [N, d] being what they were before training."""
+    return {"spread": spread(embeddings), "cosine_to_start": mean_cosine(embeddings, start)}
+
+
+def trouble_in_steps(what: str, values: Sequence[torch.Tensor], first: float | None, allowed: float | None, floor: float) -> str | None:
+    """Whether the median of the last WINDOW values has outgrown `allowed` times the median of the run's first WINDOW, and `floor`.
+
+    `values`: scalars of the epoch under way, the newest last; `first`: None until it is known.
+    """
+    if allowed is None or first is None or len(values) < WINDOW:
+        return None
+    recent = typical(values[-WINDOW:])
+    if recent <= max(allowed * first, floor):
+        return None
+    return f"the {what} has risen to {recent:.3g}, {recent / max(first, 1e-12):.3g} times the {first:.3g} of the first {WINDOW} steps"
+
+
+def trouble_in_measures(measures: Measures, start: Measures, names: int, guards: Guards) -> str | None:
+    """Whether validation says that the model has lost what it had at the `start`. Measures that are missing or None are not watched.
+
+    spread, cosine_to_start: of the validation embeddings. text_to_image: recall over `names` queries, which must fall by more than
+    STANDARD_ERRORS standard errors (at most 0.5/√names each) beyond what is allowed, so that a handful of queries stops no run.
+    """
+
+    def both(name: str) -> tuple[float, float] | None:
+        now, then = measures.get(name), start.get(name)
+        return None if now is None or then is None else (now, then)
+
+    pair = both("spread")
+    if guards.min_spread is not None and pair and pair[1] > ROUNDING and pair[0] < guards.min_spread * pair[1]:
+        return (
+            f"the validation embeddings have collapsed: their spread is {pair[0]:.3g}, at the start it was {pair[1]:.3g}"
+            f" (guards.min_spread: {guards.min_spread})"
+        )
+    cosine = measures.get("cosine_to_start")
+    if guards.min_cosine_to_start is not None and cosine is not None and cosine < guards.min_cosine_to_start:
+        return (
+            f"the model has drifted from where it started: the mean cosine between the validation embeddings of both is {cosine:.3f}"
+            f" (guards.min_cosine_to_start: {guards.min_cosine_to_start})"
+        )
+    if guards.min_text_to_image is not None and (pair := both("text_to_image")):
+        recall, before = pair
+        least = guards.min_text_to_image * before - STANDARD_ERRORS * math.sqrt(0.25 / max(1, names))
+        if recall < least:
+            return (
+                f"text→image search is being lost: validation recall is {recall:.3f}, at the start it was {before:.3f}"
+                f" (guards.min_text_to_image: {guards.min_text_to_image})"
+            )
+    return None
+
+
+def trouble_in_logit_scale(scale: float, start: float, allowed: float | None) -> str | None:
+    """Whether the logit scale (as multiplied, e^t) has left [start / allowed, start · allowed]."""
+    if allowed is None or 1 / allowed <= scale / start <= allowed:
+        return None
+    return f"the logit scale has gone from {start:.3g} to {scale:.3g} (guards.max_logit_scale_change: {allowed})"
+
+
+def typical(values: Sequence[torch.Tensor]) -> float:
+    """The median of scalars."""
+    return float(torch.stack([value.float() for value in values]).median())
