@@ -16,10 +16,10 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report search promote readme ui benchmark clean
+.PHONY: help demo test lint format lock report search promote readme ui benchmark check-profiles clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV) ## make everything that is out of date, then show the five rows and where things are
 	@$(RUN) assets --check
@@ -58,6 +58,9 @@ ui: $(VENV) ## Dagster's pages on http://127.0.0.1:3000
 
 benchmark: $(VENV) ## what a run costs in which nothing is to be done, by either door
 	@$(RUN) tests.benchmarks.noop
+
+check-profiles: $(VENV) ## every profile of assets/profiles validates; what training it costs
+	@$(RUN) assets.profiles
 
 lock: $(VENV) ## resolve pyproject.toml into requirements.lock anew, keeping the versions that still fit
 	@test -x .cache/uv/bin/uv || { .venv/bin/python -m venv .cache/uv && .cache/uv/bin/python -m pip install --quiet uv; }

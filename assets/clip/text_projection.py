@@ -33,6 +33,13 @@ def project(model: Clip, features: torch.Tensor) -> torch.Tensor:
     return projection(features) if isinstance(projection, torch.nn.Module) else features @ projection
 
 
+def projection_width(model: Clip) -> int:
+    """w, the size of what the projection takes."""
+    owner, name, _ = _place(model)
+    projection = getattr(owner, name)
+    return int(next(projection.parameters()).shape[1] if isinstance(projection, torch.nn.Module) else projection.shape[0])
+
+
 def _place(model: Clip) -> tuple[Any, str, torch.nn.Module | None]:
     """(the module that holds the projection, its name there, what stands in for none)."""
     tower = text_tower(model)
