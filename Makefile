@@ -19,10 +19,10 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report seeds search promote readme ui benchmark clean
+.PHONY: help demo test lint format lock report seeds search promote readme ui benchmark check-profiles clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV) ## make everything that is out of date, then show the five rows and where things are
 	@$(RUN) assets --check
@@ -64,6 +64,9 @@ ui: $(VENV) ## Dagster's pages on http://127.0.0.1:3000
 
 benchmark: $(VENV) ## measure speed and memory as ratios: leave the machine idle
 	@for module in $(basename $(notdir $(wildcard tests/benchmarks/*.py))); do echo "== $$module"; $(RUN) tests.benchmarks.$$module || exit 1; done
+
+check-profiles: $(VENV) ## every profile of assets/profiles validates; what training it costs
+	@$(RUN) assets.profiles
 
 lock: $(VENV) ## resolve pyproject.toml into requirements.lock anew, keeping the versions that still fit
 	@test -x .cache/uv/bin/uv || { .venv/bin/python -m venv .cache/uv && .cache/uv/bin/python -m pip install --quiet uv; }

@@ -102,11 +102,28 @@ class Training(Section):
     checkpoint_minutes: NonNegativeFloat  # between two states to resume from, besides one at the end of each epoch; 0: after every step
 
 
+class Lora(Section):
+    """Low-rank adapters on a tower's attention and MLP layers (arXiv 2106.09685)."""
+
+    rank: PositiveInt
+    alpha: PositiveInt  # adapters count alpha / rank times
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class TowerTraining(Training):
+    """What the two stages that tune a tower have: which of its parameters train. The projection into the joint space always does."""
+
+    trains: Literal["projection", "last_groups", "all", "lora"]
+    unlocked_groups: PositiveInt
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    lora: Lora
+
+
 class DemoClip(Training):
     source: Literal["demo"]
     image_size: Annotated[int, Field(ge=32, le=512)]  # pixels
     patience: PositiveInt
-    unlocked_groups: PositiveInt | None
+    unlocked_groups: Annotated[int, Field(ge=1, le=17)]
     image_tower_lr: LearningRate
     projection_lr: LearningRate
     augmentation: Augmentation
@@ -131,8 +148,7 @@ class PseudoCaptions(Section):
     min_similarity: Annotated[float, Field(ge=-1, le=1)]  # cosine
 
 
-class ImageTower(Training):
-    unlocked_groups: PositiveInt | None
+class ImageTower(TowerTraining):
     lr: LearningRate
     class_centers_lr: LearningRate
     scale: PositiveFloat
@@ -143,8 +159,7 @@ class ImageTower(Training):
     augmentation: Augmentation
 
 
-class TextTower(Training):
-    trains: Literal["projection", "all"]
+class TextTower(TowerTraining):
     lr: LearningRate
     views: PositiveInt  # of each training picture
     augmentation: Augmentation

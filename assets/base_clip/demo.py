@@ -22,9 +22,10 @@ from torch.nn.functional import normalize
 from assets import artifacts
 from assets.clip.device import autocast, resolve_device
 from assets.clip.encoding import text_features
-from assets.clip.model import CONFIG, Clip, save_tuned, unlock_image_tower
+from assets.clip.model import CONFIG, Clip, save_tuned
 from assets.clip.pictures import read_rows
 from assets.clip.text_projection import project, without_text_projection
+from assets.clip.trainable import unlock
 from assets.params import DemoClip
 from assets.training import guards, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss
@@ -58,6 +59,16 @@ def make_demo_clip(settings: DemoClip, curated: Path, target: Path) -> None:
     forget_state(state_dir)
 
 
+def untrained_clip(image_size: int) -> Clip:
+    """The demo's architecture with random weights."""
+    model_cfg = _config(image_size)["model_cfg"]
+    return open_clip.CustomTextCLIP(
+        embed_dim=model_cfg["embed_dim"],
+        vision_cfg=model_cfg["vision_cfg"],
+        text_cfg={**model_cfg["text_cfg"], "hf_model_name": str(_package_folder(TEXT_PACKAGE) / "model")},
+    )
+
+
 def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state_dir: Path) -> list[dict[str, Any]]:
     """Contrastive alignment with the locked sentence encoder's outputs computed once; returns a row an epoch."""
     device = resolve_device(settings.device)
@@ -65,7 +76,7 @@ def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state
     model.visual.to(memory_format=torch.channels_last)
     model.requires_grad_(False)
     trained = torch.nn.ModuleDict({"visual": model.visual, "text_projection": model.text.proj})
-    unlock_image_tower(model, settings.unlocked_groups)
+    unlock(model, "image", "last_groups", settings.unlocked_groups, lora=None)
     model.text.proj.requires_grad_(True)
     scale = torch.nn.ParameterList([model.logit_scale.requires_grad_(True)])
 
@@ -185,12 +196,7 @@ def _join_towers(directory: Path) -> Clip:
     from safetensors.torch import load_file
 
     config = artifacts.read_json(directory / CONFIG)
-    model_cfg = config["model_cfg"]
-    model = open_clip.CustomTextCLIP(
-        embed_dim=model_cfg["embed_dim"],
-        vision_cfg=model_cfg["vision_cfg"],
-        text_cfg={**model_cfg["text_cfg"], "hf_model_name": str(directory.resolve())},
-    )
+    model = untrained_clip(config["model_cfg"]["vision_cfg"]["image_size"])
     weights = torch.load(
         _package_folder(IMAGE_PACKAGE) / "models" / "efficientnet-lite0-57934424.pth", map_location="cpu", weights_only=True
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,20 +70,17 @@ def is_hugging_face(tower: Any) -> bool:
     return isinstance(tower, open_clip.hf_model.HFTextEncoder)
 
 
+def is_timm(tower: Any) -> bool:
+    return isinstance(tower, open_clip.timm_model.TimmModel)
+
+
+def is_modified_resnet(tower: Any) -> bool:
+    return isinstance(tower, open_clip.modified_resnet.ModifiedResNet)
+
+
 def text_tower(model: Clip) -> Any:
     """The text tower as one module, or None where open_clip keeps its parts at the top of the model (the original CLIP class)."""
     return getattr(model, "text", None)
-
-
-def text_parameters(model: Clip) -> dict[str, torch.nn.Parameter]:
-    """Everything that encode_text uses, by name; not the logit scale."""
-    outside = ("visual.", "logit_scale", "logit_bias")
-    return {name: parameter for name, parameter in model.named_parameters() if not name.startswith(outside)}
-
-
-def image_parameters(model: Clip) -> dict[str, torch.nn.Parameter]:
-    """Everything that encode_image uses, by name."""
-    return {name: parameter for name, parameter in model.named_parameters() if name.startswith("visual.")}
 
 
 def image_size(model: Clip) -> int:
@@ -96,17 +92,3 @@ def image_size(model: Clip) -> int:
 def image_normalization(model: Clip) -> tuple[list[float], list[float]]:
     """Mean and standard deviation [3] of pixels in [0, 1] that the image tower's preprocessing takes out."""
     return list(model.visual.preprocess_cfg["mean"]), list(model.visual.preprocess_cfg["std"])
-
-
-def unlock_image_tower(model: Clip, unlocked_groups: int | None) -> None:
-    """Let the image tower train: all of it, or (open_clip's `lock`) its last `unlocked_groups` groups of layers and the projection."""
-    model.visual.requires_grad_(True)
-    if unlocked_groups is not None:
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Importing from timm", FutureWarning)  # open_clip's own import
-                model.visual.lock(unlocked_groups=unlocked_groups)
-        except (AssertionError, KeyError) as error:  # ResNets lock as a whole; timm counts from the other end
-            raise UserError(
-                f"unlocked_groups: {unlocked_groups} does not fit this image tower ({error}). Give fewer, or null for all."
-            ) from None

@@ -33,12 +33,11 @@ def project(model: Clip, features: torch.Tensor) -> torch.Tensor:
     return projection(features) if isinstance(projection, torch.nn.Module) else features @ projection
 
 
-def text_projection_parameters(model: Clip) -> dict[str, torch.nn.Parameter]:
+def projection_width(model: Clip) -> int:
+    """w, the size of what the projection takes."""
     owner, name, _ = _place(model)
     projection = getattr(owner, name)
-    if isinstance(projection, torch.nn.Module):
-        return {f"{name}.{inner}": parameter for inner, parameter in projection.named_parameters()}
-    return {name: projection} if projection is not None else {}
+    return int(next(projection.parameters()).shape[1] if isinstance(projection, torch.nn.Module) else projection.shape[0])
 
 
 def _place(model: Clip) -> tuple[Any, str, torch.nn.Module | None]:

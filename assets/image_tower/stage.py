@@ -18,14 +18,16 @@ from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
 from assets.clip.encoding import encode_texts
-from assets.clip.model import Clip, Preprocess, Tokenizer, image_parameters, unlock_image_tower
+from assets.clip.model import Clip, Preprocess, Tokenizer
 from assets.clip.pictures import read_rows
+from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
 from assets.image_tower.captions import CaptionSets
 from assets.image_tower.losses import arc_margin_loss, multi_caption_arc_margin_loss
 from assets.params import ImageTower
 from assets.training import guards, locked, validation
 from assets.training.data import batches_per_epoch
-from assets.training.loop import Task, decay_groups, fit, state_dir_for
+from assets.training.layer_decay import layer_decay_groups
+from assets.training.loop import Task, fit, state_dir_for
 from assets.training.result import write_result
 from assets.training.towers import checkpoint_image_tower, compiled, drop_patches
 from assets.training.views import Views, training_views
@@ -59,7 +61,7 @@ def train_image_tower(settings: ImageTower, recipe: str) -> None:
         loss = _weighted(loss, _caption_loss(model, tokenizer, settings, before), settings.caption_weight)
     start_images = locked.image_embeddings(model, preprocess, curated, "validation", **before)
     held_out, validate, start = _validation(model, preprocess, tokenizer, curated, start_images, options)
-    unlock_image_tower(model, settings.unlocked_groups)
+    unlock(model, "image", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
     drop_patches(model, settings.patch_dropout)
     if settings.gradient_checkpointing:
         checkpoint_image_tower(model)
@@ -74,7 +76,12 @@ def train_image_tower(settings: ImageTower, recipe: str) -> None:
     task = Task(
         modules={"visual": model.visual, "class_centers": torch.nn.ParameterList([centers])},
         parameter_groups=[
-            *decay_groups(image_parameters(model), settings.lr, settings.weight_decay),
+            *layer_decay_groups(
+                trained_parameters(model, "image"),
+                learning_rate_shares(model, "image", settings.layer_decay),
+                settings.lr,
+                settings.weight_decay,
+            ),
             {"params": [centers], "lr": settings.class_centers_lr, "weight_decay": 0.0},
         ],
         batches=training_views(
@@ -97,6 +104,7 @@ def train_image_tower(settings: ImageTower, recipe: str) -> None:
         names=len(held_out.names),
     )
     history = fit(task, settings, state_dir)
+    fold(model, settings.trains)
     write_result(model, recipe=recipe, like=base, determined_by=determined_by, history=history, select_by=SELECT_BY, state_dir=state_dir)
 
 

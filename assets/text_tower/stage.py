@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,18 @@ from torch.nn.functional import normalize
 from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
-from assets.clip.encoding import encode_texts, text_features, trimmed
-from assets.clip.model import Clip, Tokenizer, text_parameters
+from assets.clip.encoding import encode_texts, encode_tokens, text_features
+from assets.clip.model import Clip, Tokenizer
 from assets.clip.pictures import read_rows
-from assets.clip.text_projection import project, text_projection_parameters, without_text_projection
+from assets.clip.text_projection import project, without_text_projection
+from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
 from assets.errors import UserError
 from assets.params import TextTower
 from assets.training import guards, locked, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss, sigmoid_loss
 from assets.training.data import batches_per_epoch
-from assets.training.loop import Task, decay_groups, fit, state_dir_for
+from assets.training.layer_decay import layer_decay_groups
+from assets.training.loop import Task, fit, state_dir_for
 from assets.training.randomness import generator_for
 from assets.training.result import write_result
 from assets.training.texts import ImageTexts, image_texts
@@ -76,6 +79,7 @@ def realign_text_tower(settings: TextTower, recipe: str) -> None:
     task = _task(model, tokenizer, images, views, texts, validate, settings, device)
     task = replace(task, start=measures(start_names), names=len(held_out.names))
     history = fit(task, settings, state_dir)
+    fold(model, settings.trains)
     write_result(
         model, recipe=realigned, like=tuned, determined_by=determined_by, history=history, select_by=SELECT_BY, state_dir=state_dir
     )
@@ -96,15 +100,13 @@ def _task(
     images: embeddings [N, d]; views: of further views of each, [N · (settings.views − 1), d], or None.
     """
     scales = {name: getattr(model, name) for name in ("logit_scale", "logit_bias") if getattr(model, name, None) is not None}
-    weights = text_projection_parameters(model) if settings.trains == "projection" else text_parameters(model)
-    if not weights:
-        raise UserError("text_tower.trains: this model has no text projection. Set it to all.")
     if settings.trains == "projection" and (settings.gradient_checkpointing or settings.compile):
-        raise UserError("text_tower: gradient_checkpointing and compile are for `trains: all`; a projection has no use for them.")
+        raise UserError("text_tower: gradient_checkpointing and compile are for more than the projection, which has no use for them.")
     if settings.gradient_checkpointing:
         checkpoint_text_tower(model)
     model.requires_grad_(False)
-    for parameter in (weights | scales).values():
+    unlock(model, "text", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
+    for parameter in scales.values():
         parameter.requires_grad_(True)
     encode = (
         _projecting(model, tokenizer, texts, settings, device)
@@ -139,7 +141,12 @@ def _task(
     return Task(
         modules={"model": model},
         parameter_groups=[
-            *decay_groups(weights, settings.lr, settings.weight_decay),
+            *layer_decay_groups(
+                trained_parameters(model, "text"),
+                learning_rate_shares(model, "text", settings.layer_decay),
+                settings.lr,
+                settings.weight_decay,
+            ),
             {"params": list(scales.values()), "lr": settings.lr, "weight_decay": 0.0},
         ],
         batches=batches,
@@ -158,13 +165,15 @@ def _encoding(
 ) -> Callable[[np.ndarray], torch.Tensor]:
     """Text numbers [B] to embeddings [B, d], through the whole tower."""
     tokens = tokenizer(texts.vocabulary)
-    encode_text = compiled(model.encode_text, device) if settings.compile else model.encode_text
+    encode_text: Callable[..., torch.Tensor] = partial(encode_tokens, model)
+    if settings.compile:
+        encode_text = compiled(encode_text, device)
 
     def encode(chosen: np.ndarray) -> torch.Tensor:
         # the same text may be drawn for several images: encode it once
         distinct, position = np.unique(chosen, return_inverse=True)
         with autocast(device, settings.precision):
-            encoded = encode_text(trimmed(model, tokens[distinct]).to(device))
+            encoded = encode_text(tokens[distinct], device)
         return encoded.float()[torch.from_numpy(position).to(device)]
 
     return encode

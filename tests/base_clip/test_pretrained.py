@@ -7,26 +7,22 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from assets import artifacts
 from assets.base_clip.pretrained import make_pretrained_clip
 from assets.clip import load_clip
+from assets.clip.model import WEIGHTS
 from assets.errors import UserError
 from assets.params import OpenClip
-
-TINY = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-}
+from tests.models import CONFIGS, write_bert
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """(folder with tiny.pt and tiny.safetensors, the model they hold)."""
     folder = tmp_path_factory.mktemp("tiny")
-    (folder / "onespace-tiny.json").write_text(json.dumps(TINY))
+    (folder / "onespace-tiny.json").write_text(json.dumps(CONFIGS["vit"]))
     open_clip.add_model_config(folder)
     torch.manual_seed(0)
     model = open_clip.create_model("onespace-tiny").eval()
@@ -58,6 +54,60 @@ def test_a_checkpoint_becomes_a_directory_that_loads_anywhere(tiny, name, tmp_pa
     assert not any(str(folder) in path.read_text() for path in (tmp_path / "base").glob("*.json"))
     card = artifacts.read_json(tmp_path / "base" / "model_card.json")
     assert card["inputs"] == {name: artifacts.sha256_of(folder / name)}
+
+
+def as_training_saves(state):
+    return {"state_dict": {f"module.{name}": value for name, value in state.items()}, "optimizer": {"lr": 1.0}, "epoch": 3, "name": "run"}
+
+
+@pytest.mark.parametrize("form", ["state_dict.pt", "training.pt", "safetensors"])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_checkpoints_of_every_kind_of_tower_load_strictly_both_ways(kind, form, tmp_path):
+    """open_clip's file → a model directory here → plain open_clip."""
+    config, name = CONFIGS[kind], f"onespace-{kind.replace('_', '-')}-{form.split('.')[0].replace('_', '-')}"
+    hugging_face = "hf_model_name" in config["text_cfg"]
+    if hugging_face:
+        (tmp_path / "bert").mkdir()
+        write_bert(tmp_path / "bert")
+        paths = {"hf_model_name": str(tmp_path / "bert"), "hf_tokenizer_name": str(tmp_path / "bert")}
+        config = config | {"text_cfg": config["text_cfg"] | paths}
+    (tmp_path / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / f"{name}.json")
+    torch.manual_seed(0)
+    original = open_clip.create_model(name, pretrained_text=False)
+    for buffer in original.buffers():
+        if buffer.ndim == 1:  # of batch norms, so that they differ from those of a new model
+            buffer.uniform_(0.5, 1.5)
+    state, file = original.state_dict(), tmp_path / f"checkpoint.{form.split('.')[-1]}"
+    if form == "safetensors":
+        save_file({key: value.contiguous() for key, value in state.items()}, file)
+    else:
+        torch.save(as_training_saves(state) if form == "training.pt" else state, file)
+
+    make_pretrained_clip(settings(model=name, pretrained=str(file)), tmp_path / "base")
+    mine, _, tokenizer = load_clip(tmp_path / "base")
+    plain = open_clip.create_model(name, pretrained_text=False)
+    plain.load_state_dict(load_file(tmp_path / "base" / WEIGHTS), strict=True)
+    if not hugging_face:  # plain open_clip looks such a tower up by its name
+        assert_same(open_clip.create_model(f"local-dir:{tmp_path / 'base'}", require_pretrained=True).state_dict(), state)
+    assert_same(mine.state_dict(), state)
+    assert_same(plain.state_dict(), state)
+    assert tokenizer(["a dog"]).shape[1] == config["text_cfg"]["context_length"]
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_a_model_of_open_clip_s_own_list(tmp_path):
+    torch.manual_seed(0)
+    original = open_clip.create_model("ViT-S-32-alt").half()
+    torch.save(original.state_dict(), tmp_path / "small.pt")  # in half precision, as many are published
+    make_pretrained_clip(settings(model="ViT-S-32-alt", pretrained=str(tmp_path / "small.pt")), tmp_path / "base")
+    plain = open_clip.create_model(f"local-dir:{tmp_path / 'base'}", require_pretrained=True)
+    assert_same(plain.state_dict(), original.float().state_dict())
+    assert_same(load_clip(tmp_path / "base")[0].state_dict(), original.state_dict())
 
 
 def test_a_checkpoint_of_another_model_is_refused(tiny, tmp_path):

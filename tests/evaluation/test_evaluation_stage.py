@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,9 @@ from assets import artifacts
 from assets.errors import UserError
 from assets.evaluation.stage import evaluate
 from assets.params import Evaluation
+from tests.models import write_model
 
 RECIPE = "gpr"
-MODEL_CONFIG = {
-    "model_cfg": {
-        "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-    },
-    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
-}
 SETTINGS = Evaluation(
     seed=0,
     device="cpu",
@@ -86,18 +80,15 @@ def write_curated(rows: list[dict[str, object]]) -> None:
 
 
 def build_model(directory: Path, broken: bool = False) -> None:
-    import open_clip
     import torch
 
-    from assets.clip.model import CONFIG, save_weights
+    from assets.clip.model import save_weights
 
-    directory.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    model = open_clip.CLIP(**MODEL_CONFIG["model_cfg"])
+    shutil.rmtree(directory, ignore_errors=True)
+    model = write_model(directory)
     if broken:
         torch.nn.init.constant_(model.visual.proj, float("nan"))
-    save_weights(model, directory)
-    (directory / CONFIG).write_text(json.dumps(MODEL_CONFIG))
+        save_weights(model, directory)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,17 +18,10 @@ from PIL import Image
 
 from assets import artifacts
 from assets.params import SearchTable, read_params
+from tests.models import write_model
 
 RECIPE = "mcip_rea"
 CLASSES = ("red heart", "blue heart", "cat face", "sailboat")
-MODEL_CONFIG = {
-    "model_cfg": {
-        "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-    },
-    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
-}
 
 
 def png(seed: int) -> bytes:
@@ -76,15 +68,8 @@ def write_verdict(**changes: Any) -> None:
 
 @pytest.fixture(scope="session")
 def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import open_clip
-    import torch
-
-    from assets.clip.model import CONFIG, save_weights
-
-    directory = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    save_weights(open_clip.CLIP(**MODEL_CONFIG["model_cfg"]), directory)
-    (directory / CONFIG).write_text(json.dumps(MODEL_CONFIG))
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    write_model(directory)
     return directory
 
 

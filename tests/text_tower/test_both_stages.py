@@ -1,6 +1,7 @@
 """Both training stages on a tiny real corpus and a tiny open_clip model: what trains, what stays locked, what is written."""
 
 import io
+import re
 import shutil
 from itertools import count
 
@@ -15,24 +16,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from assets import artifacts
-from assets.clip.model import WEIGHTS, save_weights
+from assets.clip.model import WEIGHTS
+from assets.clip.trainable import layer_groups
 from assets.errors import UserError
 from assets.image_tower.losses import arc_margin_loss
 from assets.image_tower.stage import train_image_tower
-from assets.params import ImageTower, PseudoCaptions, TextTower
+from assets.params import Guards, ImageTower, PseudoCaptions, TextTower
 from assets.pseudo_captions.stage import make_pseudo_captions
 from assets.text_tower.stage import realign_text_tower
 from assets.training import locked
+from tests.models import write_model
 
 COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "grey": (120, 120, 120)}
-CONFIG = {
-    "model_cfg": {
-        "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-    },
-    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
-}
 
 
 def png(color, seed):
@@ -50,7 +45,7 @@ def sections(checkout):
         "pseudo_captions": PseudoCaptions.model_validate(
             written["pseudo_captions"] | {"device": "cpu", "min_similarity": -1.0, "top_k": 1}
         ),
-        "image_tower": ImageTower.model_validate(written["image_tower"] | small | {"unlocked_groups": None}),
+        "image_tower": ImageTower.model_validate(written["image_tower"] | small | {"trains": "all"}),
         "text_tower": TextTower.model_validate(written["text_tower"] | small),
     }
 
@@ -80,11 +75,7 @@ def workspace(tmp_path, monkeypatch):
     rows.sort(key=lambda row: (artifacts.SPLITS.index(row["split"]), row["id"]))
     artifacts.CURATED.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.CURATED_SCHEMA), artifacts.CURATED_IMAGES, row_group_size=5)
-    base = artifacts.model_dir("base")
-    base.mkdir(parents=True)
-    torch.manual_seed(0)
-    save_weights(open_clip.model.CLIP(**CONFIG["model_cfg"]), base)
-    artifacts.write_json(base / "open_clip_config.json", CONFIG)
+    write_model(artifacts.model_dir("base"))
     return tmp_path
 
 
@@ -122,6 +113,57 @@ def test_each_stage_trains_its_tower_and_leaves_the_other_bit_equal(workspace, s
         )
         assert str(workspace) not in (artifacts.model_dir(name) / "model_card.json").read_text()
     assert not list((artifacts.WORK / "training").glob("*"))  # finished runs leave no state behind
+
+
+def expected(model, tower, trains, unlocked_groups):
+    """Names in the state of what may change: of parameters, and of the batch norms' statistics beside them."""
+    *layers, projection = layer_groups(model, tower)
+    if trains == "lora":
+        linear = r"\.\d+\..*(in_proj_weight|(out_proj|c_fc|c_proj|qkv|proj|fc1|fc2|query|key|value|dense)\.weight)$"
+        return {name for names in layers for name in names if re.search(linear, name)} | set(projection)
+    chosen = {"projection": [], "last_groups": layers[-unlocked_groups:], "all": layers}[trains]
+    names = {name for each in (*chosen, projection) for name in each}
+    modules = {name.rpartition(".")[0] for name in names}
+    return names | {name for name in model.state_dict() if name.rpartition(".")[0] in modules - {""}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "image_trains", "text_trains"),
+    [
+        ("vit", "lora", "last_groups"),
+        ("vit", "last_groups", "lora"),
+        ("resnet", "last_groups", "all"),
+        ("resnet", "projection", "projection"),
+        ("sigmoid", "lora", "lora"),
+        ("sigmoid", "all", "projection"),
+        ("timm_and_hugging_face", "last_groups", "lora"),
+        ("timm_and_hugging_face", "projection", "last_groups"),
+        ("timm_and_hugging_face", "all", "projection"),
+    ],
+)
+def test_what_is_locked_stays_bit_equal_and_what_trains_changes(kind, image_trains, text_trains, workspace, sections):
+    shutil.rmtree(artifacts.model_dir("base"))
+    model = write_model(artifacts.model_dir("base"), kind)
+    unguarded = Guards.model_validate(dict.fromkeys(Guards.model_fields))  # random weights collapse easily, which is not the question
+    settings = {"unlocked_groups": 1, "layer_decay": 0.5, "guards": unguarded}
+    train_image_tower(sections["image_tower"].model_copy(update={"trains": image_trains, **settings}), "gpr")
+    realign_text_tower(sections["text_tower"].model_copy(update={"trains": text_trains, **settings}), "gpr")
+    scales = {name for name in ("logit_scale", "logit_bias") if name in model.state_dict()}
+    for before, after, tower, trains, others in (
+        ("base", "gpr", "image", image_trains, set()),
+        ("gpr", "gpr_rea", "text", text_trains, scales),
+    ):
+        may_change = expected(model, tower, trains, 1) | others
+        found = changed(before, after)
+        assert found <= may_change
+        # a bias of attention's keys has no gradient, nor has a row of rounding-error size any that shows
+        assert len(found) > 0.8 * len(may_change), may_change - found
+        assert set(layer_groups(model, tower)[-1]) <= found
+        written = load_file(artifacts.model_dir(after) / WEIGHTS)
+        model.load_state_dict(written, strict=True)
+        if kind != "timm_and_hugging_face":  # plain open_clip looks a Hugging Face tower up by its name
+            plain = open_clip.create_model(f"local-dir:{artifacts.model_dir(after)}", require_pretrained=True)
+            assert all(torch.equal(value, written[name]) for name, value in plain.state_dict().items())
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(workspace, sections):
