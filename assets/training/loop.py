@@ -231,7 +231,7 @@ def _train_epoch(run: Run[Batch]) -> None:
         module.eval()
     rate = (len(progress.losses) - done) * task.images_per_step / (time.monotonic() - begun)
     logger.info("epoch %d: %.0f images/s", progress.epoch, rate)
-    report(images_per_second=round(rate, 1))
+    report(images_per_second=round(rate, 2))
 
 
 def _step(run: Run[Batch]) -> None:
