@@ -1,6 +1,6 @@
 """Stage two against open_clip's own training with its image tower locked, on the same pictures and captions, in one run.
 
-    python -m tests.benchmarks.realign [--model ViT-L-14-336] [--batch 16] [--steps 4] [--device cuda] [--precision bf16]
+    python -m tests.benchmarks.realign [--model ViT-L-14-336] [--batch 64] [--steps 4] [--device cuda] [--precision bf16]
 
 open_clip (`open_clip_train.train.train_one_epoch` after `lock_image_tower`) is given pictures that are preprocessed and captions that are
 tokenized, in memory; here the locked tower's embeddings are computed once before, which is told beside. Prints images/s from the second
@@ -76,7 +76,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Stage two against open_clip's own training with a locked image tower.")
     parser.add_argument("--model", default="ViT-B-32")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=4, help="timed ones, after one that is not")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
