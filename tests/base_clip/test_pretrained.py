@@ -60,8 +60,17 @@ def as_training_saves(state):
     return {"state_dict": {f"module.{name}": value for name, value in state.items()}, "optimizer": {"lr": 1.0}, "epoch": 3, "name": "run"}
 
 
-@pytest.mark.parametrize("form", ["state_dict.pt", "training.pt", "safetensors"])
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [
+        ("vit", "state_dict.pt"),
+        ("custom_text", "training.pt"),
+        ("resnet", "training.pt"),
+        ("sigmoid", "safetensors"),
+        ("timm_and_hugging_face", "state_dict.pt"),
+        ("timm_and_hugging_face", "safetensors"),
+    ],
+)
 def test_checkpoints_of_every_kind_of_tower_load_strictly_both_ways(kind, form, tmp_path):
     """open_clip's file → a model directory here → plain open_clip."""
     config, name = CONFIGS[kind], f"onespace-{kind.replace('_', '-')}-{form.split('.')[0].replace('_', '-')}"
