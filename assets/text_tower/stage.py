@@ -102,7 +102,7 @@ def _task(
     scales = {name: getattr(model, name) for name in ("logit_scale", "logit_bias") if getattr(model, name, None) is not None}
     if settings.trains == "projection" and (settings.gradient_checkpointing or settings.compile):
         raise UserError(
-            "text_tower: gradient_checkpointing and compile have no use where the projection alone trains. Set both to false, or trains: all."
+            "text_tower: gradient_checkpointing and compile have no use where only the projection trains. Set them false, or trains: all."
         )
     if settings.gradient_checkpointing:
         checkpoint_text_tower(model)
