@@ -6,6 +6,8 @@
 PYTHON ?= python3
 # extra words for the installation of torch alone, such as an --index-url of CPU builds
 TORCH_ARGS ?=
+# where `make ui` listens on this machine
+PORT ?= 3000
 Q ?= a red heart
 export Q
 
@@ -52,9 +54,9 @@ promote: $(VENV) ## make the published recipe the champion that later ones are c
 readme: $(VENV) ## write the numbers and pictures of the artefacts into README.md
 	@$(RUN) assets.report.readme
 
-ui: $(VENV) ## Dagster's pages on http://127.0.0.1:3000
+ui: $(VENV) ## Dagster's pages on http://127.0.0.1:3000 (make ui PORT=3001 elsewhere)
 	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml
-	@exec $(RUN) dagster dev -m orchestration.definitions -h 127.0.0.1 -p 3000
+	@exec $(RUN) dagster dev -m orchestration.definitions -h 127.0.0.1 -p $(PORT)
 
 benchmark: $(VENV) ## what a run costs in which nothing is to be done, by either door
 	@$(RUN) tests.benchmarks.noop
