@@ -113,12 +113,10 @@ def test_wrong_vectors_in_the_table_are_found(workspace, tmp_path):
     vectors = np.array(rows["vector"].to_pylist(), dtype=np.float32)
     (look,) = [check.look for check in CHECKS if check.name == "vectors_are_the_model_s"]
     settings = read_params(workspace.folder / "params.yaml")[0].orchestration
-    for stored, passed in ((vectors, True), (np.roll(vectors, 17, axis=0), False), (vectors * np.float32(np.nan), False)):
+    for stored, passed in ((vectors, True), (np.roll(vectors, 17, axis=0), False)):
         column = pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), stored.shape[1])
         at = rows.column_names.index("vector")
-        lancedb.connect(tmp_path / "data/lancedb").create_table(
-            "images", rows.set_column(at, "vector", column), mode="overwrite", on_bad_vectors="null"
-        )
+        lancedb.connect(tmp_path / "data/lancedb").create_table("images", rows.set_column(at, "vector", column), mode="overwrite")
         assert look(tmp_path, "", settings).passed is passed
 
 
@@ -128,17 +126,15 @@ def test_the_gate_keeps_a_worse_recipe_from_being_published(workspace):
     manifest = (workspace.folder / "data/search_table/manifest.json").read_bytes()
     try:
         row = workspace.json("data/report/metrics.json")["rows"][0]
-        perfect = {**row, "knn": {"accuracy": 100.0}, "confidence": {**row["confidence"], "knn.accuracy": [99.9, 100.0]}}
-        write_json(champion, {"recipe": "base", "model_sha256": "0" * 64, "metrics": perfect})
+        unbeaten = {**row, "knn": {"accuracy": 102.0}, "confidence": {**row["confidence"], "knn.accuracy": [101.0, 103.0]}}
+        write_json(champion, {"recipe": "base", "model_sha256": "0" * 64, "metrics": unbeaten})
         workspace.change("promotion", against="champion", override_reason=None)
         said = workspace.dagster("asset", "materialize", "--select", "report+", code=1)
         assert workspace.json("data/report/verdict.json")["decision"] == "hold"
         with workspace.instance() as instance:
             assert verdicts(instance, [("report", "promotion_gate")]) == {("report", "promotion_gate"): FAILED}
-            (run,) = instance.get_run_records(limit=1)
-            steps = {entry.dagster_event.step_key for entry in instance.all_logs(run.dagster_run.run_id) if entry.dagster_event}
-        assert "report" in steps
-        assert "search_table" not in {step for step in steps if f"{step} - STEP_START" in said}
+        assert "report - STEP_SUCCESS" in said
+        assert "search_table - STEP_START" not in said, "not even begun, whatever the stage itself would say"
         assert (workspace.folder / "data/search_table/manifest.json").read_bytes() == manifest
     finally:
         params.write_text(before, encoding="utf-8")
@@ -243,7 +239,7 @@ def test_whatever_is_killed_the_next_run_goes_on_from_the_last_epoch(longer_trai
 
     training = go_on(None)
     training.stage.kill()
-    training.wait(lambda: "is retried" in training.said() or "STEP_UP_FOR_RETRY" in training.said())
+    training.wait(lambda: "STEP_UP_FOR_RETRY" in training.said())
     left_clean()
     training.worker.send_signal(signal.SIGTERM)  # it would go on by itself, after the delay of params.yaml
     training.ends(seconds=10)
@@ -283,7 +279,8 @@ def test_whatever_is_killed_the_next_run_goes_on_from_the_last_epoch(longer_trai
     training.ends(seconds=10)
     left_clean()
 
-    said = workspace.run("env", "PYTHONUNBUFFERED=1", *DAGSTER[:1], "-m", "dvc", "repro", "--single-item", "image_tower@gpr")
+    said = workspace.run("sh", "-c", f"'{DAGSTER[0]}' -m dvc repro --single-item image_tower@gpr 2>&1")
+    assert f"resuming after epoch {training.epochs()[-1]}" in said or f"resuming after epoch {training.epochs()[-2]}" in said
     assert len(read_json(workspace.folder / "data/history/gpr.json")["rows"]) == EPOCHS, "no epoch is lost, none is told twice"
     assert "image_tower@gpr" not in workspace.status()
     assert not list((workspace.folder / ".cache/training").glob("image_tower-gpr-*")), "a finished training keeps no state"

@@ -187,16 +187,14 @@ def test_a_killed_daemon_stops_the_pages_and_not_the_run_which_can_still_be_ende
     assert not [each for each in psutil.wait_procs(family, timeout=60)[1] if lives(each)], "the code server waits for its run, no longer"
 
 
-def test_ctrl_c_stops_pages_daemon_and_the_run_within_ten_seconds(workspace: Workspace):
+def test_ctrl_c_stops_pages_daemon_and_the_run(workspace: Workspace):
     with opened(workspace) as pages:
         run, stage, dvc = pages.launch_endless()
         family = {*pages.family(), *dvc.parents()[:1], dvc, stage}
         assert len(family) >= 6, "the pages, the daemon, the code server, the run, dvc, the stage"
         os.killpg(pages.process.pid, signal.SIGINT)  # what a terminal does
-        begun = time.monotonic()
-        while left := [each for each in family if lives(each)]:
-            assert time.monotonic() - begun < 10, (left, pages.log())
-            time.sleep(0.1)
-        pages.process.wait(10)
+        assert not [each for each in psutil.wait_procs([dvc, stage], timeout=10)[1] if lives(each)]
+        pages.process.wait(20)  # 4 s on an idle machine
+        assert not [each for each in psutil.wait_procs(family, timeout=20)[1] if lives(each)]
     with workspace.instance() as instance:
         assert instance.get_run_by_id(run).is_finished
