@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +26,7 @@ from dagster import (
     PipesSession,
     PipesTempFileContextInjector,
     PipesTempFileMessageReader,
+    PreviewWarning,
     RetryPolicy,
     RetryRequested,
     asset,
@@ -207,6 +209,7 @@ def _pipes(context: OpExecutionContext) -> Iterator[PipesSession]:
     """`open_pipes_session` without its warning that nothing was heard: a stage that dvc skips has nothing to say."""
     told = build_external_execution_context_data(context, extras=None)
     reader = PipesTempFileMessageReader()
-    handler = PipesMessageHandler(context, reader)
+    with warnings.catch_warnings(action="ignore", category=PreviewWarning):  # Dagster on its own
+        handler = PipesMessageHandler(context, reader)
     with PipesTempFileContextInjector().inject_context(told) as injected, handler.handle_messages() as read:
         yield PipesSession(told, handler, injected, read, context)

@@ -216,7 +216,3 @@ def toy(made_once: Path, checkout: Path, tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(folder)
     return project
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("filterwarnings", "ignore:Function `PipesMessageReader.expected_writer_count`")  # Dagster on its own
