@@ -69,10 +69,10 @@ def _images(path: Path) -> Metadata:
     found: Metadata = {
         "dagster/row_count": MetadataValue.int(rows.num_rows),
         "classes": MetadataValue.int(len(labels)),
+        "pictures": _strip(encoded[:: max(1, len(encoded) // STRIP)]),
         "sources": MetadataValue.md(_counts("source", rows["source"].to_pylist())),
         "licences": MetadataValue.md(_counts("licence", rows["license"].to_pylist())),
         "five rows": MetadataValue.md(_table(rows.slice(0, 5).to_pylist())),
-        "pictures": _strip(encoded[:: max(1, len(encoded) // STRIP)]),
         "more pictures": _grid([encoded[start : start + 12] for start in range(0, len(encoded), 12)]),
     }
     if "split" in columns:

@@ -153,7 +153,8 @@ def stage_asset(
             (record,) = read_records(checkout, only=stage.address)
             last = context.instance.get_latest_materialization_event(context.asset_key)
             if last and last.asset_materialization and (last.asset_materialization.tags or {}).get(DATA_VERSION) == record.version:
-                heard = {name: value for name, value in last.asset_materialization.metadata.items() if name != NOT_SHOWN}  # as then
+                earlier = last.asset_materialization.metadata
+                heard = {name: value for name, value in earlier.items() if name not in (NOT_SHOWN, "made")}
         else:
             records, _ = report(context.instance, checkout, describe, judge, during=[stage.address])
             (record,) = [each for each in records if each.address == stage.address]
@@ -162,7 +163,7 @@ def stage_asset(
         yield MaterializeResult(
             data_version=DataVersion(record.version),
             tags=record.tags(),
-            metadata={**heard, **describe(stage.address), "made": MetadataValue.text(made)},
+            metadata={"made": MetadataValue.text(made), **heard, **describe(stage.address)},
         )
 
     return materialize

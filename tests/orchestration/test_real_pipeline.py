@@ -81,7 +81,7 @@ def test_pictures_are_seen_without_a_click(workspace):
 
 
 def test_what_follows_a_recipe_is_found_unchanged_with_what_the_earlier_run_told(workspace):
-    addresses = ("evaluation@mcip_rea", "report", "search_table")
+    addresses = ("evaluation@mcip_rea", "report")  # Dagster's command takes one + as one step down
     with workspace.instance() as instance:
         before = {address: metadata(instance, address) for address in addresses}
         said = workspace.dagster("asset", "materialize", "--select", "evaluation/mcip_rea+")
@@ -273,8 +273,9 @@ def test_whatever_is_killed_the_next_run_goes_on_from_the_last_epoch(longer_trai
     assert "image_tower@gpr was still running for run" in training.said()
     assert not lives(orphan.stage) and not lives(orphan.dvc)
     with workspace.instance() as instance:
-        newest, killed, terminated, *_ = [record.dagster_run.status for record in instance.get_run_records(limit=4)]
-    assert (newest, killed, terminated) == (DagsterRunStatus.STARTED, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
+        newest, *before = [record.dagster_run.status for record in instance.get_run_records(limit=number)]
+    assert newest == DagsterRunStatus.STARTED
+    assert set(before) == {DagsterRunStatus.FAILURE}, "also those that could not say so themselves"
     training.worker.send_signal(signal.SIGINT)
     training.ends(seconds=10)
     left_clean()
