@@ -6,6 +6,8 @@
 PYTHON ?= python3
 # extra words for the installation of torch alone, such as an --index-url of CPU builds
 TORCH_ARGS ?=
+# where `make ui` listens on this machine
+PORT ?= 3000
 Q ?= a red heart
 export Q
 # of `make seeds`: how many, and how many side by side
@@ -58,9 +60,9 @@ promote: $(VENV) ## make the published recipe the champion that later ones are c
 readme: $(VENV) ## write the numbers and pictures of the artefacts into README.md
 	@$(RUN) assets.report.readme
 
-ui: $(VENV) ## Dagster's pages on http://127.0.0.1:3000
+ui: $(VENV) ## Dagster's pages on http://127.0.0.1:3000 (make ui PORT=3001 elsewhere)
 	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml
-	@exec $(RUN) dagster dev -m orchestration.definitions -h 127.0.0.1 -p 3000
+	@exec $(RUN) dagster dev -m orchestration.definitions -h 127.0.0.1 -p $(PORT)
 
 benchmark: $(VENV) ## measure speed and memory as ratios: leave the machine idle
 	@for module in $(basename $(notdir $(wildcard tests/benchmarks/*.py))); do echo "== $$module"; $(RUN) tests.benchmarks.$$module || exit 1; done

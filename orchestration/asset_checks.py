@@ -17,6 +17,7 @@ from dagster import (
     AssetChecksDefinition,
     AssetCheckSeverity,
     AssetExecutionContext,
+    AssetKey,
     MetadataValue,
     asset_check,
 )
@@ -47,6 +48,7 @@ class Check:
     blocking: bool
     description: str
     look: Callable[[Path, str, Orchestration], Outcome]
+    loads_a_model: bool = False  # then only runs look, never a sensor
 
 
 def _expectations(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
@@ -187,7 +189,7 @@ CHECKS = (
         _promotion_gate,
     ),
     Check("search_table", "a_row_for_every_picture", False, "The table has as many rows as there are curated pictures.", _every_row),
-    Check("search_table", "vectors_are_the_model_s", False, "A sample of vectors equals what the model gives now.", _fresh_vectors),
+    Check("search_table", "vectors_are_the_model_s", False, "A sample of vectors equals what the model gives now.", _fresh_vectors, True),
 )
 
 
@@ -203,18 +205,42 @@ def checks_of(stages: Iterable[PipelineStage], checkout: Path, settings: Orchest
 def _definition(check: Check, address: str, checkout: Path, settings: Orchestration) -> AssetChecksDefinition:
     @asset_check(asset=asset_key(address), name=check.name, blocking=check.blocking, description=check.description)
     def look(context: AssetCheckExecutionContext) -> AssetCheckResult:
-        try:
-            outcome = check.look(checkout, address.partition("@")[2], settings)
-        except (OSError, ValueError, KeyError, RuntimeError) as problem:  # an artefact that cannot be read fails its check
-            outcome = Outcome(False, f"the artefacts cannot be read: {problem}", {})
-        return AssetCheckResult(
-            passed=outcome.passed,
-            severity=AssetCheckSeverity.WARN if outcome.warning else AssetCheckSeverity.ERROR,
-            description=outcome.said,
-            metadata=outcome.metadata,
-        )
+        outcome = _look(check, checkout, address, settings)
+        return AssetCheckResult(passed=outcome.passed, severity=_severity(outcome), description=outcome.said, metadata=outcome.metadata)
 
     return look
+
+
+def evaluate(checkout: Path, settings: Orchestration, address: str) -> list[AssetCheckEvaluation]:
+    """The checks of a stage that was made outside Dagster, without those that load a model."""
+    return [
+        _evaluation(check, asset_key(address), _look(check, checkout, address, settings))
+        for check in CHECKS
+        if check.stage == address.partition("@")[0] and not check.loads_a_model
+    ]
+
+
+def _look(check: Check, checkout: Path, address: str, settings: Orchestration) -> Outcome:
+    try:
+        return check.look(checkout, address.partition("@")[2], settings)
+    except (OSError, ValueError, KeyError, RuntimeError) as problem:  # an artefact that cannot be read fails its check
+        return Outcome(False, f"the artefacts cannot be read: {problem}", {})
+
+
+def _evaluation(check: Check, key: AssetKey, outcome: Outcome) -> AssetCheckEvaluation:
+    return AssetCheckEvaluation(
+        asset_key=key,
+        check_name=check.name,
+        passed=outcome.passed,
+        severity=_severity(outcome),
+        description=outcome.said,
+        metadata=outcome.metadata,
+        blocking=check.blocking,
+    )
+
+
+def _severity(outcome: Outcome) -> AssetCheckSeverity:
+    return AssetCheckSeverity.WARN if outcome.warning else AssetCheckSeverity.ERROR
 
 
 def report_failed_expectations(checkout: Path, context: AssetExecutionContext, begun: float) -> None:
@@ -222,18 +248,8 @@ def report_failed_expectations(checkout: Path, context: AssetExecutionContext, b
     left = checkout / ".cache/curated_images/expectations.json"
     if not left.exists() or left.stat().st_mtime < begun:
         return
-    outcome = _met(_json(left))
-    context.instance.report_runless_asset_event(
-        AssetCheckEvaluation(
-            asset_key=context.asset_key,
-            check_name="expectations",
-            passed=outcome.passed,
-            severity=AssetCheckSeverity.ERROR,
-            description=outcome.said,
-            metadata=outcome.metadata,
-            blocking=True,
-        )
-    )
+    (check,) = [each for each in CHECKS if each.look is _expectations]
+    context.instance.report_runless_asset_event(_evaluation(check, context.asset_key, _met(_json(left))))
 
 
 def _json(path: Path) -> Any:

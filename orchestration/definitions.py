@@ -4,11 +4,12 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from dagster import Backoff, Definitions, Jitter, RetryPolicy, in_process_executor
+from dagster import Backoff, Definitions, Jitter, RetryPolicy
 
 from assets.params import read_params
-from orchestration.asset_checks import checks_of, report_failed_expectations
+from orchestration.asset_checks import checks_of, evaluate, report_failed_expectations
 from orchestration.dvc_stage import CHECKOUT
+from orchestration.in_turn import in_turn
 from orchestration.metadata import describe
 from orchestration.schedules import jobs_of, schedules_of
 from orchestration.sensors import dvc_lock_sensor, new_images_sensor, run_failure_hook
@@ -20,7 +21,7 @@ def define(checkout: Path) -> Definitions:
     settings = read_params(checkout / "params.yaml")[0].orchestration
     stages = read_pipeline(checkout)
     jobs = jobs_of(stages)
-    shown = partial(describe, checkout)
+    shown, judge = partial(describe, checkout), partial(evaluate, checkout, settings)
     retries = RetryPolicy(
         max_retries=settings.retries, delay=settings.retry_delay_seconds, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS
     )
@@ -32,6 +33,7 @@ def define(checkout: Path) -> Definitions:
                     stage,
                     checkout,
                     shown,
+                    judge,
                     retries,
                     freshness=timedelta(days=settings.stale_after_days) if stage.address in ("report", "search_table") else None,
                     on_failure=partial(report_failed_expectations, checkout) if stage.address == "curated_images" else None,
@@ -42,8 +44,12 @@ def define(checkout: Path) -> Definitions:
         asset_checks=checks_of(stages, checkout, settings),
         jobs=list(jobs.values()),
         schedules=schedules_of(jobs, settings),
-        sensors=[dvc_lock_sensor(checkout, shown), new_images_sensor(checkout, jobs["retrain"], settings), run_failure_hook(settings)],
-        executor=in_process_executor,  # dvc starts a process a stage anyway; one more each would only cost seconds
+        sensors=[
+            dvc_lock_sensor(checkout, shown, judge),
+            new_images_sensor(checkout, jobs["retrain"], settings),
+            run_failure_hook(settings),
+        ],
+        executor=in_turn(checkout),
     )
 
 

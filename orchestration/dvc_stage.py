@@ -16,6 +16,7 @@ import psutil
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RUNNING = Path(".cache") / "orchestration" / "running"  # in the checkout: a file a stage, locked by the run that is at it
+RUNS = Path(".cache") / "orchestration" / "runs"  # a file a run, locked by its process
 SECONDS_TO_STOP = 5.0
 SECONDS_TO_DIE = 3.0
 
@@ -57,9 +58,43 @@ def reproduce(address: str, checkout: Path, environment: Mapping[str, str], run_
         raise StageFailed(f"`dvc repro --single-item {address}` {ended}; its output, above or in the log, says why.", killed=code < 0)
 
 
+@contextlib.contextmanager
+def alive(run_id: str, checkout: Path) -> Iterator[None]:
+    """Inside, `dead_runs` of other processes leaves this run alone; whatever kills this process, the kernel gives the lock back."""
+    path = checkout / RUNS / run_id
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def dead_runs(checkout: Path) -> Iterator[str]:
+    """The ids of runs whose process was killed; each is forgotten when the next one is asked for."""
+    for path in sorted((checkout / RUNS).glob("*")):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield path.name
+            path.unlink()
+
+
+def living_runs(checkout: Path) -> Iterator[tuple[str, int]]:
+    """The ids and process ids of runs that are at it."""
+    for path in sorted((checkout / RUNS).glob("*")):
+        with contextlib.suppress(FileNotFoundError, ValueError), path.open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield path.name, int(file.read())
+
+
 def end_orphans(checkout: Path, tell: Callable[[str], None]) -> list[str]:
-    """End every stage whose run was killed, and return those runs' ids. A stage of a living run is left alone."""
-    runs = []
+    """End every stage whose run was killed, and return their addresses. A stage of a living run is left alone."""
+    ended = []
     for path in sorted((checkout / RUNNING).glob("*.json")):
         with path.open("r+", encoding="utf-8") as file:
             try:
@@ -67,13 +102,13 @@ def end_orphans(checkout: Path, tell: Callable[[str], None]) -> list[str]:
             except BlockingIOError:
                 continue
             if left := _read(file):
-                runs.append(left["run_id"])
                 if _leads(left):
+                    ended.append(left["stage"])
                     tell(f"{left['stage']} was still running for run {left['run_id']}, which was killed: ending it.")
                     stop(left["group"])
                 _forget_locks_of(left["group"], checkout)
                 _write(file, None)
-    return runs
+    return ended
 
 
 def running(checkout: Path) -> list[str]:

@@ -5,9 +5,10 @@ Keyed by stage name; a stage without an entry shows nothing. Heavy libraries are
 
 import base64
 import io
+import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from dagster import MetadataValue
 
 Metadata = dict[str, MetadataValue]
 
+NOT_SHOWN = "not shown"  # the entry that stands for what could not be read
 THUMBNAIL = 48  # pixels
 THUMBNAILS = 24
 SEARCHES, HITS = 4, 6
+SHOWN_AT_ONCE = 1000  # characters of Markdown from which Dagster's pages ask for a click
+STRIP, STRIP_THUMBNAIL = 6, 32  # pictures and pixels, for less than that
+POINTS = 24  # of a curve, likewise
 
 
 def describe(checkout: Path, address: str) -> Metadata:
@@ -28,7 +33,29 @@ def describe(checkout: Path, address: str) -> Metadata:
     try:
         return _DESCRIBE[stage](checkout / "data", recipe)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as problem:
-        return {"not shown": MetadataValue.text(f"the artefacts cannot be read: {problem}")}
+        return {NOT_SHOWN: MetadataValue.text(f"the artefacts cannot be read: {problem}")}
+
+
+def told_by(messages: Mapping[str, Any]) -> Metadata:
+    """What a stage told of itself while it ran (assets.progress.report), which its artefacts do not hold."""
+    return {
+        _TOLD.get(name, name): _value(value)
+        for name, value in messages.items()
+        if not name.startswith("epoch ")  # each epoch's steps/s
+    }
+
+
+_TOLD = {"images_per_second": "images/s"}
+
+
+def _value(value: Any) -> MetadataValue:
+    if isinstance(value, bool):
+        return MetadataValue.bool(value)
+    if isinstance(value, int):
+        return MetadataValue.int(value)
+    if isinstance(value, float):
+        return MetadataValue.float(value)
+    return MetadataValue.text(value) if isinstance(value, str) else MetadataValue.json(value)
 
 
 def _images(path: Path) -> Metadata:
@@ -38,13 +65,15 @@ def _images(path: Path) -> Metadata:
     columns = [name for name in ("id", "label", "class_name", "source", "license", "split") if name in file.schema_arrow.names]
     rows = file.read(columns=columns)
     labels = {label for label in rows["label"].to_pylist() if label is not None}
+    encoded = _thumbnails(path)
     found: Metadata = {
         "dagster/row_count": MetadataValue.int(rows.num_rows),
         "classes": MetadataValue.int(len(labels)),
+        "pictures": _strip(encoded[:: max(1, len(encoded) // STRIP)]),
         "sources": MetadataValue.md(_counts("source", rows["source"].to_pylist())),
         "licences": MetadataValue.md(_counts("licence", rows["license"].to_pylist())),
         "five rows": MetadataValue.md(_table(rows.slice(0, 5).to_pylist())),
-        "pictures": _thumbnails(path),
+        "more pictures": _grid([encoded[start : start + 12] for start in range(0, len(encoded), 12)]),
     }
     if "split" in columns:
         found["splits"] = MetadataValue.md(_counts("split", rows["split"].to_pylist()))
@@ -157,13 +186,15 @@ def _search_table(data: Path, recipe: str) -> Metadata:
     manifest = _json(data / "search_table" / "manifest.json")
     uri = data / "lancedb"
     table = lancedb.connect(uri).open_table("images")
+    searches = _searches(table)
     return {
         "dagster/row_count": MetadataValue.int(manifest["rows"]),
         "dagster/uri": MetadataValue.path(str(uri.absolute())),
         "table version": MetadataValue.int(int(table.version)),
         "recipe": MetadataValue.text(manifest["recipe"]),
         "indexes": MetadataValue.json(manifest["indexes"]),
-        "sample searches": _searches(table),
+        "a sample search": _strip(searches[0] if searches else []),
+        "sample searches": _grid(searches),
     }
 
 
@@ -214,8 +245,8 @@ def _counts(name: str, values: Sequence[Any]) -> str:
     return _table([{name: value, "rows": count} for value, count in Counter(values).most_common(20)])
 
 
-def _thumbnails(path: Path) -> MetadataValue:
-    """Pictures spread over a table's row groups, as one strip."""
+def _thumbnails(path: Path) -> list[bytes]:
+    """Encoded pictures spread over a table's row groups."""
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
@@ -225,30 +256,52 @@ def _thumbnails(path: Path) -> MetadataValue:
         column = file.read_row_group(group, columns=["image"])["image"]
         wanted = THUMBNAILS // min(4, len(groups))
         encoded += [column[row].as_py() for row in range(0, len(column), max(1, len(column) // wanted))][:wanted]
-    return _grid([encoded[start : start + 12] for start in range(0, len(encoded), 12)])
+    return encoded
+
+
+def _strip(encoded: list[bytes]) -> MetadataValue:
+    """A few pictures in a row, small enough for Dagster to show them without a click."""
+    found = MetadataValue.md("none")
+    for quality in (5, 15, 30, 50, 75):
+        buffer = io.BytesIO()
+        _canvas([encoded[:STRIP]], STRIP_THUMBNAIL).save(buffer, "WEBP", quality=quality, method=6)
+        tried = MetadataValue.md(_embedded(buffer.getvalue(), "webp"))
+        if quality > 5 and len(tried.value) >= SHOWN_AT_ONCE:
+            break
+        found = tried
+    return found
 
 
 def _grid(rows: list[list[bytes]]) -> MetadataValue:
+    return _picture(_canvas(rows, THUMBNAIL))
+
+
+def _canvas(rows: list[list[bytes]], side: int) -> Any:
     """Rows of encoded pictures as one small picture; one that cannot be decoded stays white."""
     from PIL import Image, UnidentifiedImageError
 
-    canvas = Image.new("RGB", (max(map(len, rows), default=1) * (THUMBNAIL + 4), max(1, len(rows)) * (THUMBNAIL + 4)), "white")
+    step = side + side // 12
+    canvas = Image.new("RGB", (max(map(len, rows), default=1) * step, max(1, len(rows)) * step), "white")
     for down, row in enumerate(rows):
         for across, data in enumerate(row):
             try:
                 with Image.open(io.BytesIO(data)) as picture:
                     small = picture.convert("RGBA")
-                    small.thumbnail((THUMBNAIL, THUMBNAIL))
-                    canvas.paste(small, (across * (THUMBNAIL + 4) + 2, down * (THUMBNAIL + 4) + 2), small)
+                    small.thumbnail((side, side))
+                    canvas.paste(small, (across * step + side // 24, down * step + side // 24), small)
             except (UnidentifiedImageError, OSError, ValueError):
                 continue
-    return _picture(canvas)
+    return canvas
 
 
 def _picture(picture: Any, words: str = "pictures") -> MetadataValue:
     buffer = io.BytesIO()
     picture.convert("RGB").quantize(128).save(buffer, "PNG", optimize=True)
-    return MetadataValue.md(f"![{words}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})")
+    return MetadataValue.md(_embedded(buffer.getvalue(), "png", words))
+
+
+def _embedded(data: bytes, kind: str, words: str = "") -> str:
+    return f"![{words}](data:image/{kind};base64,{base64.b64encode(data).decode()})"
 
 
 def _picture_file(path: Path, width: int) -> MetadataValue:
@@ -260,40 +313,31 @@ def _picture_file(path: Path, width: int) -> MetadataValue:
 
 
 def _curve(epochs: list[int], lines: dict[str, list[float | None]]) -> MetadataValue:
-    """Lines over epochs, drawn with Pillow alone: each scaled to its own range, which its legend names."""
-    from PIL import Image, ImageDraw
-
-    width, height, margin = 520, 220, 14
-    canvas = Image.new("RGB", (width, height + 18 * len(lines)), "white")
-    pen = ImageDraw.Draw(canvas)
-    pen.rectangle((margin, margin, width - margin, height - margin), outline="#bbbbbb")
-    for number, (name, values) in enumerate(lines.items()):
-        color = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")[number % 4]
-        known = [(epoch, float(value)) for epoch, value in zip(epochs, values, strict=True) if value is not None]
+    """Lines over epochs as an SVG, each scaled to its own range, which the words beside it name."""
+    width, height, margin = 240, 80, 6
+    shown = sorted({round(step * (len(epochs) - 1) / POINTS) for step in range(POINTS + 1)})
+    drawn, words = [], []
+    for (name, values), color in zip(lines.items(), itertools.cycle(("#1f77b4", "#d62728", "#2ca02c", "#9467bd"))):
+        known = [(epochs[row], value) for row in shown if (value := values[row]) is not None]
         if not known:
             continue
         low, high = min(value for _, value in known), max(value for _, value in known)
-        points = [
-            (
-                margin + (width - 2 * margin) * (0.5 if len(epochs) == 1 else (epoch - epochs[0]) / (epochs[-1] - epochs[0])),
-                height - margin - (height - 2 * margin) * (0.5 if high == low else 0.05 + 0.9 * (value - low) / (high - low)),
-            )
+        points = " ".join(
+            f"{margin + (width - 2 * margin) * ((epoch - epochs[0]) / (epochs[-1] - epochs[0]) if len(epochs) > 1 else 0.5):.0f},"
+            f"{height - margin - (height - 2 * margin) * ((value - low) / (high - low) if high > low else 0.5):.0f}"
             for epoch, value in known
-        ]
-        if len(points) > 1:
-            pen.line(points, fill=color, width=2)
-        for x, y in points:
-            pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=color)
-        legend = f"{name}: {known[0][1]:.4g} to {known[-1][1]:.4g}, epochs {epochs[0]} to {epochs[-1]}"
-        pen.text((margin, height + 18 * number), legend, fill=color)
-    return _picture(canvas, ", ".join(lines))
+        )
+        drawn.append(f"<polyline points='{points}' fill='none' stroke='{color}' stroke-width='2' stroke-linecap='round'/>")
+        words.append(f"{name} from {known[0][1]:.4g} to {known[-1][1]:.4g}")
+    svg = f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}'>{''.join(drawn)}</svg>"
+    return MetadataValue.md(f"{_embedded(svg.encode(), 'svg+xml')}\n\n{'; '.join(words)}")
 
 
-def _searches(table: Any) -> MetadataValue:
-    """Pictures of the table as queries, one a line, each with its nearest others. By stored vectors: no model is loaded to show this."""
+def _searches(table: Any) -> list[list[bytes]]:
+    """Pictures of the table as queries, each with its nearest others. By stored vectors: no model is loaded to show this."""
     lines = []
     for offset in range(0, table.count_rows(), max(1, table.count_rows() // SEARCHES))[:SEARCHES]:
         (query,) = table.search().select(["id", "image", "vector"]).limit(1).offset(offset).to_list()
         found = table.search(query["vector"]).distance_type("cosine").select(["id", "image", "_distance"]).limit(HITS + 1).to_list()
         lines.append([query["image"], *[hit["image"] for hit in found if hit["id"] != query["id"]][:HITS]])
-    return _grid(lines)
+    return lines

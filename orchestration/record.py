@@ -8,13 +8,13 @@ import fcntl
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from dagster import AssetKey, AssetMaterialization, DagsterInstance, MetadataValue
+from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, DagsterInstance, MetadataValue
 from dvc.dependency.param import ParamsDependency
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -27,6 +27,9 @@ CODE_VERSION = "dagster/code_version"
 INPUT_VERSION = "dagster/input_data_version/"
 INPUT_EVENT = "dagster/input_event_pointer/"
 USER_PROVIDED = "dagster/data_version_is_user_provided"
+
+Describe = Callable[[str], dict[str, MetadataValue]]  # of a stage by its address: the metadata of its artefacts
+Judge = Callable[[str], Iterable[AssetCheckEvaluation]]  # and what its checks say of them
 
 logger = logging.getLogger(__name__)
 
@@ -204,11 +207,11 @@ def _digest(value: Any) -> str:
 
 
 def report(
-    instance: DagsterInstance, checkout: Path, describe: Callable[[str], dict[str, MetadataValue]], during: Collection[str] = ()
+    instance: DagsterInstance, checkout: Path, describe: Describe, judge: Judge, during: Collection[str] = ()
 ) -> tuple[list[StageRecord], list[AssetKey]]:
     """Bring Dagster's log in step with dvc.lock and the working copy; returns the records, and the stages that had to be reported.
 
-    `describe` gives a stage's metadata; `during` names stages whose own runs report them.
+    What was made outside comes with its metadata and checks; `during` names stages whose own runs report them.
     """
     reported = []
     with _one_at_a_time(checkout):
@@ -225,6 +228,8 @@ def report(
                 if record.outputs_intact:
                     metadata |= describe(record.address)
                 instance.report_runless_asset_event(AssetMaterialization(record.key, metadata=metadata, tags=record.tags()))
+                for evaluation in judge(record.address) if record.outputs_intact else ():
+                    instance.report_runless_asset_event(evaluation)
                 reported.append(record.key)
     return records, reported
 

@@ -1,9 +1,11 @@
 """What Dagster watches: dvc.lock and the working copy, the source's pictures, killed runs, failed runs."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import signal
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -24,17 +26,16 @@ from dagster import (
 )
 
 from assets.params import Orchestration
-from orchestration.dvc_stage import end_orphans, running
-from orchestration.record import report
+from orchestration.dvc_stage import dead_runs, end_orphans, living_runs, running
+from orchestration.record import Describe, Judge, report
 from orchestration.schedules import Job
-from orchestration.stage_assets import Describe
 
 WEBHOOK = "ONESPACE_FAILURE_WEBHOOK"  # an address may hold a secret, so the environment can give it
 
 logger = logging.getLogger(__name__)
 
 
-def dvc_lock_sensor(checkout: Path, describe: Describe) -> SensorDefinition:
+def dvc_lock_sensor(checkout: Path, describe: Describe, judge: Judge) -> SensorDefinition:
     @sensor(
         name="dvc_lock",
         minimum_interval_seconds=30,
@@ -43,7 +44,7 @@ def dvc_lock_sensor(checkout: Path, describe: Describe) -> SensorDefinition:
     )
     def dvc_lock(context: SensorEvaluationContext) -> SkipReason:
         clear_up(context.instance, checkout)
-        _, reported = report(context.instance, checkout, lambda address: describe(address), during=running(checkout))
+        _, reported = report(context.instance, checkout, describe, judge, during=running(checkout))
         if reported:
             return SkipReason(f"reported {', '.join(key.to_user_string() for key in reported)}")
         return SkipReason("dvc.lock and Dagster tell the same")
@@ -52,11 +53,21 @@ def dvc_lock_sensor(checkout: Path, describe: Describe) -> SensorDefinition:
 
 
 def clear_up(instance: DagsterInstance, checkout: Path) -> None:
-    """End stages that killed runs left behind, mark those runs as failed, and give back the pool slots of finished runs."""
-    for run_id in end_orphans(checkout, logger.warning):
+    """End stages that killed runs left behind, mark those runs as failed, and give back the pool slots of finished runs.
+
+    A run that Dagster holds for finished and that goes on was terminated by force, when its code server was gone: it is ended too.
+    """
+    end_orphans(checkout, logger.warning)
+    for run_id in dead_runs(checkout):
         run = instance.get_run_by_id(run_id)
         if run and not run.is_finished:
             instance.report_run_failed(run, "The run's process was killed. What it had begun was ended; materialize again to go on.")
+    for run_id, process in living_runs(checkout):
+        run = instance.get_run_by_id(run_id)
+        if run and run.is_finished:
+            logger.warning("run %s was terminated, but its process %d goes on: ending it.", run_id, process)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)
     for run_id in instance.event_log_storage.get_concurrency_run_ids():
         run = instance.get_run_by_id(run_id)
         if run is None or run.is_finished:

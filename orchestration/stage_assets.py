@@ -1,7 +1,9 @@
 """dvc.yaml as Dagster assets: one for each stage and recipe, with dvc's edges between them. Running one is dvc_stage's concern."""
 
+import contextlib
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,20 +21,25 @@ from dagster import (
     FreshnessPolicy,
     MaterializeResult,
     MetadataValue,
+    OpExecutionContext,
+    PipesMessageHandler,
+    PipesSession,
     PipesTempFileContextInjector,
     PipesTempFileMessageReader,
+    PreviewWarning,
     RetryPolicy,
     RetryRequested,
     asset,
-    open_pipes_session,
 )
+from dagster._core.pipes.context import build_external_execution_context_data
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 
 from orchestration.dvc_stage import StageFailed, reproduce
-from orchestration.record import asset_key, is_code, read_records, recipe_key, report, source_key
+from orchestration.metadata import NOT_SHOWN, told_by
+from orchestration.record import DATA_VERSION, Describe, Judge, asset_key, is_code, read_records, recipe_key, report, source_key
 
-Describe = Callable[[str], dict[str, MetadataValue]]
+UNCHANGED = "unchanged, taken from dvc.lock"
 UNREACHABLE = "cannot be reached"  # how the stages' own errors put a network that fails
 
 
@@ -88,11 +95,12 @@ def stage_asset(
     stage: PipelineStage,
     checkout: Path,
     describe: Describe,
+    judge: Judge,
     retries: RetryPolicy | None = None,
     freshness: timedelta | None = None,
     on_failure: Callable[[AssetExecutionContext, float], None] | None = None,
 ) -> AssetsDefinition:
-    """One asset. `describe` gives the metadata of its artefacts; `on_failure` reports what can be read of a run that failed."""
+    """One asset. `describe` and `judge` are for `report`; `on_failure` reports what can be read of a run that failed."""
 
     @asset(
         key=asset_key(stage.address),
@@ -107,11 +115,7 @@ def stage_asset(
     )
     def materialize(context: AssetExecutionContext) -> Iterator[MaterializeResult]:
         before, begun = _entry(checkout, stage.address), time.time()
-        with open_pipes_session(
-            context=context.op_execution_context,  # Dagster itself calls what it deprecates of the other
-            context_injector=PipesTempFileContextInjector(),
-            message_reader=PipesTempFileMessageReader(),
-        ) as session:
+        with _pipes(context.op_execution_context) as session:  # Dagster itself calls what it deprecates of the other
             context.log.info("dvc repro --single-item %s", stage.address)
             try:
                 reproduce(stage.address, checkout, session.get_bootstrap_env_vars(), context.run.run_id, context.log.warning)
@@ -130,7 +134,7 @@ def stage_asset(
             remove_half_written(checkout, stage.outputs)
             if on_failure:
                 on_failure(context, begun)
-            report(context.instance, checkout, describe, during=[stage.address])
+            report(context.instance, checkout, describe, judge, during=[stage.address])
             killed = failed.killed or (handler.received_opened_message and not handler.received_closed_message)
             error = told.get("error")
             again = context.op_execution_context.retry_number + 1
@@ -142,19 +146,24 @@ def stage_asset(
         if handler.received_opened_message or before != after:
             made = "now, by `dvc repro`" if handler.received_opened_message else "now, by dvc, from its run cache or a command"
         else:
-            made = "unchanged, taken from dvc.lock"
+            made = UNCHANGED
         context.log.info(made)
-        if made.startswith("unchanged"):
+        heard = told_by(told)
+        if made == UNCHANGED:
             (record,) = read_records(checkout, only=stage.address)
+            last = context.instance.get_latest_materialization_event(context.asset_key)
+            if last and last.asset_materialization and (last.asset_materialization.tags or {}).get(DATA_VERSION) == record.version:
+                earlier = last.asset_materialization.metadata
+                heard = {name: value for name, value in earlier.items() if name not in (NOT_SHOWN, "made")}
         else:
-            records, _ = report(context.instance, checkout, describe, during=[stage.address])
+            records, _ = report(context.instance, checkout, describe, judge, during=[stage.address])
             (record,) = [each for each in records if each.address == stage.address]
         if record.version is None:
             raise Failure(f"dvc.lock has no {stage.address} after `dvc repro`; is the stage frozen, or does dvc.yaml just change?")
         yield MaterializeResult(
             data_version=DataVersion(record.version),
             tags=record.tags(),
-            metadata={"made": MetadataValue.text(made), **describe(stage.address), **{name: _shown(value) for name, value in told.items()}},
+            metadata={"made": MetadataValue.text(made), **heard, **describe(stage.address)},
         )
 
     return materialize
@@ -196,11 +205,12 @@ def _entry(checkout: Path, address: str) -> Any:
     return ((yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages") or {}).get(address) if lock.exists() else None
 
 
-def _shown(value: Any) -> MetadataValue:
-    if isinstance(value, bool):
-        return MetadataValue.bool(value)
-    if isinstance(value, int):
-        return MetadataValue.int(value)
-    if isinstance(value, float):
-        return MetadataValue.float(value)
-    return MetadataValue.text(value) if isinstance(value, str) else MetadataValue.json(value)
+@contextlib.contextmanager
+def _pipes(context: OpExecutionContext) -> Iterator[PipesSession]:
+    """`open_pipes_session` without its warning that nothing was heard: a stage that dvc skips has nothing to say."""
+    told = build_external_execution_context_data(context, extras=None)
+    reader = PipesTempFileMessageReader()
+    with warnings.catch_warnings(action="ignore", category=PreviewWarning):  # Dagster on its own
+        handler = PipesMessageHandler(context, reader)
+    with PipesTempFileContextInjector().inject_context(told) as injected, handler.handle_messages() as read:
+        yield PipesSession(told, handler, injected, read, context)

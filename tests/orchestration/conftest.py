@@ -6,12 +6,24 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
-from dagster import AssetSelection, DagsterInstance, Definitions, ExecuteInProcessResult, RetryPolicy, in_process_executor, materialize
+from dagster import (
+    AssetCheckEvaluation,
+    AssetSelection,
+    DagsterInstance,
+    Definitions,
+    ExecuteInProcessResult,
+    MetadataValue,
+    RetryPolicy,
+    in_process_executor,
+    materialize,
+)
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 from dvc.cli import main
@@ -67,7 +79,8 @@ with progress.attached():
     logging.getLogger("assets.words").info("a line of the stage's log")
     Path("data/words.txt").write_text(Path("raw.txt").read_text().upper())
     Path("data/unread.txt").write_text(Path("raw.txt").read_text()[::-1] if "reverse" in Path(__file__).read_text()[-9:] else "")
-    progress.report(words=len(Path("raw.txt").read_text().split()))
+    for speed in (1.0, 2.5):
+        progress.report(words=len(Path("raw.txt").read_text().split()), images_per_second=speed)
 """
 COPY = """\
 import sys, yaml
@@ -76,6 +89,14 @@ from pathlib import Path
 seed = yaml.safe_load(Path("params.yaml").read_text())["curated_images"]["seed"]
 Path(f"data/copy_{sys.argv[1]}.txt").write_text(Path("data/words.txt").read_text() + f"{sys.argv[1]} {seed}\\n")
 """
+
+
+def nothing(address: str) -> dict[str, MetadataValue]:
+    return {}
+
+
+def nothing_wrong(address: str) -> list[AssetCheckEvaluation]:
+    return []
 
 
 class Toy:
@@ -123,7 +144,7 @@ class Toy:
     def definitions(self, retries: RetryPolicy | None = None) -> Definitions:
         stages = read_pipeline(self.folder)
         return Definitions(
-            assets=[*outside_assets(stages), *(stage_asset(stage, self.folder, lambda address: {}, retries) for stage in stages)],
+            assets=[*outside_assets(stages), *(stage_asset(stage, self.folder, nothing, nothing_wrong, retries) for stage in stages)],
             executor=in_process_executor,
         )
 
@@ -131,7 +152,7 @@ class Toy:
         stages = read_pipeline(self.folder)
         wanted = [asset_key(address) for address in addresses] or [asset_key(stage.address) for stage in stages]
         return materialize(
-            [*outside_assets(stages), *(stage_asset(stage, self.folder, lambda address: {}) for stage in stages)],
+            [*outside_assets(stages), *(stage_asset(stage, self.folder, nothing, nothing_wrong) for stage in stages)],
             selection=AssetSelection.assets(*wanted),
             instance=instance,
             raise_on_error=raise_on_error,
@@ -140,7 +161,7 @@ class Toy:
     def tick(self, instance: DagsterInstance) -> list[str]:
         """What the sensor does; returns the stages it reported."""
         clear_up(instance, self.folder)
-        return ["@".join(key.path) for key in report(instance, self.folder, lambda address: {})[1]]
+        return ["@".join(key.path) for key in report(instance, self.folder, nothing, nothing_wrong)[1]]
 
     def stale_in_dagster(self, instance: DagsterInstance) -> set[str]:
         graph = self.definitions().resolve_asset_graph()
@@ -151,6 +172,14 @@ class Toy:
         with Repo(str(self.folder)) as repo:
             found: dict[str, Any] = repo.status()
         return {address.rpartition(":")[2] for address in found}
+
+    def started(self) -> psutil.Process:
+        """The stage `words`, once it runs."""
+        deadline = time.monotonic() + 60
+        while not (self.folder / "pid.txt").exists():
+            assert time.monotonic() < deadline, "the stage did not start"
+            time.sleep(0.05)
+        return psutil.Process(int(self.read("pid.txt")))
 
     def runs(self) -> int:
         """How often the stage `words` has run."""
@@ -187,7 +216,3 @@ def toy(made_once: Path, checkout: Path, tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(folder)
     return project
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("filterwarnings", "ignore:Function `PipesMessageReader.expected_writer_count`")  # Dagster on its own

@@ -109,14 +109,8 @@ def test_loading_imports_nothing_heavy(checkout: Path):
     assert done.stdout.strip() == ""
 
 
-def test_the_command_line_validates_and_lists_what_follows_a_recipe(checkout: Path, tmp_path: Path):
+def test_the_command_line_validates(checkout: Path, tmp_path: Path):
     environment = os.environ | {"DAGSTER_HOME": str(tmp_path), "DAGSTER_DISABLE_TELEMETRY": "1"}
-
-    def dagster(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dagster", *arguments, "-m", "orchestration.definitions"]
-        return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
-
-    assert (checked := dagster("definitions", "validate")).returncode == 0, checked.stderr
-    listed = dagster("asset", "list", "--select", "evaluation/mcip_rea+")
-    assert listed.returncode == 0, listed.stderr
-    assert {"evaluation/mcip_rea", "report"} <= set(listed.stdout.split())
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-m", "orchestration.definitions"]
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

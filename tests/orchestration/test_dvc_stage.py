@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, RetryPolicy, materialize
+from dagster import DagsterInstance, DagsterRunStatus, MetadataValue, RetryPolicy, materialize
 
-from orchestration.dvc_stage import RUNNING, end_orphans, running
+from orchestration.dvc_stage import end_orphans, running
 from orchestration.record import asset_key
-from orchestration.stage_assets import PipelineStage, read_pipeline, remove_half_written, stage_asset
+from orchestration.stage_assets import UNCHANGED, PipelineStage, read_pipeline, remove_half_written, stage_asset
+from tests.orchestration.workspace import lives
 
 if TYPE_CHECKING:
     from tests.orchestration.conftest import Toy
@@ -48,13 +50,18 @@ def test_log_and_metadata_of_the_stage_reach_dagster(toy: Toy):
         (event,) = result.get_asset_materialization_events()
         shown = event.step_materialization_data.materialization.metadata
         assert (shown["words"].value, shown["made"].value) == (4, "now, by `dvc repro`")
+        assert shown["images/s"].value == 2.5, "the last of what was told"
         assert "a line of the stage's log" in [entry.user_message for entry in instance.all_logs(result.run_id)]
+        again = toy.materialize(instance, "words")
+        (event,) = again.get_asset_materialization_events()
+        assert event.step_materialization_data.materialization.metadata == shown | {"made": MetadataValue.text(UNCHANGED)}
+        assert not [entry for entry in instance.all_logs(again.run_id) if entry.level >= logging.WARNING], "nothing to be warned of"
 
 
 def test_a_failed_stage_fails_the_run_with_its_own_words(toy: Toy):
     toy.write("raw.txt", "other words\n")
     toy.write("fail", "")
-    words = stage_asset(read_pipeline(toy.folder)[0], toy.folder, lambda address: {}, RetryPolicy(max_retries=1))
+    words = stage_asset(read_pipeline(toy.folder)[0], toy.folder, lambda address: {}, lambda address: [], RetryPolicy(max_retries=1))
     with DagsterInstance.ephemeral() as instance:
         result = materialize([words], instance=instance, raise_on_error=False)
         assert not result.success
@@ -63,31 +70,16 @@ def test_a_failed_stage_fails_the_run_with_its_own_words(toy: Toy):
         assert toy.runs() == 1, "what the stage calls wrong is not tried again"
 
 
-def started(toy: Toy) -> int:
-    deadline = time.monotonic() + 60
-    while not (toy.folder / "pid.txt").exists():
-        assert time.monotonic() < deadline, "the stage did not start"
-        time.sleep(0.05)
-    return int(toy.read("pid.txt"))
-
-
-def lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 @pytest.fixture
 def waiting(toy: Toy):
     """A run that is in the middle of the stage `words`: (its worker, dvc's process id, the stage's)."""
     toy.write("raw.txt", "other words\n")
     toy.write("wait", "")
     worker = subprocess.Popen([sys.executable, "-c", WORKER, "a run"], cwd=toy.folder, stderr=subprocess.DEVNULL)
-    stage = started(toy)
-    (child,) = psutil.Process(worker.pid).children()
+    stage = toy.started()
+    (dvc,) = psutil.Process(worker.pid).children()
     try:
-        yield worker, child.pid, stage
+        yield worker, dvc, stage
     finally:
         worker.kill()
         worker.wait()
@@ -114,53 +106,26 @@ def test_an_interruption_ends_all_within_ten_seconds(toy: Toy, waiting):
     goes_on(toy)
 
 
-def test_a_killed_stage_fails_its_run_at_once(toy: Toy, waiting):
-    worker, dvc, stage = waiting
-    os.kill(stage, signal.SIGKILL)
-    assert worker.wait(30) != 0
-    assert not lives(dvc)
-    goes_on(toy)
-
-
-def test_a_killed_dvc_takes_its_stage_along(toy: Toy, waiting):
-    worker, dvc, stage = waiting
-    os.kill(dvc, signal.SIGKILL)
-    assert worker.wait(30) != 0
-    assert not lives(stage)
-    goes_on(toy)
-
-
-def test_the_stage_of_a_killed_worker_is_ended_by_the_next_run_with_a_message(toy: Toy, waiting):
-    worker, dvc, stage = waiting
-    worker.kill()
-    worker.wait()
-    assert lives(stage)
-    (toy.folder / "wait").unlink()
-    toy.write("wait", "")
-    told: list[str] = []
-    assert end_orphans(toy.folder, told.append) == ["a run"]
-    assert told == ["words was still running for run a run, which was killed: ending it."]
-    assert not lives(stage)
-    assert not lives(dvc)
-    assert end_orphans(toy.folder, told.append) == []
-    goes_on(toy)
-
-
-def test_a_killed_worker_s_run_is_marked_as_failed_by_the_sensor(toy: Toy, waiting):
-    worker, _, stage = waiting
-    with DagsterInstance.ephemeral() as instance:
+def test_a_killed_run_is_marked_as_failed_and_holds_no_slot(toy: Toy):
+    script = (
+        "import pathlib, sys, time\nfrom orchestration.dvc_stage import alive\n"
+        "with alive(sys.argv[1], pathlib.Path.cwd()):\n    print('at it', flush=True)\n    time.sleep(600)\n"
+    )
+    with DagsterInstance.local_temp(str(toy.folder)) as instance:
         job = toy.definitions().resolve_implicit_global_asset_job_def()
         run = instance.create_run_for_job(job, status=DagsterRunStatus.STARTED)
-        record = toy.folder / RUNNING / "words.json"
-        record.write_text(record.read_text(encoding="utf-8").replace("a run", run.run_id), encoding="utf-8")
+        instance.event_log_storage.set_concurrency_slots("compute", 1)
+        assert instance.event_log_storage.claim_concurrency_slot("compute", run.run_id, "copy").is_claimed
+        worker = subprocess.Popen([sys.executable, "-c", script, run.run_id], cwd=toy.folder, stdout=subprocess.PIPE, text=True)
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "at it\n"
         toy.tick(instance)
         assert instance.get_run_by_id(run.run_id).status == DagsterRunStatus.STARTED, "it lives"
         worker.kill()
-        worker.wait()
+        worker.communicate()
         toy.tick(instance)
         assert instance.get_run_by_id(run.run_id).status == DagsterRunStatus.FAILURE
-    assert not lives(stage)
-    goes_on(toy)
+        assert instance.event_log_storage.claim_concurrency_slot("compute", "another", "copy").is_claimed
 
 
 def test_a_living_run_is_waited_for(toy: Toy, waiting):
@@ -194,11 +159,11 @@ def test_a_killed_stage_is_retried(toy: Toy):
     toy.write("wait", "")
 
     def kill() -> None:
-        stage = started(toy)
+        stage = toy.started()
         (toy.folder / "wait").unlink()
-        os.kill(stage, signal.SIGKILL)
+        stage.kill()
 
-    words = stage_asset(read_pipeline(toy.folder)[0], toy.folder, lambda address: {}, RetryPolicy(max_retries=1))
+    words = stage_asset(read_pipeline(toy.folder)[0], toy.folder, lambda address: {}, lambda address: [], RetryPolicy(max_retries=1))
     killer = threading.Thread(target=kill)
     killer.start()
     with DagsterInstance.ephemeral() as instance:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -154,7 +152,7 @@ def killed_stage(toy: Toy, instance: DagsterInstance) -> Situation:
     toy.tick(instance)
     toy.write("raw.txt", "other words\n")
     toy.write("wait", "")
-    killer = threading.Thread(target=lambda: os.kill(started(toy), signal.SIGKILL))
+    killer = threading.Thread(target=lambda: toy.started().kill())
     killer.start()
     assert not toy.materialize(instance, "words", raise_on_error=False).success
     killer.join()
@@ -173,15 +171,16 @@ def two_runs_at_once(toy: Toy, instance: DagsterInstance) -> Situation:
     toy.write(
         "definitions_of_the_toy.py",
         "from pathlib import Path\nfrom dagster import Definitions\nfrom orchestration.stage_assets import *\n"
-        "stages = read_pipeline(Path.cwd())\n"
-        "defs = Definitions(assets=[*outside_assets(stages), *(stage_asset(each, Path.cwd(), lambda address: {}) for each in stages)])\n",
+        "stages, here = read_pipeline(Path.cwd()), Path.cwd()\n"
+        "made = [stage_asset(each, here, lambda address: {}, lambda address: []) for each in stages]\n"
+        "defs = Definitions(assets=[*outside_assets(stages), *made])\n",
     )
     environment = toy.environment | {"DAGSTER_HOME": instance.root_directory}
     doors = [
         subprocess.Popen(command, cwd=toy.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)
     ]
-    started(toy)
+    toy.started()
     time.sleep(1)
     (toy.folder / "wait").unlink()
     told = [door.communicate(timeout=120)[0] for door in doors]
@@ -274,12 +273,3 @@ def test_dagster_and_dvc_call_the_same_stages_out_of_date(situation, toy: Toy, t
             in_dvc, in_dagster = toy.stale_in_dvc(), toy.stale_in_dagster(instance)
             assert in_dagster == in_dvc, f"point {number}"
             assert in_dvc == expected, f"point {number}"
-
-
-def started(toy: Toy) -> int:
-    """The process id of the stage `words`, once it runs."""
-    deadline = time.monotonic() + 60
-    while not (toy.folder / "pid.txt").exists():
-        assert time.monotonic() < deadline, "the stage did not start"
-        time.sleep(0.05)
-    return int(toy.read("pid.txt"))

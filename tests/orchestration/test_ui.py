@@ -5,6 +5,7 @@ The picture of the page is kept in .cache/tests. Without a browser that part is 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -21,11 +22,13 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
+from dagster import DagsterRunStatus
 from PIL import Image
 
+from orchestration.sensors import clear_up
 from orchestration.stage_assets import read_pipeline
 from tests.orchestration import chromium
+from tests.orchestration.workspace import Workspace, copy_checkout, lives
 
 ENDLESS = """
   endless:
@@ -62,61 +65,73 @@ class Pages:
     def status_of(self, run: str) -> str:
         return self.ask(STATUS, run=run)["runOrError"]["status"]
 
+    def log(self) -> str:
+        return (self.folder / "pages.log").read_text(errors="replace")[-4000:]
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def launch_endless(self) -> tuple[str, psutil.Process, psutil.Process]:
+        """A run that has begun the stage that never ends: (its id, the stage, dvc)."""
+        told = self.folder / "pid.txt"
+        told.unlink(missing_ok=True)
+        run = self.ask(LAUNCH, job="full_pipeline", keys=[{"path": ["endless"]}])["launchRun"]["run"]["runId"]
+        deadline = time.monotonic() + 90
+        while not told.exists() or not told.read_text():
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.2)
+        stage = psutil.Process(int(told.read_text()))
+        (dvc,) = [each for each in stage.parents() if "dvc" in each.cmdline()]
+        return run, stage, dvc
+
 
 @pytest.fixture(scope="module")
-def pages(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
-    folder = tmp_path_factory.mktemp("ui") / "a checkout"
-    wanted = ("assets", "orchestration", "data", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *wanted]
-    listed = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (checkout / name).is_file() and not name.startswith("data/report"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(checkout / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
-    params["source_images"]["kind"] = "image_folder"
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-    text = (folder / "dvc.yaml").read_text(encoding="utf-8")
-    (folder / "dvc.yaml").write_text(text.replace("\nplots:\n", ENDLESS), encoding="utf-8")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The checkout with three pictures and a stage that never ends."""
+    made = Workspace(tmp_path_factory.mktemp("ui") / "a checkout", tmp_path_factory.mktemp("site"))
+    copy_checkout(made.folder)
+    made.change("source_images", kind="image_folder")
+    text = (made.folder / "dvc.yaml").read_text(encoding="utf-8")
+    (made.folder / "dvc.yaml").write_text(text.replace("\nplots:\n", ENDLESS), encoding="utf-8")
     for name, color in {"red/1.png": "red", "red/2.png": "pink", "blue/1.png": "blue"}.items():
-        (folder / "data/images" / name).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (40, 40), color).save(folder / "data/images" / name)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    (folder / ".dagster").mkdir()
-    shutil.copy(folder / "orchestration/dagster.yaml", folder / ".dagster")
+        (made.folder / "data/images" / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40), color).save(made.folder / "data/images" / name)
+    shutil.rmtree(made.folder / ".dagster")  # `make ui` makes it
+    return made
+
+
+@contextlib.contextmanager
+def opened(workspace: Workspace) -> Iterator[Pages]:
+    """`make ui`, with this environment in place of .venv, on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "DAGSTER_HOME": str(folder / ".dagster"),
-        "DVC_NO_ANALYTICS": "1",
-        "DVC_SITE_CACHE_DIR": str(tmp_path_factory.mktemp("site")),
-    }
-    with (folder / "pages.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions", "-h", "127.0.0.1", "-p", str(port)],
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        shown = Pages(folder, f"http://127.0.0.1:{port}", process)
-        try:
-            deadline = time.monotonic() + 120
-            while True:
-                try:
-                    shown.ask("{ version }")
-                    break
-                except OSError:
-                    assert process.poll() is None and time.monotonic() < deadline, (folder / "pages.log").read_text(errors="replace")
-                    time.sleep(0.5)
-            yield shown
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait(60)
+    environment = {name: value for name, value in workspace.environment.items() if not name.startswith("DAGSTER_")}
+    command = ["make", "--old-file=.venv/installed", "ui", f"RUN='{sys.executable}' -m", f"PORT={port}"]
+    log = workspace.folder / "pages.log"
+    with log.open("ab") as file:
+        process = subprocess.Popen(command, cwd=workspace.folder, env=environment, stdout=file, stderr=file, start_new_session=True)
+    shown = Pages(workspace.folder, f"http://127.0.0.1:{port}", process)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                shown.ask("{ version }")
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, shown.log()
+                time.sleep(0.5)
+        yield shown
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def pages(workspace: Workspace) -> Iterator[Pages]:
+    with opened(workspace) as shown:
+        yield shown
 
 
 @pytest.mark.skipif(
@@ -136,7 +151,7 @@ def test_a_browser_sees_every_asset_materializes_one_and_sees_its_metadata(pages
         page.click("Materialize")
         deadline = time.monotonic() + 90
         while pages.statuses() != ["SUCCESS"]:
-            assert time.monotonic() < deadline, (pages.folder / "pages.log").read_text(errors="replace")[-3000:]
+            assert time.monotonic() < deadline, pages.log()
             time.sleep(0.5)
         page.open(f"{pages.address}/assets/source_images")  # a page that nobody looks at does not renew itself
         shown = page.wait_for("now, by `dvc repro`", "five rows", "red/1.png")
@@ -147,33 +162,39 @@ def test_a_browser_sees_every_asset_materializes_one_and_sees_its_metadata(pages
 
 
 def test_terminate_stops_everything_within_ten_seconds(pages: Pages):
-    run = pages.ask(LAUNCH, job="full_pipeline", keys=[{"path": ["endless"]}])["launchRun"]["run"]["runId"]
-    deadline = time.monotonic() + 90
-    while not (told := pages.folder / "pid.txt").exists() or not told.read_text():
-        assert time.monotonic() < deadline, (pages.folder / "pages.log").read_text(errors="replace")[-3000:]
-        time.sleep(0.2)
-    stage = psutil.Process(int(told.read_text()))
-    dvc = stage.parent()
+    run, stage, dvc = pages.launch_endless()
     begun = time.monotonic()
     pages.ask(TERMINATE, run=run)
-    while pages.status_of(run) != "CANCELED" or any(each is not None and _lives(each) for each in (stage, dvc)):
+    while pages.status_of(run) != "CANCELED" or lives(stage) or lives(dvc):
         assert time.monotonic() - begun < 10
         time.sleep(0.1)
 
 
-def test_ctrl_c_stops_pages_and_daemon(pages: Pages):
-    family = psutil.Process(pages.process.pid).children(recursive=True)
-    assert len(family) >= 3, "the pages, the daemon and the code server"
-    os.killpg(pages.process.pid, signal.SIGINT)  # what a terminal does
+def test_a_killed_daemon_stops_the_pages_and_not_the_run_which_can_still_be_ended(pages: Pages, workspace: Workspace):
+    run, stage, dvc = pages.launch_endless()
+    family = pages.family()
+    (daemon,) = [each for each in family if "dagster._daemon" in each.cmdline()]
+    daemon.kill()
     pages.process.wait(60)
-    deadline = time.monotonic() + 30
-    while left := [each for each in family if _lives(each)]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.2)
+    assert "dagster-daemon process shut down unexpectedly" in pages.log()
+    with workspace.instance() as instance:
+        clear_up(instance, workspace.folder)
+        assert lives(stage), "it can go on to its end"
+        instance.report_run_canceled(instance.get_run_by_id(run))  # what the pages' «force termination» does
+        clear_up(instance, workspace.folder)
+        assert not [each for each in psutil.wait_procs([dvc, stage], timeout=10)[1] if lives(each)]
+        assert instance.get_run_by_id(run).status == DagsterRunStatus.CANCELED
+    assert not [each for each in psutil.wait_procs(family, timeout=60)[1] if lives(each)], "the code server waits for its run, no longer"
 
 
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def test_ctrl_c_stops_pages_daemon_and_the_run(workspace: Workspace):
+    with opened(workspace) as pages:
+        run, stage, dvc = pages.launch_endless()
+        family = {*pages.family(), *dvc.parents()[:1], dvc, stage}
+        assert len(family) >= 6, "the pages, the daemon, the code server, the run, dvc, the stage"
+        os.killpg(pages.process.pid, signal.SIGINT)  # what a terminal does
+        assert not [each for each in psutil.wait_procs([dvc, stage], timeout=10)[1] if lives(each)]
+        pages.process.wait(20)  # 4 s on an idle machine
+        assert not [each for each in psutil.wait_procs(family, timeout=20)[1] if lives(each)]
+    with workspace.instance() as instance:
+        assert instance.get_run_by_id(run).is_finished

@@ -1,0 +1,287 @@
+"""The real pipeline on a tiny corpus through Dagster's door: made whole, found unchanged, held back, killed, resumed.
+
+One workspace, made once by the first test's fixture; a test that changes it puts it back by dvc.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import lancedb
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dagster import AssetCheckKey, AssetKey, DagsterInstance, DagsterRunStatus, SkipReason, build_sensor_context
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from assets.artifacts import read_json, write_json
+from assets.params import read_params
+from orchestration.asset_checks import CHECKS
+from orchestration.definitions import define
+from orchestration.dvc_stage import end_orphans, running
+from orchestration.record import asset_key
+from orchestration.stage_assets import UNCHANGED, read_pipeline
+from tests.orchestration.workspace import DAGSTER, LOCATION, Workspace, lives, tiny_workspace
+
+PASSED, FAILED = AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED
+EPOCHS = 30  # enough that none of the kills comes too late
+NO_MESSAGES = "did not receive any messages"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    made = tiny_workspace(tmp_path_factory.mktemp("door") / "a checkout", tmp_path_factory.mktemp("site"))
+    made.dagster("asset", "materialize", "--select", "*")
+    return made
+
+
+def metadata(instance: DagsterInstance, address: str) -> dict[str, object]:
+    event = instance.get_latest_materialization_event(asset_key(address))
+    assert event is not None and event.asset_materialization is not None, address
+    return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+
+def verdicts(instance: DagsterInstance, checks: list[tuple[str, str]]) -> dict[tuple[str, str], AssetCheckExecutionRecordStatus | None]:
+    keys = {(address, name): AssetCheckKey(asset_key(address), name) for address, name in checks}
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys.values()))
+    return {check: found[key].status if key in found else None for check, key in keys.items()}
+
+
+def checks_of(workspace: Workspace) -> list[tuple[str, str]]:
+    addresses = [stage.address for stage in read_pipeline(workspace.folder)]
+    return [(address, check.name) for address in addresses for check in CHECKS if check.stage == address.partition("@")[0]]
+
+
+def test_everything_is_made_and_checked_and_dvc_has_nothing_left_to_do(workspace):
+    assert workspace.status() == {}
+    with workspace.instance() as instance:
+        for stage in read_pipeline(workspace.folder):
+            shown = metadata(instance, stage.address)
+            assert shown["made"] == "now, by `dvc repro`"
+            assert "not shown" not in shown
+            assert shown["seconds"] > 0, "what the stage told"
+        assert set(verdicts(instance, checks_of(workspace)).values()) == {PASSED}
+        assert metadata(instance, "curated_images")["rejected"] == 3
+        assert metadata(instance, "search_table")["dagster/row_count"] == len(workspace.table())
+
+
+def test_pictures_are_seen_without_a_click(workspace):
+    with workspace.instance() as instance:
+        for address, name in (("source_images", "pictures"), ("image_tower@mcip", "loss curve"), ("search_table", "a sample search")):
+            text = str(metadata(instance, address)[name])
+            assert text.startswith("![](data:image/")
+            assert len(text) < 1000, "Dagster's pages put longer Markdown behind a click"
+
+
+def test_what_follows_a_recipe_is_found_unchanged_with_what_the_earlier_run_told(workspace):
+    addresses = ("evaluation@mcip_rea", "report")  # Dagster's command takes one + as one step down
+    with workspace.instance() as instance:
+        before = {address: metadata(instance, address) for address in addresses}
+        said = workspace.dagster("asset", "materialize", "--select", "evaluation/mcip_rea+")
+        assert NO_MESSAGES not in said
+        assert "Running stage" not in said
+        for address in addresses:
+            assert metadata(instance, address) == before[address] | {"made": UNCHANGED}
+    assert workspace.status() == {}
+
+
+def test_what_dvc_made_outside_is_reported_with_its_checks(workspace):
+    with DagsterInstance.ephemeral() as instance:
+        sensor = define(workspace.folder).resolve_sensor_def("dvc_lock")
+        context = build_sensor_context(instance=instance)
+        told = sensor(context)
+        assert isinstance(told, SkipReason)
+        assert metadata(instance, "search_table")["made"] == "outside Dagster, taken from dvc.lock"
+        found = verdicts(instance, checks_of(workspace))
+        assert found.pop(("search_table", "vectors_are_the_model_s")) is None, "a sensor loads no model"
+        assert set(found.values()) == {PASSED}
+        assert "torch" not in str(told)
+
+
+def test_wrong_vectors_in_the_table_are_found(workspace, tmp_path):
+    for name in ("curated_images", "models", "search_table"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / name).symlink_to(workspace.folder / "data" / name)
+    rows = workspace.table()
+    vectors = np.array(rows["vector"].to_pylist(), dtype=np.float32)
+    (look,) = [check.look for check in CHECKS if check.name == "vectors_are_the_model_s"]
+    settings = read_params(workspace.folder / "params.yaml")[0].orchestration
+    for stored, passed in ((vectors, True), (np.roll(vectors, 17, axis=0), False)):
+        column = pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), stored.shape[1])
+        at = rows.column_names.index("vector")
+        lancedb.connect(tmp_path / "data/lancedb").create_table("images", rows.set_column(at, "vector", column), mode="overwrite")
+        assert look(tmp_path, "", settings).passed is passed
+
+
+def test_the_gate_keeps_a_worse_recipe_from_being_published(workspace):
+    params, champion = (workspace.folder / name for name in ("params.yaml", "data/champion.json"))
+    before, crowned = params.read_text(encoding="utf-8"), champion.read_bytes()
+    manifest = (workspace.folder / "data/search_table/manifest.json").read_bytes()
+    try:
+        row = workspace.json("data/report/metrics.json")["rows"][0]
+        unbeaten = {**row, "knn": {"accuracy": 102.0}, "confidence": {**row["confidence"], "knn.accuracy": [101.0, 103.0]}}
+        write_json(champion, {"recipe": "base", "model_sha256": "0" * 64, "metrics": unbeaten})
+        workspace.change("promotion", against="champion", override_reason=None)
+        said = workspace.dagster("asset", "materialize", "--select", "report+", code=1)
+        assert workspace.json("data/report/verdict.json")["decision"] == "hold"
+        with workspace.instance() as instance:
+            assert verdicts(instance, [("report", "promotion_gate")]) == {("report", "promotion_gate"): FAILED}
+        assert "report - STEP_SUCCESS" in said
+        assert "search_table - STEP_START" not in said, "not even begun, whatever the stage itself would say"
+        assert (workspace.folder / "data/search_table/manifest.json").read_bytes() == manifest
+    finally:
+        params.write_text(before, encoding="utf-8")
+        champion.write_bytes(crowned)
+    workspace.dvc("repro", "--single-item", "report")  # from the run cache
+    assert workspace.status() == {}
+
+
+def test_expectations_that_made_the_stage_fail_are_shown_as_a_failed_check(workspace):
+    path = workspace.folder / "data/source_images/images.parquet"
+    rows = pq.read_table(path)
+    captions = rows["captions"].to_pylist()
+    captions[0] = [" "]
+    try:
+        spoilt = rows.set_column(rows.column_names.index("captions"), "captions", pa.array(captions, rows["captions"].type))
+        path.unlink()
+        pq.write_table(spoilt.cast(rows.schema), path)
+        said = workspace.dagster("asset", "materialize", "--select", "curated_images", code=1)
+        assert "captions are not empty: not so for 1 image(s)" in said
+        key = AssetCheckKey(AssetKey("curated_images"), "expectations")
+        with workspace.instance() as instance:
+            record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+        assert record.status == FAILED
+        evaluation = record.evaluation
+        assert evaluation is not None and evaluation.blocking
+        assert evaluation.description == "20 of 21 expectations met; not: captions are not empty"
+    finally:
+        workspace.dvc("checkout", "--force")
+    assert workspace.status() == {}
+
+
+class Training:
+    """A run of image_tower/gpr from the shell, which is its own worker, in the middle of an epoch: the run, dvc and the stage."""
+
+    def __init__(self, workspace: Workspace, log: Path) -> None:
+        self.log = log
+        with log.open("wb") as file:
+            self.worker = psutil.Popen(
+                [*DAGSTER, "asset", "materialize", "--select", "image_tower/gpr", *LOCATION],
+                cwd=workspace.folder,
+                env=workspace.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+        self.wait(lambda: len(self.epochs()) >= 2)  # the state of the first is saved
+        (self.dvc,) = [each for each in self.worker.children() if "dvc" in each.cmdline()]
+        self.stage = self.dvc.children(recursive=True)[-1]
+        assert "image_tower@gpr" in self.stage.cmdline()
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def epochs(self) -> list[int]:
+        return [int(number) for number in re.findall(rf"^\S+ epoch (\d+) of {EPOCHS}: ", self.said(), re.MULTILINE)]
+
+    def resumed_after(self) -> int:
+        found = re.search(r"resuming after epoch (\d+)", self.said())
+        return int(found[1]) if found else 0
+
+    def wait(self, until) -> None:
+        deadline = time.monotonic() + 120
+        while not until():
+            assert self.worker.poll() is None and time.monotonic() < deadline, self.said()[-4000:]
+            time.sleep(0.05)
+
+    def ends(self, seconds: float) -> None:
+        begun = time.monotonic()
+        assert self.worker.wait(60) != 0
+        assert time.monotonic() - begun < seconds
+        assert not lives(self.dvc) and not lives(self.stage)
+
+
+@pytest.fixture
+def longer_training(workspace: Workspace) -> Iterator[Workspace]:
+    params = workspace.folder / "params.yaml"
+    before = params.read_text(encoding="utf-8")
+    workspace.change("image_tower", epochs=EPOCHS)
+    yield workspace
+    for left in psutil.Process().children(recursive=True):  # of a test that failed
+        left.kill()
+    end_orphans(workspace.folder, lambda text: None)
+    params.write_text(before, encoding="utf-8")
+    workspace.dvc("repro", "--single-item", "image_tower@gpr")  # from the run cache
+    assert workspace.status() == {}
+
+
+def test_whatever_is_killed_the_next_run_goes_on_from_the_last_epoch(longer_training, tmp_path):
+    workspace, number = longer_training, 0
+    untouched = {path: path.read_bytes() for path in (workspace.folder / "data/models/mcip").iterdir()}
+
+    def go_on(after: Training | None) -> Training:
+        nonlocal number
+        number += 1
+        training = Training(workspace, tmp_path / f"{number}.log")
+        if after:
+            assert training.resumed_after() in after.epochs()[-2:], "the last saved state: of the last told epoch, or the one before"
+        return training
+
+    def left_clean() -> None:
+        assert running(workspace.folder) == []
+        assert not list(workspace.folder.glob("data/**/.*.tmp"))
+        assert not (workspace.folder / "data/models/gpr").exists(), "no half model"
+        assert {path: path.read_bytes() for path in untouched} == untouched
+
+    training = go_on(None)
+    training.stage.kill()
+    training.wait(lambda: "STEP_UP_FOR_RETRY" in training.said())
+    left_clean()
+    training.worker.send_signal(signal.SIGTERM)  # it would go on by itself, after the delay of params.yaml
+    training.ends(seconds=10)
+
+    training = go_on(training)
+    training.dvc.kill()
+    training.wait(lambda: "STEP_UP_FOR_RETRY" in training.said())
+    left_clean()
+    assert not lives(training.stage)
+    training.worker.kill()  # while it waits
+    training.ends(seconds=10)
+
+    training = go_on(training)
+    training.worker.send_signal(signal.SIGTERM)
+    training.ends(seconds=10)
+    left_clean()
+
+    training = go_on(training)
+    training.worker.kill()
+    training.worker.wait(60)
+    assert lives(training.stage), "an orphan, which nobody saw die"
+    training.stage.suspend()  # for dvc's own door to meet it
+    said = workspace.dvc("repro", "--single-item", "image_tower@gpr", code=255)
+    assert "is busy, it is being blocked by" in said and str(training.dvc.pid) in said
+    orphan = training
+
+    training = go_on(orphan)
+    assert "image_tower@gpr was still running for run" in training.said()
+    assert not lives(orphan.stage) and not lives(orphan.dvc)
+    with workspace.instance() as instance:
+        newest, *before = [record.dagster_run.status for record in instance.get_run_records(limit=number)]
+    assert newest == DagsterRunStatus.STARTED
+    assert set(before) == {DagsterRunStatus.FAILURE}, "also those that could not say so themselves"
+    training.worker.send_signal(signal.SIGINT)
+    training.ends(seconds=10)
+    left_clean()
+
+    said = workspace.run("sh", "-c", f"'{DAGSTER[0]}' -m dvc repro --single-item image_tower@gpr 2>&1")
+    assert f"resuming after epoch {training.epochs()[-1]}" in said or f"resuming after epoch {training.epochs()[-2]}" in said
+    assert len(read_json(workspace.folder / "data/history/gpr.json")["rows"]) == EPOCHS, "no epoch is lost, none is told twice"
+    assert "image_tower@gpr" not in workspace.status()
+    assert not list((workspace.folder / ".cache/training").glob("image_tower-gpr-*")), "a finished training keeps no state"
