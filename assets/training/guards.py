@@ -14,6 +14,7 @@ import torch
 from assets.params import Guards
 
 ROUNDING = 1e-5  # a spread below this at the start says nothing
+FIRST = 3  # steps whose least value stands for the start: with a broken learning rate the second is lost already
 WINDOW = 10  # steps whose median stands for them: a single hard batch is no trouble
 ROOM = 1.0  # nats a loss may rise whatever it started from: one near 0 doubles easily
 STANDARD_ERRORS = 3.0  # a recall over few names falls by chance
@@ -37,7 +38,7 @@ def health(embeddings: np.ndarray, start: np.ndarray) -> dict[str, float | None]
 
 
 def trouble_in_steps(what: str, values: Sequence[torch.Tensor], first: float | None, allowed: float | None, floor: float) -> str | None:
-    """Whether the median of the last WINDOW values has outgrown `allowed` times the median of the run's first WINDOW, and `floor`.
+    """Whether the median of the last WINDOW values has outgrown `allowed` times `first`, the least of the run's FIRST ones, and `floor`.
 
     `values`: scalars of the epoch under way, the newest last; `first`: None until it is known.
     """
@@ -46,7 +47,7 @@ def trouble_in_steps(what: str, values: Sequence[torch.Tensor], first: float | N
     recent = typical(values[-WINDOW:])
     if recent <= max(allowed * first, floor):
         return None
-    return f"the {what} has risen to {recent:.3g}, {recent / max(first, 1e-12):.3g} times the {first:.3g} of the first {WINDOW} steps"
+    return f"the {what} has risen to {recent:.3g}, {recent / max(first, 1e-12):.3g} times the {first:.3g} of the first steps"
 
 
 def trouble_in_measures(measures: Measures, start: Measures, names: int, guards: Guards) -> str | None:

@@ -68,7 +68,7 @@ class Progress:
     best: dict[str, Any] = field(default_factory=dict)  # the modules' state after the best of them
     losses: list[torch.Tensor] = field(default_factory=list)  # of the batches done in the epoch under way
     norms: list[torch.Tensor] = field(default_factory=list)  # of the gradient, before clipping, of the epoch's steps
-    first: dict[str, float] = field(default_factory=dict)  # what is typical of the run's first steps
+    first: dict[str, float] = field(default_factory=dict)  # the least loss and norm of the run's first steps
 
     @property
     def epoch(self) -> int:
@@ -231,7 +231,7 @@ def _train_epoch(run: Run[Batch]) -> None:
         module.eval()
     rate = (len(progress.losses) - done) * task.images_per_step / (time.monotonic() - begun)
     logger.info("epoch %d: %.0f images/s", progress.epoch, rate)
-    report(images_per_second=round(rate, 1))
+    report(images_per_second=round(rate, 2))
 
 
 def _step(run: Run[Batch]) -> None:
@@ -253,8 +253,8 @@ def _step(run: Run[Batch]) -> None:
         average.update_parameters(run.task.modules[name])
     progress.norms.append(norm.detach())
     for name, values in (("loss", progress.losses), ("norm", progress.norms)):
-        if name not in progress.first and len(values) >= guards.WINDOW:
-            progress.first[name] = guards.typical(values[: guards.WINDOW])
+        if name not in progress.first and len(values) >= guards.FIRST:
+            progress.first[name] = float(torch.stack(values[: guards.FIRST]).min())
     first = progress.first.get
     loss_floor = first("loss", 0.0) + guards.ROOM
     clip = run.settings.gradient_clip_norm  # below it every gradient is taken as it is

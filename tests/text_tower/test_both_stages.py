@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+from itertools import count
 
 import numpy as np
 import open_clip
@@ -17,10 +18,13 @@ from safetensors.torch import load_file
 from assets import artifacts
 from assets.clip.model import WEIGHTS
 from assets.clip.trainable import layer_groups
+from assets.errors import UserError
+from assets.image_tower.losses import arc_margin_loss
 from assets.image_tower.stage import train_image_tower
 from assets.params import Guards, ImageTower, PseudoCaptions, TextTower
 from assets.pseudo_captions.stage import make_pseudo_captions
 from assets.text_tower.stage import realign_text_tower
+from assets.training import locked
 from tests.models import write_model
 
 COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "grey": (120, 120, 120)}
@@ -142,6 +146,8 @@ def test_what_is_locked_stays_bit_equal_and_what_trains_changes(kind, image_trai
     model = write_model(artifacts.model_dir("base"), kind)
     unguarded = Guards.model_validate(dict.fromkeys(Guards.model_fields))  # random weights collapse easily, which is not the question
     settings = {"unlocked_groups": 1, "layer_decay": 0.5, "guards": unguarded}
+    if kind == "vit":
+        settings |= {"gradient_checkpointing": True, "ema_decay": 0.9, "precision": "bf16"}
     train_image_tower(sections["image_tower"].model_copy(update={"trains": image_trains, **settings}), "gpr")
     realign_text_tower(sections["text_tower"].model_copy(update={"trains": text_trains, **settings}), "gpr")
     scales = {name for name in ("logit_scale", "logit_bias") if name in model.state_dict()}
@@ -188,3 +194,75 @@ def test_pseudo_captions_tables(workspace, sections):
         assert len(found) <= 1
         assert all(cluster[number] not in {cluster[other] for other in own} for number in found)
         assert len(row["similarities"]) == len(row["caption_ids"])
+
+
+def broken(settings):
+    return settings.model_copy(update={"lr": 1000 * settings.lr})
+
+
+def test_a_broken_learning_rate_of_the_image_tower_is_caught_in_the_first_epoch(workspace, sections):
+    with pytest.raises(UserError, match=r" epoch 1\. The likely cause is a too high learning rate \(it is 0\.5\)"):
+        train_image_tower(broken(sections["image_tower"]), "gpr")
+    assert not artifacts.model_dir("gpr").exists()
+
+
+@pytest.mark.parametrize(("trains", "lr"), [("projection", 3e-3), ("all", 3e-5)])
+def test_a_broken_learning_rate_of_the_text_tower_is_caught_in_the_first_epoch(workspace, sections, trains, lr):
+    shutil.copytree(artifacts.model_dir("base"), artifacts.model_dir("gpr"))
+    settings = sections["text_tower"].model_copy(update={"trains": trains, "lr": lr})
+    with pytest.raises(UserError, match=rf" epoch 1\. The likely cause is a too high learning rate \(it is {1000 * lr:.2g}\)"):
+        realign_text_tower(broken(settings), "gpr")
+    assert not artifacts.model_dir("gpr_rea").exists()
+
+
+def test_a_stage_killed_at_any_step_ends_with_the_same_weights(workspace, sections, monkeypatch):
+    settings = sections["image_tower"].model_copy(update={"checkpoint_minutes": 0.0, "batch_size": 4, "ema_decay": 0.5})
+    train_image_tower(settings, "gpr")
+    whole = (artifacts.model_dir("gpr") / WEIGHTS).read_bytes()
+    encoded, real = [], locked.encode_images
+    monkeypatch.setattr(locked, "encode_images", lambda *given, **named: encoded.append(1) or real(*given, **named))
+    steps = count(1)
+
+    def dies(*arguments):
+        if next(steps) % 3 == 0:  # eight steps, and two more are done before each death
+            raise KeyboardInterrupt
+        return arc_margin_loss(*arguments)
+
+    monkeypatch.setattr("assets.image_tower.stage.arc_margin_loss", dies)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            train_image_tower(settings, "gpr")
+    train_image_tower(settings, "gpr")
+    assert (artifacts.model_dir("gpr") / WEIGHTS).read_bytes() == whole
+    assert not encoded  # the base's embeddings were still there
+
+
+def test_several_views_of_each_picture(workspace, sections):
+    shutil.copytree(artifacts.model_dir("base"), artifacts.model_dir("gpr"))
+    weights = []
+    for views in (1, 3, 3):
+        realign_text_tower(sections["text_tower"].model_copy(update={"views": views}), "gpr")
+        weights.append((artifacts.model_dir("gpr_rea") / WEIGHTS).read_bytes())
+    assert weights[1] == weights[2] != weights[0]
+
+
+@pytest.mark.parametrize("setting", ["gradient_checkpointing", "compile"])
+def test_a_projection_has_no_use_for_what_is_for_towers(workspace, sections, setting):
+    shutil.copytree(artifacts.model_dir("base"), artifacts.model_dir("gpr"))
+    with pytest.raises(UserError, match="trains: all"):
+        realign_text_tower(sections["text_tower"].model_copy(update={setting: True}), "gpr")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"accumulate": 2, "batch_size": 4, "ema_decay": 0.9, "gradient_checkpointing": True},
+        {"precision": "bf16", "patch_dropout": 0.5, "images_per_class": 2},
+    ],
+)
+def test_the_image_tower_trains_with_every_option(workspace, sections, options):
+    make_pseudo_captions(sections["pseudo_captions"])
+    train_image_tower(sections["image_tower"].model_copy(update=options), "mcip")
+    assert all(name.startswith("visual.") for name in changed("base", "mcip"))
+    rows = artifacts.read_json(artifacts.history_file("mcip"))["rows"]
+    assert all(-1 <= row["validation_cosine_to_start"] < 1 and 0 < row["validation_spread"] < 1 for row in rows)

@@ -103,3 +103,44 @@ def test_full_batches_only_but_a_small_split_is_one_batch(table):
     assert [len(rows) for rows, _ in epoch(table, seed=0, batch_size=16)] == [16, 16]
     assert [len(rows) for rows, _ in epoch(table, seed=0, batch_size=100)] == [ROWS]
     assert (data.batches_per_epoch(ROWS, 16), data.batches_per_epoch(ROWS, 100)) == (2, 1)
+
+
+def test_pictures_come_in_runs_of_a_class_and_each_once_an_epoch(table):
+    classes = np.arange(ROWS) // 5  # eight classes of five
+    generator = torch.Generator().manual_seed(0)
+    rows = np.concatenate([rows for rows, _ in batches(table, generator=generator, kept={}, classes=classes, images_per_class=2)])
+    assert sorted(rows) == list(range(ROWS))
+    runs = classes[rows[:32]].reshape(16, 2)  # two rounds of two of every class; then one is left of each
+    assert (runs[:, 0] == runs[:, 1]).all()
+    assert set(runs[:8, 0]) == set(runs[8:, 0]) == set(range(8))
+    assert len(set(classes[rows[32:]])) == 8
+    again = batches(table, generator=torch.Generator().manual_seed(0), kept={}, classes=classes, images_per_class=2, skip=2)
+    assert np.concatenate([rows for rows, _ in again]).tolist() == rows[16:].tolist()
+
+
+def test_runs_of_a_class_also_from_a_pool_that_is_small(table, monkeypatch):
+    monkeypatch.setattr(data, "SHUFFLE_POOL", 12)
+    classes = np.arange(ROWS) // 5
+    generator = torch.Generator().manual_seed(0)
+    rows = np.concatenate([rows for rows, _ in batches(table, generator=generator, kept={}, classes=classes, images_per_class=2)])
+    assert sorted(rows) == list(range(ROWS))
+    assert (classes[rows][:-1] == classes[rows][1:]).sum() >= 12  # by chance it would be four
+
+
+def test_prefetched_items_are_the_same_and_an_error_is_told():
+    assert list(data.prefetched(iter(range(7)), depth=2)) == list(range(7))
+    assert list(data.prefetched([], depth=2)) == []
+
+    def breaks():
+        yield 1
+        raise ValueError("at the second")
+
+    items = data.prefetched(breaks(), depth=2)
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="at the second"):
+        next(items)
+    made = []
+    few = data.prefetched((made.append(item) or item for item in range(100)), depth=2)
+    next(few)
+    few.close()
+    assert len(made) <= 4

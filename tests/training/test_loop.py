@@ -116,6 +116,159 @@ def test_killed_twenty_times_and_resumed_equals_undisturbed(tmp_path, settings):
     assert torch.equal(resumed.weight, whole.weight)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"accumulate": 3}, {"ema_decay": 0.8}, {"precision": "fp16", "accumulate": 3, "ema_decay": 0.8}],
+    ids=["accumulating", "averaging", "all and fp16"],
+)
+def test_every_option_resumes_bit_equal(tmp_path, options):
+    settings = EVERY_STEP.model_copy(update=options)
+    whole, run = task()
+    rows = fit(run, settings, tmp_path / "whole")
+    for place in (4, 13, 28, 30, 49):
+        _, run = task(die_at=(place // 10 + 1, place % 10))
+        with pytest.raises(KeyboardInterrupt):
+            fit(run, settings, tmp_path / "killed")
+    resumed, run = task()
+    assert fit(run, settings, tmp_path / "killed") == rows
+    assert torch.equal(resumed.weight, whole.weight)
+
+
+def test_accumulated_batches_are_the_big_batch_for_arc_margin(tmp_path):
+    from assets.image_tower.losses import arc_margin_loss
+
+    def trained(size, accumulate):
+        torch.manual_seed(0)
+        model, centers = torch.nn.Linear(6, 5), torch.nn.Parameter(torch.randn(7, 5))
+
+        def batches(epoch, done):
+            drawn = generator_for(epoch)
+            inputs, labels = torch.randn(24, 6, generator=drawn), torch.randint(7, (24,), generator=drawn)
+            yield from list(zip(inputs.split(size), labels.split(size), strict=True))[done:]
+
+        _, plain = task()
+        run = replace(
+            plain,
+            modules={"model": model, "centers": torch.nn.ParameterList([centers])},
+            parameter_groups=decay_groups(dict(model.named_parameters()) | {"centers": centers}, 0.01, 0.01),
+            batches=batches,
+            steps_per_epoch=24 // size,
+            loss=lambda batch: arc_margin_loss(torch.nn.functional.normalize(model(batch[0]), dim=1), centers, batch[1], 30.0, 0.1),
+            validate=lambda: {"score": None},
+        )
+        rows = fit(run, SETTINGS.model_copy(update={"accumulate": accumulate}), tmp_path / f"{size}")
+        return model.weight.detach(), [row["loss"] for row in rows], [row["learning_rate"] for row in rows]
+
+    small, big = trained(4, 3), trained(12, 1)
+    torch.testing.assert_close(small[0], big[0], atol=1e-5, rtol=0)
+    assert small[1] == pytest.approx(big[1], rel=1e-4)
+    assert small[2] == pytest.approx(big[2])
+
+
+def test_batches_left_over_at_an_epoch_s_end_are_a_step_of_their_own(tmp_path):
+    _, run = task()
+    rows = fit(run, SETTINGS.model_copy(update={"accumulate": 4}), tmp_path)  # 10 batches: 4, 4, 2
+    assert rows[-1]["learning_rate"] == pytest.approx(0.1 * SETTINGS.final_lr_fraction)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+def test_the_averaged_weights_are_validated_and_kept(tmp_path):
+    seen = []
+    model, plain = task(measures=[0.1, 0.2, 0.3, 0.4, 0.5])
+    after_each, real = [], torch.optim.AdamW.step
+
+    def stepped(self, *arguments, **named):
+        result = real(self, *arguments, **named)
+        after_each.append(model.weight.detach().clone())
+        return result
+
+    def validate():
+        seen.append(model.weight.detach().clone())
+        return plain.validate()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", stepped)
+        fit(replace(plain, validate=validate), SETTINGS.model_copy(update={"ema_decay": 0.9}), tmp_path)
+    average = after_each[0]
+    for number, weight in enumerate(after_each[1:], 2):
+        average = 0.9 * average + 0.1 * weight
+        if number % 10 == 0:
+            torch.testing.assert_close(seen[number // 10 - 1], average)
+    torch.testing.assert_close(model.weight, average)
+    assert not torch.allclose(model.weight, after_each[-1])
+
+
+def test_fp16_gradients_are_clipped_as_they_are_not_as_they_were_scaled(tmp_path, monkeypatch):
+    norms, real = [], torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: norms.append(real(*given)) or norms[-1])
+    weights = []
+    for precision in ("fp32", "fp16"):  # the model's own arithmetic is fp32 in both
+        model, run = task()
+        fit(run, SETTINGS.model_copy(update={"precision": precision}), tmp_path / precision)
+        weights.append(model.weight.detach())
+    torch.testing.assert_close(torch.stack(norms[:50]), torch.stack(norms[50:]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*weights, atol=1e-4, rtol=0)
+
+
+def test_an_fp16_step_that_overflows_is_left_out_and_the_scale_halved(tmp_path):
+    model, run = task()
+    loss, steps = run.loss, count()
+
+    def overflowing(x):
+        value = loss(x)
+        if next(steps) == 2:
+            value.register_hook(lambda gradient: gradient * math.inf)
+        return value
+
+    rows = fit(replace(run, loss=overflowing), SETTINGS.model_copy(update={"precision": "fp16", "epochs": 1}), tmp_path)
+    state = torch.load(next(tmp_path.glob("*.pt")), weights_only=True)
+    assert state["scaler"]["scale"] == 2.0**15
+    assert torch.isfinite(model.weight).all()
+    assert math.isfinite(rows[0]["gradient_norm"])
+
+
+def test_a_loss_that_rises_and_a_logit_scale_that_runs_away_stop_the_run(tmp_path):
+    _, run = task()
+    with pytest.raises(UserError, match=r"the loss has risen to .* epoch [12]\. The likely cause .* \(it is 1"):
+        fit(replace(run, parameter_groups=[{"params": list(run.modules["model"].parameters()), "lr": 100.0}]), SETTINGS, tmp_path / "a")
+
+    model, run = task()
+    scale = torch.nn.Parameter(torch.tensor(2.0))
+    run = replace(run, modules={"model": model, "scale": torch.nn.ParameterList([scale])}, logit_scale=scale)
+    run.parameter_groups.append({"params": [scale], "lr": 1.0})
+    loss = run.loss
+    with pytest.raises(UserError, match=r"logit scale has gone from 7\.39 to"):
+        fit(replace(run, loss=lambda x: loss(x) - scale), SETTINGS, tmp_path / "b")
+
+
+def test_after_trouble_only_what_was_validated_is_kept(tmp_path):
+    model, run = task()
+    good = []
+
+    def validate():
+        good.append(model.weight.detach().clone())
+        return {"score": 0.0, "spread": 0.5 if len(good) < 3 else 0.01}
+
+    with pytest.raises(UserError, match=r"(?s)collapsed.*after epoch 3.*of the end of epoch 2, is kept"):
+        fit(replace(run, validate=validate, start={"spread": 0.5}), EVERY_STEP, tmp_path)
+    newest = max(tmp_path.iterdir())
+    state = torch.load(newest, weights_only=True)
+    assert newest.name == "epoch00003-step000000000.pt"
+    assert torch.equal(state["modules"]["model"]["weight"], good[1])
+
+
+def test_locked_parameters_are_not_written_with_the_state(tmp_path):
+    model, run = task()
+    locked = torch.nn.Linear(200, 200).requires_grad_(False)
+    whole = torch.nn.Sequential(model, locked)
+    before = locked.weight.clone()
+    with pytest.raises(KeyboardInterrupt):
+        fit(replace(task(die_at=(2, 0))[1], modules={"whole": whole}), SETTINGS, tmp_path)
+    assert max(state.stat().st_size for state in tmp_path.iterdir()) < before.nbytes / 4
+    fit(replace(run, modules={"whole": whole}), SETTINGS, tmp_path)
+    assert torch.equal(locked.weight, before)
+
+
 def test_a_state_that_a_disk_has_lost_is_replaced_by_the_one_before(tmp_path, caplog):
     whole, run = task()
     fit(run, EVERY_STEP, tmp_path / "whole")

@@ -1,0 +1,133 @@
+"""A step of stage one, with all that a run has, against the least a step can be: `python -m tests.benchmarks.training_step`.
+
+The least: forward, backward and AdamW of the same ViT-B-32 on tensors that are already there. Prints the ratio of images/s, aim
+0.95 or more, of an epoch that decodes its pictures and of one that has them decoded. Asserts nothing; wants an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from assets import artifacts
+from assets.clip import load_clip
+from assets.clip.device import autocast, resolve_device
+from assets.clip.model import CONFIG, save_weights
+from assets.image_tower.stage import train_image_tower
+from assets.params import ImageTower, read_params
+from assets.training import loop
+
+VISION = {"image_size": 224, "layers": 12, "width": 768, "patch_size": 32}  # ViT-B-32
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}  # no part of the step
+PICTURE = (320, 240)  # pixels
+WARM_UP = 2  # steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
+    asked = parser.parse_args()
+    params, _ = read_params()
+    settings = params.image_tower.model_copy(
+        update={
+            "epochs": 2,
+            "batch_size": asked.batch_size,
+            "device": asked.device,
+            "precision": asked.precision,
+            "lr": 1e-6,
+            "trains": "all",
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        _write_pictures(asked.batch_size * asked.steps, asked.batch_size)
+        _write_model()
+        before = _least(settings, asked.steps)
+        decoding, decoded = _stage(settings)
+        after = _least(settings, asked.steps)
+    least = (before + after) / 2
+    print(f"least: {before:.2f} and {after:.2f} images/s, before and after")  # noqa: T201
+    print(f"stage one, decoding: {decoding:.2f} images/s, ratio {decoding / least:.3f}")  # noqa: T201
+    print(f"stage one, decoded:  {decoded:.2f} images/s, ratio {decoded / least:.3f}")  # noqa: T201
+
+
+def _stage(settings: ImageTower) -> list[float]:
+    """images/s of each epoch, validation apart."""
+    rates: list[float] = []
+    told, loop.report = loop.report, lambda **metadata: rates.append(metadata["images_per_second"])
+    try:
+        train_image_tower(settings, "gpr")
+    finally:
+        loop.report = told
+    return rates
+
+
+def _least(settings: ImageTower, steps: int) -> float:
+    device = resolve_device(settings.device)
+    model, _, _ = load_clip(artifacts.model_dir("base"), device)
+    model.visual.train()
+    optimizer = torch.optim.AdamW(model.visual.parameters(), lr=settings.lr)
+    scaler = torch.amp.GradScaler(torch.device(device).type, enabled=settings.precision == "fp16")
+    pixels = torch.randn(settings.batch_size, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
+    for step in range(WARM_UP + steps):
+        if step == WARM_UP:
+            _wait(device)
+            begun = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(device, settings.precision):
+            loss = model.encode_image(pixels).float().square().mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    _wait(device)
+    return settings.batch_size * steps / (time.perf_counter() - begun)
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def _write_pictures(train: int, validation: int) -> None:
+    chance = np.random.default_rng(0)
+    rows = []
+    for number in range(train + validation):
+        buffer = io.BytesIO()
+        blocks = chance.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        Image.fromarray(blocks).resize(PICTURE, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+        rows.append(
+            {"id": f"{number:05}", "image": buffer.getvalue(), "label": f"{number % 16:02}", "class_name": f"class {number % 16}"}
+            | {"captions": [], "source": "", "license": "", "attribution": "", "split": "train" if number < train else "validation"}
+            | {"width": PICTURE[0], "height": PICTURE[1], "sha256": ""}
+        )
+    artifacts.CURATED.mkdir(parents=True)
+    table = pa.Table.from_pylist(rows, schema=artifacts.CURATED_SCHEMA)
+    pq.write_table(table, artifacts.CURATED_IMAGES, row_group_size=artifacts.ROWS_PER_GROUP)
+
+
+def _write_model() -> None:
+    base: Path = artifacts.model_dir("base")
+    base.mkdir(parents=True)
+    torch.manual_seed(0)
+    save_weights(open_clip.model.CLIP(embed_dim=512, vision_cfg=VISION, text_cfg=TEXT), base)
+    statistics = {"mean": list(open_clip.OPENAI_DATASET_MEAN), "std": list(open_clip.OPENAI_DATASET_STD)}
+    artifacts.write_json(
+        base / CONFIG, {"model_cfg": {"embed_dim": 512, "vision_cfg": VISION, "text_cfg": TEXT}, "preprocess_cfg": statistics}
+    )
+
+
+if __name__ == "__main__":
+    main()

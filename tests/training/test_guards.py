@@ -1,0 +1,83 @@
+"""What counts as trouble, by hand-computed measures. Runs with a broken learning rate: tests/text_tower."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from assets.params import Guards
+from assets.training import guards
+
+LIMITS = Guards(
+    max_loss_growth=2.0,
+    max_gradient_growth=100.0,
+    min_spread=0.1,
+    min_cosine_to_start=0.3,
+    min_text_to_image=0.5,
+    max_logit_scale_change=10.0,
+)
+OFF = Guards(**dict.fromkeys(Guards.model_fields))
+START = {"spread": 0.5, "text_to_image": 0.8}
+
+
+def scalars(*values):
+    return [torch.tensor(value) for value in values]
+
+
+def test_spread_is_one_minus_the_mean_cosine_of_all_pairs():
+    angles = np.array([0.0, 0.3, 1.2, 2.0])
+    embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    assert guards.spread(embeddings) == pytest.approx(1 - np.mean([np.cos(a - b) for a in angles for b in angles]))
+    assert guards.spread(np.tile([[0.6, 0.8]], (5, 1))) == pytest.approx(0, abs=1e-12)
+    assert guards.spread(embeddings[:1]) is None
+
+
+def test_mean_cosine_is_of_rows():
+    before, now = np.eye(3)[:2], np.array([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0]])
+    assert guards.mean_cosine(now, before) == pytest.approx((1 + 0.8) / 2)
+    assert guards.mean_cosine(np.zeros((0, 3)), np.zeros((0, 3))) is None
+
+
+@pytest.mark.parametrize(
+    ("measures", "told"),
+    [
+        ({"spread": 0.051, "cosine_to_start": 0.31, "text_to_image": 0.36}, None),
+        ({"spread": 0.049}, "collapsed: their spread is 0.049, at the start it was 0.5"),
+        ({"cosine_to_start": 0.29}, "drifted .* 0.290"),
+        ({"text_to_image": 0.34}, "text→image search is being lost: validation recall is 0.340, at the start it was 0.800"),
+        ({"spread": None, "cosine_to_start": None, "text_to_image": None}, None),
+        ({}, None),
+    ],
+)
+def test_measures_of_a_validation_set_of_900_names(measures, told):
+    found = guards.trouble_in_measures(measures, START, 900, LIMITS)  # 3 · 0.5 / √900 = 0.05 below 0.5 · 0.8
+    if told is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert re.search(told, found), found
+    assert guards.trouble_in_measures(measures, START, 900, OFF) is None
+
+
+def test_a_handful_of_names_or_equal_pictures_stop_no_run():
+    assert guards.trouble_in_measures({"text_to_image": 0.0}, {"text_to_image": 1.0}, 4, LIMITS) is None
+    assert guards.trouble_in_measures({"text_to_image": 0.0}, {"text_to_image": 1.0}, 10, LIMITS) is not None
+    assert guards.trouble_in_measures({"spread": 0.0}, {"spread": 1e-7}, 100, LIMITS) is None
+
+
+def test_steps_are_judged_by_the_median_of_ten():
+    spike = scalars(*[1.0] * 6, *[1e9] * 4)
+    assert guards.trouble_in_steps("loss", spike, 1.0, 2.0, floor=0.0) is None
+    risen = scalars(*[9.0] * 3, *[2.5] * 10)
+    assert "risen to 2.5, 2.5 times the 1 of" in guards.trouble_in_steps("loss", risen, 1.0, 2.0, floor=0.0)
+    assert guards.trouble_in_steps("loss", risen, 1.0, 2.0, floor=3.0) is None
+    assert guards.trouble_in_steps("loss", risen, None, 2.0, floor=0.0) is None
+    assert guards.trouble_in_steps("loss", risen, 1.0, None, floor=0.0) is None
+    assert guards.trouble_in_steps("loss", risen[:9], 1.0, 2.0, floor=0.0) is None
+
+
+@pytest.mark.parametrize(("scale", "fine"), [(15.0, True), (100.0, True), (150.1, False), (1.49, False)])
+def test_logit_scale(scale, fine):
+    assert (guards.trouble_in_logit_scale(scale, 15.0, 10.0) is None) == fine
+    assert guards.trouble_in_logit_scale(scale, 15.0, None) is None
