@@ -101,9 +101,7 @@ def _task(
     """
     scales = {name: getattr(model, name) for name in ("logit_scale", "logit_bias") if getattr(model, name, None) is not None}
     if settings.trains == "projection" and (settings.gradient_checkpointing or settings.compile):
-        raise UserError(
-            "text_tower: gradient_checkpointing and compile have no use where only the projection trains. Set them false, or trains: all."
-        )
+        raise UserError("text_tower: a projection has no use for gradient_checkpointing and compile. Set them to false, or trains: all.")
     if settings.gradient_checkpointing:
         checkpoint_text_tower(model)
     model.requires_grad_(False)

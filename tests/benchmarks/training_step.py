@@ -49,7 +49,7 @@ def main() -> None:
             "device": asked.device,
             "precision": asked.precision,
             "lr": 1e-6,
-            "unlocked_groups": None,
+            "trains": "all",
         }
     )
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):

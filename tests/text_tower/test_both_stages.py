@@ -146,6 +146,8 @@ def test_what_is_locked_stays_bit_equal_and_what_trains_changes(kind, image_trai
     model = write_model(artifacts.model_dir("base"), kind)
     unguarded = Guards.model_validate(dict.fromkeys(Guards.model_fields))  # random weights collapse easily, which is not the question
     settings = {"unlocked_groups": 1, "layer_decay": 0.5, "guards": unguarded}
+    if kind == "vit":
+        settings |= {"gradient_checkpointing": True, "ema_decay": 0.9, "precision": "bf16"}
     train_image_tower(sections["image_tower"].model_copy(update={"trains": image_trains, **settings}), "gpr")
     realign_text_tower(sections["text_tower"].model_copy(update={"trains": text_trains, **settings}), "gpr")
     scales = {name for name in ("logit_scale", "logit_bias") if name in model.state_dict()}
