@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import fcntl
 import logging
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from assets import artifacts, progress
@@ -57,15 +60,36 @@ def run(wanted: str) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sections = {name.partition(".")[0] for name in stage.params}
-    with artifacts.unchanged_while_running(
-        code=[Path(path) for path in stage.code],
-        data=inputs,
-        settings={name: written[name] for name in sections},
-        params_file=PARAMS_FILE,
+    with (
+        _alone(wanted),
+        artifacts.unchanged_while_running(
+            code=[Path(path) for path in stage.code],
+            data=inputs,
+            settings={name: written[name] for name in sections},
+            params_file=PARAMS_FILE,
+        ),
     ):
         begun = time.monotonic()
         stage.run(params, recipe)
         progress.report(seconds=round(time.monotonic() - begun, 1))
+
+
+@contextlib.contextmanager
+def _alone(wanted: str) -> Iterator[None]:
+    """Wait for the same stage of this checkout where it is still at work, left behind by a killed dvc; the kernel frees the lock."""
+    locks = artifacts.WORK / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with (locks / wanted).open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            logging.getLogger(__name__).warning("%s is still being made by process %s; waiting for its end", wanted, file.read())
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def _tune_memory_for_torch() -> None:
