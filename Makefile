@@ -8,6 +8,9 @@ PYTHON ?= python3
 TORCH_ARGS ?=
 Q ?= a red heart
 export Q
+# of `make seeds`: how many, and how many side by side
+N ?= 3
+J ?= 1
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -16,7 +19,7 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report search promote readme ui benchmark clean
+.PHONY: help demo test lint format lock report seeds search promote readme ui benchmark clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +45,9 @@ format: $(VENV) ## rewrite the code as ruff wants it
 
 report: $(VENV) ## bring the report up to date
 	@$(RUN) dvc repro report
+
+seeds: $(VENV) ## repeat training and evaluation with N seeds, J at a time: make seeds N=3 J=1
+	@$(RUN) assets.report.seeds "$(N)" "$(J)"
 
 search: $(VENV) ## ask the table: make search Q="a red heart"
 	@$(RUN) assets.search_table "$$Q"

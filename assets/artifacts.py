@@ -35,6 +35,7 @@ METRICS = REPORT / "metrics.json"
 VERDICT = REPORT / "verdict.json"
 REPORT_PAGE = REPORT / "index.html"
 PLOTS = REPORT / "plots"
+SEEDS = REPORT / "seeds.json"
 LANCEDB = DATA / "lancedb"
 TABLE_NAME = "images"
 TABLE_MANIFEST = DATA / "search_table" / "manifest.json"
@@ -42,6 +43,7 @@ CHAMPION = DATA / "champion.json"
 
 WORK = Path(".cache")  # ignored by git and dvc: downloads, training state for resuming, reports of failed checks
 LAST_EXPECTATIONS = WORK / "curated_images" / "expectations.json"
+SEED_RUNS = WORK / "seeds"  # a copy of the checkout for each
 
 
 SPLITS = ("train", "validation", "test", "library")

@@ -19,7 +19,7 @@ PARAMS_FILE = Path("params.yaml")
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where to compute; auto takes cuda, then mps, then cpu")]
 Precision = Literal["fp32", "bf16"]
 Recipe = Literal["base", "gpr", "gpr_rea", "mcip", "mcip_rea"]
-Family = Literal["image_to_image", "knn", "zero_shot", "text_to_image"]
+Family = Literal["image_to_image", "knn", "zero_shot", "text_to_image", "caption_to_image"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -167,8 +167,8 @@ class Report(Section):
 
 class Promotion(Section):
     against: Literal["base", "champion"]
-    tolerance: NonNegativeFloat  # percentage points
-    must_not_fall: list[Family]
+    must_not_fall: dict[Family, NonNegativeFloat]  # percentage points
+    must_rise: dict[Family, NonNegativeFloat]  # percentage points
     override_reason: str | None  # why a recipe that the gate holds back is published all the same
 
 

@@ -6,6 +6,7 @@ Every stage runs as in the demo, with few pictures and single epochs, so its num
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -16,13 +17,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image, ImageDraw
 
-from assets.artifacts import RECIPES
+from assets.artifacts import CURATED_SCHEMA, RECIPES
 from orchestration.stage_assets import read_pipeline
 
 COLORS = {"red": (214, 40, 40), "blue": (40, 80, 214)}
@@ -292,6 +294,64 @@ def test_the_published_model_loads_elsewhere_offline_and_gives_the_table_s_vecto
     stored = dict(zip(table["id"].to_pylist(), table["vector"].to_pylist(), strict=True))
     for each, vector in elsewhere.items():
         assert float(np.dot(vector, stored[each])) >= 0.9999
+
+
+def test_models_are_chosen_without_test_data(project, tmp_path):
+    # every test picture another one, its words others, half of the rows gone: what is trained and chosen is the same to the bit
+    for name in ("assets", "params.yaml"):
+        source = project.folder / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    path = "data/curated_images/images.parquet"
+    rows = pq.read_table(project.folder / path).to_pylist()
+    test = [row for row in rows if row["split"] == "test"]
+    kept = [row for row in rows if row["split"] != "test" or int(row["sha256"], 16) % 2]
+    assert 0 < len(rows) - len(kept) < len(test)
+    chance = np.random.default_rng(0)
+    for row in kept:
+        if row["split"] == "test":
+            noise = io.BytesIO()
+            Image.fromarray(chance.integers(256, size=(20, 20, 3), dtype=np.uint8)).save(noise, "PNG")
+            row |= {"image": noise.getvalue(), "captions": ["red thing", "of no use"], "class_name": "red circle", "label": "scrambled"}
+            row |= {"width": 20, "height": 20}
+    (tmp_path / path).parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(kept, schema=CURATED_SCHEMA), tmp_path / path)
+
+    stages = ["base_clip", "pseudo_captions", "image_tower@mcip", "text_tower@mcip"]
+    script = f"from assets.__main__ import main\nfor stage in {stages}: assert main([stage]) == 0, stage"
+    project.python(script, cwd=tmp_path)
+    for recipe in ("base", "mcip", "mcip_rea"):
+        trained, again = (folder / "data" / "models" / recipe for folder in (project.folder, tmp_path))
+        files = sorted(file.relative_to(trained) for file in trained.rglob("*") if file.is_file())
+        assert files == sorted(file.relative_to(again) for file in again.rglob("*") if file.is_file())
+        assert any(file.suffix == ".safetensors" for file in files)
+        for file in files:
+            if file.name == "model_card.json":  # its inputs are other files, its validation is not another
+                cards = [json.loads((folder / file).read_text(encoding="utf-8")) for folder in (trained, again)]
+                assert cards[0]["inputs"] != cards[1]["inputs"]
+                assert len({json.dumps(card | {"inputs": None}) for card in cards}) == 1
+            else:
+                assert (trained / file).read_bytes() == (again / file).read_bytes(), f"{recipe}: {file}"
+        if recipe != "base":
+            history = f"data/history/{recipe}.json"
+            assert (tmp_path / history).read_bytes() == (project.folder / history).read_bytes()
+
+
+def test_seed_0_is_the_run_that_is_there(project):
+    # its stages are taken from dvc's cache: the copy that `make seeds` makes for a seed has the same code, settings and data
+    script = (
+        "from pathlib import Path; from assets import artifacts; from assets.params import read_params; from assets.report import seeds\n"
+        "_, written = read_params(); pipeline = artifacts.read_yaml(seeds.PIPELINE); workspace = Path('.cache/seeds/0')\n"
+        "seeds.prepare(workspace, 0, pipeline, written, str(Path('.dvc/cache').resolve()))\n"
+        "assert seeds.Runs(None).repro(workspace, 0)"
+    )
+    project.python(script)
+    log = (project.folder / ".cache/seeds/0/log.txt").read_text(encoding="utf-8")
+    assert "Running stage" not in log
+    assert log.count("is cached - skipping run") == 12
+    for recipe in RECIPES:
+        path = f"data/evaluation/{recipe}/metrics.json"
+        assert project.json(f".cache/seeds/0/{path}") == project.json(path)
+    assert project.status() == {}
 
 
 def test_one_value_of_text_tower_makes_what_follows_it_stale_and_nothing_else(project):

@@ -5,14 +5,15 @@ Shapes: N images, C classes, M = 5 measures. Differences in percentage points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from assets.metrics import PairedDifference, bootstrap_means, paired_bootstrap, percentile_interval
-from assets.report.measures import FAMILIES, MEASURES, known_value, value_of
+from assets.report.measures import FAMILIES, GATED, MEASURES, known_value, value_of
 
 SAMPLES = 2000  # enough for the second digit of a 95 % interval
 
@@ -50,19 +51,57 @@ def query_classes(per_query: pa.Table, per_class: pa.Table) -> np.ndarray:
 def paired_differences(
     values: np.ndarray, reference: np.ndarray, classes: np.ndarray, level: float, seed: int
 ) -> dict[str, PairedDifference]:
-    """The difference of every measure that has values per query [N + C, M], and of their average.
+    """The difference of every measure that has values per query [N + C, M], and of their average where all its measures have.
 
     All from the same resamples of whole classes, so that the average has an interval as well.
     """
     differences = values - reference
-    resampled = bootstrap_means(differences, SAMPLES, np.random.default_rng([seed, 4]), classes)
-    means = np.nanmean(differences, axis=0)
-    found = {
-        key: PairedDifference(float(means[column]), *percentile_interval(resampled[:, column], level)) for column, key in enumerate(PAIRED)
-    }
-    averaged = [PAIRED.index(key) for key in FAMILIES.values()]
-    interval = percentile_interval(resampled[:, averaged].mean(axis=1), level)
-    return found | {"average": PairedDifference(float(means[averaged].mean()), *interval)}
+    taken = np.flatnonzero(~np.isnan(differences).all(axis=0))
+    if not len(taken):
+        return {}
+    resampled = bootstrap_means(differences[:, taken], SAMPLES, np.random.default_rng([seed, 4]), classes)
+    means = np.nanmean(differences[:, taken], axis=0)
+    keys = [PAIRED[column] for column in taken]
+    found = {key: PairedDifference(float(means[n]), *percentile_interval(resampled[:, n], level)) for n, key in enumerate(keys)}
+    if found.keys() >= set(FAMILIES.values()):
+        averaged = [keys.index(key) for key in FAMILIES.values()]
+        interval = percentile_interval(resampled[:, averaged].mean(axis=1), level)
+        found["average"] = PairedDifference(float(means[averaged].mean()), *interval)
+    return found
+
+
+def class_means(per_query: pa.Table, per_class: pa.Table) -> dict[str, Any]:
+    """What a champion keeps so that later recipes can be paired with it: the mean of every paired measure in each test class, in percent.
+
+    Whole classes are drawn, so a class's mean serves as well as its queries' values, and is small enough for git.
+    """
+    values, classes = query_values(per_query, per_class), query_classes(per_query, per_class)
+    means: dict[str, list[float | None]] = {}
+    for label in sorted(set(classes)):
+        own = values[classes == label]
+        known = ~np.isnan(own)
+        sums, counts = np.where(known, own, 0.0).sum(axis=0), known.sum(axis=0)
+        means[label] = [round(float(total / count), 4) if count else None for total, count in zip(sums, counts, strict=True)]
+    return {"test_sha256": split_digest(per_query), "measures": list(PAIRED), "classes": means}
+
+
+def split_digest(per_query: pa.Table) -> str:
+    """Of the test images and their classes: means of other images are of other queries."""
+    pairs = sorted(zip(per_query["id"].to_pylist(), per_query["label"].to_pylist(), strict=True))
+    return hashlib.sha256("".join(f"{identifier}\0{label}\n" for identifier, label in pairs).encode()).hexdigest()
+
+
+def paired_with_champion(
+    champion: Mapping[str, Any], per_query: pa.Table, per_class: pa.Table, level: float, seed: int
+) -> dict[str, PairedDifference] | None:
+    """The differences of a recipe's values to the class means that the champion kept; None where it kept none of these test images."""
+    kept = champion.get("paired")
+    if not kept or kept["measures"] != list(PAIRED) or kept["test_sha256"] != split_digest(per_query):
+        return None
+    values, classes = query_values(per_query, per_class), query_classes(per_query, per_class)
+    means = {label: np.array(row, np.float64) for label, row in kept["classes"].items()}
+    # nan in `values` where a row is no query of a measure, so a class's mean counts for its queries alone
+    return paired_differences(values, np.stack([means[label] for label in classes]), classes, level, seed)
 
 
 def overlap_difference(row: Mapping[str, Any], reference: Mapping[str, Any], key: str) -> PairedDifference:
@@ -72,6 +111,22 @@ def overlap_difference(row: Mapping[str, Any], reference: Mapping[str, Any], key
     """
     (low, high), (reference_low, reference_high) = row["confidence"][key], reference["confidence"][key]
     return PairedDifference(known_value(row, key) - known_value(reference, key), low - reference_high, high - reference_low)
+
+
+def gated_differences(
+    row: Mapping[str, Any], reference: Mapping[str, Any], paired: Mapping[str, PairedDifference], families: Iterable[str]
+) -> dict[str, PairedDifference | None]:
+    """By family: the paired difference where there is one, else by overlap; None where a value or its interval is missing."""
+    found: dict[str, PairedDifference | None] = {}
+    for family in families:
+        key = GATED[family]
+        known = all(value_of(each, key) is not None for each in (row, reference))
+        bounded = all((each.get("confidence") or {}).get(key) for each in (row, reference))
+        if known and key in paired:
+            found[family] = paired[key]
+        else:
+            found[family] = overlap_difference(row, reference, key) if known and bounded else None
+    return found
 
 
 def all_differences(

@@ -1,4 +1,4 @@
-"""The gate before publishing: is the recipe worse than its reference in a family that must not fall?
+"""The gate before publishing: did a family fall that must not, did one not rise that must, or can one not be judged?
 
 Pure: rows and differences in, verdict out. Where they come from is the stage's concern.
 """
@@ -9,87 +9,149 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assets.artifacts import CHAMPION
-from assets.errors import UserError
 from assets.metrics import PairedDifference
 from assets.params import Promotion
-from assets.report.comparison import difference_json, overlap_difference
-from assets.report.measures import FAMILIES, MEASURE_NAMES, known_value, percent, signed
+from assets.report.comparison import difference_json, gated_differences
+from assets.report.measures import FAMILIES, GATED, MEASURE_NAMES, known_value, percent, signed, value_of
+
+
+def decide(
+    published: Mapping[str, Any],
+    base: Mapping[str, Any],
+    with_base: Mapping[str, PairedDifference],
+    champion: Mapping[str, Any],
+    with_champion: Mapping[str, PairedDifference] | None,
+    promotion: Promotion,
+) -> dict[str, Any]:
+    """The verdict on the recipe of row `published`, against base or the champion as `promotion` says.
+
+    `with_base` and `with_champion` are its differences to them by measure; None for a champion whose test images were others.
+    """
+    against, reference, notes = choose_reference(base, champion, promotion)
+    if against == "champion":
+        notes += [
+            "Its intervals and the recipe's are compared by overlap, since it was measured on other test images."
+            if with_champion is None
+            else "Both are measured on the same test images, so that their differences are paired."
+        ]
+    paired = (with_champion or {}) if against == "champion" else with_base
+    named = [family for family in GATED if family in promotion.must_not_fall or family in promotion.must_rise]
+    differences = gated_differences(published, reference, paired, dict.fromkeys([*FAMILIES, *named]))
+    return judge(published, reference, against, differences, promotion, notes)
 
 
 def choose_reference(
-    published: Mapping[str, Any], base: Mapping[str, Any], champion: Mapping[str, Any], promotion: Promotion
-) -> tuple[str, Mapping[str, Any], str | None]:
-    """("base" or "champion", its row, a sentence where the choice needs one). Without a champion the reference is base."""
+    base: Mapping[str, Any], champion: Mapping[str, Any], promotion: Promotion
+) -> tuple[str, Mapping[str, Any], list[str]]:
+    """("base" or "champion", its row, sentences where the choice needs them). Without a champion the reference is base."""
     if promotion.against == "base":
-        return "base", base, None
+        return "base", base, []
     if champion.get("recipe") is None:
-        return "base", base, f"There is no champion yet ({CHAMPION} names none), so the reference is base."
-    row = champion.get("metrics") or {}
-    try:
-        for key in FAMILIES.values():
-            overlap_difference(published, row, key)
-    except (KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{CHAMPION} names {champion['recipe']!r} without {key} or its interval, so nothing can be compared with it."
-            " Set promotion.against to base, or restore the file from git."
-        ) from None
-    return "champion", row, f"The champion is {champion['recipe']}; its intervals and the recipe's are compared by overlap."
+        return "base", base, [f"There is no champion yet ({CHAMPION} names none), so the reference is base."]
+    return "champion", champion.get("metrics") or {}, [f"The champion is {champion['recipe']}."]
 
 
 def judge(
     published: Mapping[str, Any],
     reference: Mapping[str, Any],
     against: str,
-    differences: Mapping[str, PairedDifference],
+    differences: Mapping[str, PairedDifference | None],
     promotion: Promotion,
-    note: str | None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The verdict on the recipe of row `published`, as written to verdict.json. `differences` has one for each family.
+    """The verdict as written to verdict.json. `differences` has one for each family, None where it cannot be judged.
 
-    A family of `must_not_fall` holds the recipe back when the whole interval of its difference lies below −tolerance. The override
-    reason then publishes it all the same, and is recorded; where nothing fell it is not used.
+    Three things hold the recipe back: a family of `must_not_fall` whose whole interval lies below −(its tolerance); a family of
+    `must_rise` whose interval does not lie wholly above its points; and a family of either that cannot be judged. A recipe that is
+    the reference itself has nothing to rise above. The override reason publishes all the same and is recorded; where nothing holds the
+    recipe back it is not used.
     """
     families: dict[str, Any] = {}
-    fallen = []
-    for family, key in FAMILIES.items():
-        difference = differences[family]
+    unjudged: dict[str, str] = {}
+    for family, difference in differences.items():
+        key = GATED[family]
+        if difference is None:
+            unjudged[family] = _why_unjudged(published, reference, against, key)
+            continue
         families[family] = {"value": known_value(published, key), "reference": known_value(reference, key), **difference_json(difference)}
-        if family in promotion.must_not_fall and difference.high < -promotion.tolerance:
-            fallen.append(family)
+    itself = published.get("recipe") == reference.get("recipe") and all(
+        value_of(published, key) == value_of(reference, key) for key in GATED.values()
+    )
+    judged = {family: difference for family, difference in differences.items() if difference is not None}
+    not_fall = {
+        family: {"tolerance": tolerance, "fell": judged[family].high < -tolerance if family in judged else None}
+        for family, tolerance in promotion.must_not_fall.items()
+    }
+    rise = {
+        family: {"points": points, "rose": judged[family].low > points if family in judged else None}
+        for family, points in ({} if itself else promotion.must_rise).items()
+    }
+    fallen = [family for family, entry in not_fall.items() if entry["fell"]]
+    not_risen = [family for family, entry in rise.items() if entry["rose"] is False]
+    unknown = [family for family in unjudged if family in not_fall or family in rise]
     override = (promotion.override_reason or "").strip() or None  # a blank sentence is no reason
-    held_back = bool(fallen) and override is None
+    objections = bool(fallen or not_risen or unknown)
 
-    reasons = [note] if note else []
-    reasons += [_sentence(family, families[family], against) for family in FAMILIES]
+    reasons = [*notes, *(_sentence(family, entry, against) for family, entry in families.items())]
+    reasons += [f"{MEASURE_NAMES[GATED[family]]}: {why}." for family, why in unjudged.items()]
+    if itself and promotion.must_rise:
+        reasons.append("It is the reference itself, so nothing has to rise.")
+    decisive = []
     if fallen:
-        allowed = f" by more than the {promotion.tolerance:g} points allowed" if promotion.tolerance else ""
-        reasons.append(f"{_listed(fallen)} must not fall and did{allowed}.")
-    elif unguarded := [f for f in FAMILIES if families[f]["outcome"] == "worse" and f not in promotion.must_not_fall]:
-        reasons.append(f"{_listed(unguarded)} fell, which promotion.must_not_fall allows.")
-    elif any(entry["outcome"] == "worse" for entry in families.values()):
-        reasons.append(f"What fell stays within the tolerance of {promotion.tolerance:g} points.")
-    else:
-        reasons.append("Nothing that must not fall is worse.")
-    if fallen and override:
+        decisive.append(f"{_listed(fallen, promotion.must_not_fall, 'by more than {} allowed')} must not fall and did.")
+    if not_risen:
+        decisive.append(f"{_listed(not_risen, promotion.must_rise, 'by more than {}')} must rise and did not beyond doubt.")
+    if unknown:
+        decisive.append(f"{_listed(unknown)} cannot be judged, and promotion names it.")
+    if not objections:
+        decisive.append(_why_published(families, promotion))
+    reasons.append(" ".join(decisive))
+    if objections and override:
         reasons.append(f"Published all the same: {override}")
     return {
         "recipe": published["recipe"],
         "against": against,
-        "decision": "hold" if held_back else "publish",
+        "decision": "hold" if objections and override is None else "publish",
         "reasons": reasons,
         "families": families,
-        "override_reason": override if fallen else None,
+        "unjudged": unjudged,
+        "must_not_fall": not_fall,
+        "must_rise": rise,
+        "override_reason": override if objections else None,
     }
+
+
+def _why_published(families: Mapping[str, Any], promotion: Promotion) -> str:
+    worse = [family for family, entry in families.items() if entry["outcome"] == "worse"]
+    rose = f" {_listed(list(promotion.must_rise))} rose as required." if promotion.must_rise else ""
+    if unguarded := [family for family in worse if family not in promotion.must_not_fall]:
+        return f"{_listed(unguarded)} fell, which promotion.must_not_fall allows.{rose}"
+    if worse:
+        return (
+            f"The fall of {_listed(worse, promotion.must_not_fall, 'tolerance {}')} stays within what promotion.must_not_fall allows.{rose}"
+        )
+    return f"Nothing that must not fall is worse.{rose}"
+
+
+def _why_unjudged(published: Mapping[str, Any], reference: Mapping[str, Any], against: str, key: str) -> str:
+    without = [name for name, row in ((published["recipe"], published), (against, reference)) if value_of(row, key) is None]
+    if without:
+        return f"not measured for {' and '.join(dict.fromkeys(without))}, so it cannot be compared"
+    return f"an interval is missing for {published['recipe']} or {against}, so it cannot be compared"
 
 
 def _sentence(family: str, entry: Mapping[str, Any], against: str) -> str:
     low, high = entry["interval"]
     return (
-        f"{MEASURE_NAMES[FAMILIES[family]]}: {percent(entry['value'])} against {percent(entry['reference'])} of {against},"
+        f"{MEASURE_NAMES[GATED[family]]}: {percent(entry['value'])} against {percent(entry['reference'])} of {against},"
         f" {signed(entry['difference'])} [{signed(low)}, {signed(high)}]: {entry['outcome']}."
     )
 
 
-def _listed(families: Sequence[str]) -> str:
-    names = [MEASURE_NAMES[FAMILIES[family]] for family in families]
+def _listed(families: Sequence[str], points: Mapping[Any, float] | None = None, said: str = "") -> str:
+    """Names for a sentence, with the points that params names for each where they are not 0."""
+    names = []
+    for family in families:
+        name = MEASURE_NAMES[GATED[family]]
+        names.append(f"{name} ({said.format(f'{points[family]:g} points')})" if points and points.get(family) else name)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

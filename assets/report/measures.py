@@ -40,14 +40,16 @@ FAMILIES = {  # the measure that stands for a family in the gate
     "zero_shot": "zero_shot.accuracy",
     "text_to_image": "text_to_image.recall_at_5",
 }
+GATED = FAMILIES | {"caption_to_image": "text_to_image.caption_recall_at_5"}  # what promotion may name; captions are not everywhere
 MEASURE_NAMES = {measure.key: measure.name for measure in MEASURES}
 
 
 def value_of(row: Mapping[str, Any], key: str) -> float | None:
-    """A row's value of `family.measure`, or of a plain key such as `average`; None where it could not be taken (captions without any)."""
+    """A row's value of `family.measure`, or of a plain key such as `average`; None where it is absent or could not be taken (captions
+    without any)."""
     value: Any = row
     for part in key.split("."):
-        value = value[part]
+        value = value.get(part) if isinstance(value, Mapping) else None
     return None if value is None else float(value)
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from assets.report.examples import Answer, Query
 from assets.report.inputs import TestSplit
-from assets.report.measures import FAMILIES, MEASURE_NAMES, MEASURES, RECIPE_MEANINGS, percent, signed, value_of
+from assets.report.measures import GATED, MEASURE_NAMES, MEASURES, RECIPE_MEANINGS, percent, signed, value_of
 from assets.report.pictures import data_uri, thumbnail
 
 TEMPLATE = "template.html.jinja"
@@ -119,7 +119,8 @@ def family_views(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
             "reference": percent(verdict["families"][family]["reference"]),
             **outcome_view(verdict["families"][family]),
         }
-        for family, key in FAMILIES.items()
+        for family, key in GATED.items()
+        if family in verdict["families"]  # one that could not be judged is told among the reasons
     ]
 
 

@@ -5,11 +5,15 @@ What may be published is decided by the report's verdict, not here.
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from assets import artifacts
 from assets.errors import UserError
+from assets.report.comparison import class_means
 from assets.report.measures import percent
 
 
@@ -28,13 +32,26 @@ def promote() -> dict[str, Any]:
         )
     row = next(row for row in artifacts.read_json(artifacts.METRICS)["rows"] if row["recipe"] == recipe)
     model, evaluated = artifacts.model_dir(recipe), artifacts.evaluation_dir(recipe) / "metrics.json"
-    if missing := [str(path) for path in (model, evaluated) if not path.exists()]:
+    values = [evaluated.with_name(name) for name in ("per_query.parquet", "per_class.parquet")]
+    if missing := [str(path) for path in (model, evaluated, *values) if not path.exists()]:
         raise UserError(f"no {', '.join(missing)}. `dvc checkout` restores it, `dvc repro report` makes it.")
     if not _is_of(row, artifacts.read_json(evaluated)):
         raise UserError(f"{artifacts.METRICS} is not of the {recipe} that {evaluated} measured. `dvc repro report` brings it up to date.")
-    champion = {"recipe": recipe, "model_sha256": artifacts.sha256_of(model), "metrics": row}
-    artifacts.write_json(artifacts.CHAMPION, champion)
+    paired = class_means(*(pq.read_table(path) for path in values))
+    champion = {"recipe": recipe, "model_sha256": artifacts.sha256_of(model), "override_reason": verdict["override_reason"]}
+    champion |= {"metrics": row, "paired": paired}
+    with artifacts.replacing(artifacts.CHAMPION) as temporary:
+        temporary.write_text(_as_text(champion), encoding="utf-8")
     return champion
+
+
+def _as_text(champion: dict[str, Any]) -> str:
+    """JSON with a class a line, so that it stays readable and its changes too."""
+    lines = [f"{json.dumps(label, ensure_ascii=False)}: {json.dumps(row)}" for label, row in champion["paired"]["classes"].items()]
+    whole = json.dumps(champion | {"paired": champion["paired"] | {"classes": {}}}, indent=2, ensure_ascii=False, allow_nan=False)
+    before, _, after = whole.rpartition("{}")
+    classes = ",\n      ".join(lines)
+    return f"{before}{{\n      {classes}\n    }}{after}\n"
 
 
 def _is_of(row: dict[str, Any], evaluated: dict[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """python -m assets.report.readme [--check]: write the report's numbers into README.md between its markers, or fail where they differ.
 
-Only the marked block is touched; what the numbers are is the report's concern.
+Only the marked blocks are touched; what the numbers are is the concern of the report and of `make seeds`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from assets.report.measures import MEASURE_NAMES, RECIPE_MEANINGS, percent, sign
 
 README = Path("README.md")
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
+SEEDS_BEGIN, SEEDS_END = "<!-- seeds:begin -->", "<!-- seeds:end -->"
 COLUMNS = ("image_to_image.map", "image_to_image.recall_at_1", "knn.accuracy", "zero_shot.accuracy", "text_to_image.recall_at_5", "average")
 
 
@@ -48,12 +49,64 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
     return f"{percent(value)} ({'tie' if difference['outcome'] == 'tie' else signed(difference['difference'])})"
 
 
-def with_figures(text: str, metrics: Mapping[str, Any]) -> str:
-    """`text` with the block between its markers made anew. UserError unless there is exactly one pair of markers."""
-    block = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    if len(block.findall(text)) != 1 or text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UserError(f"{README} needs one {BEGIN} and after it one {END}; between them the figures are written.")
-    return block.sub(lambda _: f"{BEGIN}\n{figures(metrics)}\n{END}", text)
+def seeds_block(found: Mapping[str, Any] | None, metrics: Mapping[str, Any]) -> str:
+    """The generated block of several seeds: seeds.json as a Markdown table, and how to read its intervals; None: not run yet."""
+    if found is None:
+        return "`make seeds N=3` has not been run yet: the numbers above are of one seed."
+    lines = [
+        f"| recipe | {' | '.join(MEASURE_NAMES[key] for key in COLUMNS)} |",
+        f"|---|{'---:|' * len(COLUMNS)}",
+    ]
+    for row in found["rows"]:
+        lines.append(f"| `{row['recipe']}` | {' | '.join(_spread_cell(row['measures'][key]) for key in COLUMNS)} |")
+    count, missing = len(found["seeds"]), found["missing"]
+    of = f"{count} seeds" if not missing else f"{count} of {count + len(missing)} seeds (failed: {', '.join(map(str, missing))})"
+    lines += [
+        "",
+        f"Mean over {of} ± half of its {100 * found['level']:g} % t-interval, in percent. Seeds vary which classes are test classes, the"
+        " initialisation and the order of training. In brackets the difference to `base` of the same seed in points, with its own interval;"
+        " a tie is a difference whose interval holds 0 or whose sign is not the same in every seed.",
+    ]
+    if 0 in found["seeds"] and not _same_as_report(found, metrics):
+        lines += ["", "These seeds were run before the pipeline's last change: seed 0 among them is not the table at the top."]
+    return "\n".join(lines)
+
+
+def _spread_cell(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return "–"
+    against = entry.get("against_base")
+    value = f"{percent(entry['mean'])} ± {_half(entry)}"
+    if against is None:
+        return value
+    return f"{value} (tie)" if against["outcome"] == "tie" else f"{value} ({signed(against['mean'])} ± {_half(against)})"
+
+
+def _half(entry: Mapping[str, Any]) -> str:
+    return percent((entry["interval"][1] - entry["interval"][0]) / 2)
+
+
+def _same_as_report(found: Mapping[str, Any], metrics: Mapping[str, Any]) -> bool:
+    """Whether seed 0, which has the settings of params.yaml, scored what the report says."""
+    first, rows = found["seeds"].index(0), {row["recipe"]: row for row in metrics["rows"]}
+    return all(
+        entry is None or round(entry["values"][first] - (value_of(rows[row["recipe"]], key) or 0.0), 3) == 0
+        for row in found["rows"]
+        for key, entry in row["measures"].items()
+    )
+
+
+def with_figures(text: str, metrics: Mapping[str, Any], seeds: Mapping[str, Any] | None) -> str:
+    """`text` with the blocks between its markers made anew. UserError unless there is exactly one pair of each."""
+    text = _with_block(text, BEGIN, END, figures(metrics))
+    return _with_block(text, SEEDS_BEGIN, SEEDS_END, seeds_block(seeds, metrics))
+
+
+def _with_block(text: str, begin: str, end: str, content: str) -> str:
+    block = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if len(block.findall(text)) != 1 or text.count(begin) != 1 or text.count(end) != 1:
+        raise UserError(f"{README} needs one {begin} and after it one {end}; between them the figures are written.")
+    return block.sub(lambda _: f"{begin}\n{content}\n{end}", text)
 
 
 def missing_pictures(text: str) -> list[str]:
@@ -70,11 +123,14 @@ def main(arguments: list[str]) -> int:
         if not artifacts.METRICS.exists():
             raise UserError(f"no {artifacts.METRICS}. `dvc repro report` makes it.")
         text = README.read_text(encoding="utf-8")
-        wanted = with_figures(text, artifacts.read_json(artifacts.METRICS))
+        seeds = artifacts.read_json(artifacts.SEEDS) if artifacts.SEEDS.exists() else None
+        wanted = with_figures(text, artifacts.read_json(artifacts.METRICS), seeds)
         if missing := missing_pictures(text):
             raise UserError(f"{README} shows {', '.join(missing)}, which is not there. `dvc repro report` makes it.")
         if arguments and wanted != text:
-            raise UserError(f"the figures in {README} are not those of {artifacts.METRICS}. `make readme` writes them.")
+            raise UserError(
+                f"the figures in {README} are not those of {artifacts.METRICS} and {artifacts.SEEDS}. `make readme` writes them."
+            )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -17,9 +17,9 @@ from assets.artifacts import RECIPES
 from assets.metrics import PairedDifference
 from assets.report import comparison, examples, page, plots
 from assets.report.examples import Query
-from assets.report.gate import choose_reference, judge
+from assets.report.gate import decide
 from assets.report.inputs import Evaluation, TestSplit, count_rows, input_files, read_evaluation, read_pictures, read_test_split
-from assets.report.measures import FAMILIES, MEASURES, RECIPE_MEANINGS
+from assets.report.measures import MEASURES, RECIPE_MEANINGS
 from assets.report.pictures import credit_line, share_alike, tile
 from assets.report.similarity import Similarities, draw_pairs, similarities
 
@@ -57,14 +57,10 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
 
     rows, differences = compare_with_base(evaluations, settings.seed)
     champion = artifacts.read_json(artifacts.CHAMPION)
-    against, reference, note = choose_reference(rows[published_recipe], rows["base"], champion, promotion)
-    by_family = {
-        family: differences[published_recipe][key]
-        if against == "base"
-        else comparison.overlap_difference(rows[published_recipe], reference, key)
-        for family, key in FAMILIES.items()
-    }
-    verdict = judge(rows[published_recipe], reference, against, by_family, promotion, note)
+    published = evaluations[published_recipe]
+    with_champion = comparison.paired_with_champion(champion, published.per_query, published.per_class, published.level, settings.seed)
+    verdict = decide(rows[published_recipe], rows["base"], differences[published_recipe], champion, with_champion, promotion)
+    against = verdict["against"]
     logger.info("%s %s: %s", verdict["decision"], published_recipe, " ".join(verdict["reasons"]))
 
     before_after = {recipe: evaluations[recipe] for recipe in dict.fromkeys(["base", published_recipe])}

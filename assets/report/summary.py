@@ -44,6 +44,14 @@ def _cell(row: Mapping[str, Any], key: str) -> Text:
     return cell.append(f" {'tie' if outcome == 'tie' else signed(difference['difference']):>5}", COLORS[outcome])
 
 
+def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
+    """What was decided, and why where that is not plain from the rows."""
+    if verdict["decision"] != "publish":
+        return [f"recipe   {verdict['recipe']}, held back: {verdict['reasons'][-1]}"]
+    override = verdict["override_reason"]
+    return [f"recipe   {verdict['recipe']}, published" + (f" though the gate said no: {override}" if override else "")]
+
+
 def main() -> int:
     for needed in (artifacts.METRICS, artifacts.VERDICT):
         if not needed.exists():
@@ -55,10 +63,12 @@ def main() -> int:
     console.width = max(console.width, WIDTH)
     console.print()
     console.print(rows_table(metrics))
+    level = 100 * metrics["rows"][0]["confidence"]["level"]
     console.print(f"percent on {counts['images']:,} images of {counts['classes']:,} unseen classes, and points against base", style="dim")
+    console.print(f"tie: the {level:g} % interval of the difference holds 0 (whole classes drawn anew)", style="dim")
     console.print()
-    published = "published" if verdict["decision"] == "publish" else "held back: see the report"
-    console.print(f"recipe   {verdict['recipe']}, {published}")
+    for line in verdict_lines(verdict):
+        console.print(line, soft_wrap=True)
     console.print(f"report   {artifacts.REPORT_PAGE}, {artifacts.REPORT_PAGE.resolve().as_uri()}", soft_wrap=True)
     console.print(f"table    {artifacts.LANCEDB} (LanceDB, table {artifacts.TABLE_NAME})")
     console.print()

@@ -53,13 +53,13 @@ def refuse_if_held_back(verdict: dict[str, Any], recipe: str) -> None:
         return
     fallen = [
         f"{family} fell by {-entry['difference']:.2f} points against {verdict['against']} ({entry['reference']:.2f} → {entry['value']:.2f},"
-        f" interval of the difference [{entry['interval'][0]:.2f}, {entry['interval'][1]:.2f}])"
+        f" interval of the difference [{entry['interval'][0]:.2f}, {entry['interval'][1]:.2f}])."
         for family, entry in verdict["families"].items()
         if entry["outcome"] == "worse"
     ]
     others = ", ".join(other for other in RECIPES if other != recipe)
     raise UserError(
-        f"{recipe} is held back: {'; '.join(fallen)}. {' '.join(verdict['reasons'][-1:])} The published table stays as it is. Ways on:"
+        f"{recipe} is held back: {' '.join([*fallen, *verdict['reasons'][-1:]])} The published table stays as it is. Ways on:"
         " retrain with other settings (image_tower, text_tower), publish another recipe (search_table.recipe:"
         f" {others}), or give the reason for publishing all the same in promotion.override_reason; then `dvc repro`."
     )

@@ -167,8 +167,8 @@ def settings() -> params.Report:
 
 @pytest.fixture(scope="session")
 def promotion() -> params.Promotion:
-    families: list[params.Family] = ["image_to_image", "knn", "zero_shot", "text_to_image"]
-    return params.Promotion(against="base", tolerance=0.0, must_not_fall=families, override_reason=None)
+    not_fall: dict[params.Family, float] = {"image_to_image": 0.0, "knn": 0.0, "zero_shot": 0.0, "text_to_image": 0.0}
+    return params.Promotion(against="base", must_not_fall=not_fall, must_rise={}, override_reason=None)
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from assets.metrics import PairedDifference
 from assets.report.comparison import (
     PAIRED,
+    class_means,
     difference_json,
+    gated_differences,
     group_differences,
     outcome,
     overlap_difference,
     paired_differences,
+    paired_with_champion,
     query_classes,
     query_values,
 )
@@ -52,6 +56,66 @@ def test_the_average_is_the_mean_of_its_four_measures():
     difference = (values - reference).mean(axis=0)
     assert found["average"].value == pytest.approx(difference[[0, 2, 3, 4]].mean())
     assert found["average"].low < found["average"].value < found["average"].high
+
+
+def test_a_measure_that_was_taken_nowhere_has_no_difference_and_the_others_keep_theirs():
+    generator = np.random.default_rng(0)
+    reference, values = generator.random((40, 5)), generator.random((40, 5))
+    whole = paired_differences(values, reference, np.arange(40) // 4, 0.95, seed=0)
+    values[:, PAIRED.index("zero_shot.accuracy")] = np.nan
+    found = paired_differences(values, reference, np.arange(40) // 4, 0.95, seed=0)
+    assert found == {key: each for key, each in whole.items() if key not in ("zero_shot.accuracy", "average")}
+    assert paired_differences(np.full((4, 5), np.nan), np.zeros((4, 5)), np.arange(4), 0.95, seed=0) == {}
+
+
+def measured(seed: int) -> tuple[pa.Table, pa.Table]:
+    """Random results on 60 images of 12 classes of unequal size, of which the last has one image and searches for nothing."""
+    generator = np.random.default_rng(seed)
+    labels = np.sort(np.append(np.random.default_rng(0).integers(11, size=59), 11)).astype(str)
+    alone = labels == "11"
+    precision = [None if lone else float(value) for lone, value in zip(alone, 100 * generator.random(60), strict=True)]
+    hits = [None if lone else bool(value) for lone, value in zip(alone, generator.integers(2, size=60), strict=True)]
+    right = generator.integers(2, size=(2, 60)).astype(bool)
+    per_query = {"id": [str(n) for n in range(60)], "label": labels, "average_precision": precision, "hit_at_1": hits}
+    per_query |= {"knn_correct": right[0], "zero_shot_correct": right[1]}
+    classes = sorted(set(labels))
+    return pa.table(per_query), pa.table({"label": classes, "recall_at_5": 100 * generator.random(len(classes))})
+
+
+def test_what_a_champion_keeps_pairs_as_well_as_its_queries():
+    champion, recipe = measured(1), measured(2)
+    kept = {"paired": class_means(*champion)}
+    expected = paired_differences(query_values(*recipe), query_values(*champion), query_classes(*recipe), 0.95, seed=3)
+    found = paired_with_champion(kept, *recipe, 0.95, seed=3)
+    assert found is not None
+    assert set(found) == {*PAIRED, "average"}
+    for key, difference in expected.items():
+        assert tuple(found[key]) == pytest.approx(tuple(difference), abs=1e-3)  # means are kept to four digits
+
+
+def test_a_champion_of_other_images_or_of_earlier_times_is_not_paired():
+    recipe = measured(2)
+    kept = class_means(*recipe)
+    per_query = recipe[0].set_column(0, "id", pa.array([f"new {n}" for n in range(60)]))
+    assert paired_with_champion({"paired": kept}, per_query, recipe[1], 0.95, seed=0) is None
+    assert paired_with_champion({"paired": kept | {"measures": ["knn.accuracy"]}}, *recipe, 0.95, seed=0) is None
+    assert paired_with_champion({"recipe": "gpr", "metrics": {}}, *recipe, 0.95, seed=0) is None
+
+
+def test_a_family_is_compared_by_pairs_else_by_overlap_else_not_at_all():
+    row = {"knn": {"accuracy": 40}, "zero_shot": {"accuracy": 10}, "text_to_image": {"recall_at_5": 30, "caption_recall_at_5": None}}
+    row |= {"image_to_image": {"map": 50}, "confidence": {"knn.accuracy": [38, 42], "zero_shot.accuracy": [9, 11]}}
+    other = {"knn": {"accuracy": 30}, "zero_shot": {"accuracy": 10}, "text_to_image": {"recall_at_5": 30}}
+    other |= {"confidence": {"knn.accuracy": [29, 31], "zero_shot.accuracy": [9, 11]}}
+    paired = {"zero_shot.accuracy": PairedDifference(0, -1, 1)}
+    found = gated_differences(row, other, paired, ["image_to_image", "knn", "zero_shot", "text_to_image", "caption_to_image"])
+    assert found == {
+        "image_to_image": None,  # the other has none
+        "knn": (10, 7, 13),
+        "zero_shot": (0, -1, 1),
+        "text_to_image": None,  # without intervals
+        "caption_to_image": None,  # there are no captions
+    }
 
 
 def test_no_difference_is_a_tie():

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from assets import artifacts
 from assets.errors import UserError
 from assets.report import promote
+
+
+def write_values(folder):
+    """Three images of two classes, one of which is alone in its class and so searches for nothing."""
+    per_query = {"id": ["1", "2", "3"], "label": ["a", "a", "ü"], "average_precision": [50.0, 25.0, None], "hit_at_1": [True, False, None]}
+    per_query |= {"knn_correct": [True, True, False], "zero_shot_correct": [False, False, True]}
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(per_query), folder / "per_query.parquet")
+    pq.write_table(pa.table({"label": ["a", "ü"], "recall_at_5": [100.0, 0.0]}), folder / "per_class.parquet")
 
 
 @pytest.fixture
@@ -17,7 +28,8 @@ def published(tmp_path, monkeypatch):
     artifacts.write_json(artifacts.evaluation_dir("mcip") / "metrics.json", row | {"counts": {"images": 3}})
     row = row | {"confidence": row["confidence"] | {"against_base": {"average": {"difference": 1.0}}}}
     artifacts.write_json(artifacts.METRICS, {"rows": [{"recipe": "base"}, row], "counts": {}})
-    artifacts.write_json(artifacts.VERDICT, {"recipe": "mcip", "decision": "publish", "reasons": []})
+    write_values(artifacts.evaluation_dir("mcip"))
+    artifacts.write_json(artifacts.VERDICT, {"recipe": "mcip", "decision": "publish", "reasons": [], "override_reason": None})
     artifacts.write_json(artifacts.model_dir("mcip") / "open_clip_config.json", {})
     artifacts.write_json(artifacts.CHAMPION, {"recipe": None, "model_sha256": None, "metrics": None})
     return row
@@ -26,8 +38,19 @@ def published(tmp_path, monkeypatch):
 def test_it_writes_recipe_model_and_row_and_says_so(published, capsys):
     assert promote.main() == 0
     digest = artifacts.sha256_of(artifacts.model_dir("mcip"))
-    assert artifacts.read_json(artifacts.CHAMPION) == {"recipe": "mcip", "model_sha256": digest, "metrics": published}
+    champion = artifacts.read_json(artifacts.CHAMPION)
+    paired = champion.pop("paired")
+    assert champion == {"recipe": "mcip", "model_sha256": digest, "override_reason": None, "metrics": published}
+    assert paired["classes"] == {"a": [37.5, 50, 100, 0, 100], "ü": [None, None, 0, 100, 0]}
+    assert '\n      "a": [37.5, 50.0, 100.0, 0.0, 100.0],\n' in artifacts.CHAMPION.read_text(encoding="utf-8")  # a class a line
     assert "data/champion.json: the champion is mcip, average 41.2" in capsys.readouterr().out
+
+
+def test_an_override_is_kept(published):
+    verdict = {"recipe": "mcip", "decision": "publish", "reasons": [], "override_reason": "zero-shot is not used here"}
+    artifacts.write_json(artifacts.VERDICT, verdict)
+    assert promote.promote()["override_reason"] == "zero-shot is not used here"
+    assert artifacts.read_json(artifacts.CHAMPION)["override_reason"] == "zero-shot is not used here"
 
 
 def test_it_refuses_what_is_held_back(published, capsys):
