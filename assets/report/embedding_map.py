@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits
+from sklearn.decomposition import PCA  # type: ignore[import-untyped]
+from sklearn.manifold import TSNE  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from assets.report.pictures import thumbnail
 
@@ -33,7 +33,7 @@ def draw_classes(labels: np.ndarray, count: int, seed: int) -> list[int]:
 
 
 def layout(vectors: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
-    """int [n, 2] from 0 to EXTENT for vectors [n, d]; from `start` [n, 2], another layout of the same images, they stay near where they were.
+    """int [n, 2] from 0 to EXTENT for vectors [n, d]; from `start` [n, 2], a layout of the same images, they stay near where they were.
 
     On one thread, since sums of several come out in another order each time.
     """

@@ -42,7 +42,7 @@ HEALTH = (
     ),
     HealthMeasure("precision", "… its precision, %", "of the pairs called one class, how many are", 1),
     HealthMeasure("recall", "… its recall, %", "of the pairs of one class, how many are called so", 1),
-    HealthMeasure("threshold_at_95_precision", "cosine for 95 % sure", "from here on at least 95 of 100 pairs called one class are one", 2),
+    HealthMeasure("threshold_at_95_precision", "cosine for 95 % sure", "from here on at least 95 of 100 pairs called one class are one", 3),
 )
 OF_IMAGES = ("uniformity", "hubness", "effective_rank", "threshold", "precision", "recall", "threshold_at_95_precision")
 

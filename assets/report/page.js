@@ -134,6 +134,11 @@ for (const figure of document.querySelectorAll(".map")) {
     tip.querySelector("span").textContent =
       [data.groups[group], `${siblings} of its class here`, data.sources[data.points[state.active][2 * count + 1]]].filter(Boolean).join(" · ");
     const [x, y] = place(state.active);
+    if (width < 500) { // no room beside the point
+      tip.style.left = "4px";
+      tip.style.top = y > height / 2 ? "4px" : `${height - tip.offsetHeight - 4}px`;
+      return;
+    }
     const right = x + 24 + tip.offsetWidth < width ? x + 24 : x - 24 - tip.offsetWidth;
     tip.style.left = `${Math.max(4, Math.min(right, width - tip.offsetWidth - 4))}px`;
     tip.style.top = `${Math.max(4, Math.min(y - tip.offsetHeight / 2, height - tip.offsetHeight - 4))}px`;

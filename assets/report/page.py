@@ -1,4 +1,4 @@
-"""The page and its Markdown: one self-contained file each from the verdict, the rows, the drawings, the examples. It computes no measure."""
+"""The page and its Markdown, self-contained: from the verdict, the rows, the drawings, the examples. It computes no measure."""
 
 from __future__ import annotations
 
@@ -120,9 +120,9 @@ def query_card(query: Query, album: Album) -> dict[str, Any]:
     }
 
 
-def class_cards(changed: Sequence[tuple[ClassChange, Sequence[tuple[str, int]]]], album: Album) -> list[dict[str, Any]]:
-    """Classes with what they scored before and after, some of their pictures, and what is found instead of them."""
-    return [
+def class_cards(changed: Sequence[tuple[ClassChange, Sequence[tuple[str, int]]]], album: Album) -> dict[str, Any]:
+    """Classes with what they scored before and after, some of their pictures, what is found instead of them, and whom to credit."""
+    cards = [
         {
             "name": album.test.names[change.rows[0]],
             "before": percent(change.before),
@@ -131,12 +131,12 @@ def class_cards(changed: Sequence[tuple[ClassChange, Sequence[tuple[str, int]]]]
             "width": percent(abs(change.points)),
             "points": signed(change.points),
             "tiles": [album.picture(row, None) for row in change.rows[:CLASS_PICTURES]],
-            "images": len(change.rows),
             "instead": " · ".join(f"{name} ×{count}" for name, count in instead),
-            "credits": [credit.short for credit in album.test.credits(change.rows[:CLASS_PICTURES])],
         }
         for change, instead in changed
     ]
+    rows = [row for change, _ in changed for row in change.rows[:CLASS_PICTURES]]
+    return {"cards": cards, "credits": sorted({credit.short for credit in album.test.credits(rows)})}
 
 
 def first_right(found: Answer) -> str:
@@ -212,7 +212,7 @@ def group_views(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def map_view(places: Mapping[str, np.ndarray], rows: Sequence[int], test: TestSplit) -> dict[str, Any]:
     """What the page's script draws the map from: by image its place in each space, its class and its source; by class its group."""
     labels, groups = test.labels[list(rows)], test.rows["group"].take(list(rows)).to_pylist()
-    credits = [test.credits([row])[0].short for row in rows]
+    credited = [test.credits([row])[0].short for row in rows]
     sizes = Counter(group for group in groups if group)
     shown = [group for group, _ in sorted(sizes.items(), key=lambda each: (-each[1], each[0]))]
     colored, others = shown[:GROUP_COLORS], shown[GROUP_COLORS:]
@@ -223,7 +223,7 @@ def map_view(places: Mapping[str, np.ndarray], rows: Sequence[int], test: TestSp
         label: colored.index(group) if group in colored else max(0, len(colored) - 1) for label, group in zip(labels, groups, strict=True)
     }
     name_of = {label: test.names[row] for label, row in zip(labels, rows, strict=True)}
-    sources = sorted(set(credits))
+    sources = sorted(set(credited))
     return {
         "spaces": list(places),
         "extent": EXTENT,
@@ -233,7 +233,7 @@ def map_view(places: Mapping[str, np.ndarray], rows: Sequence[int], test: TestSp
         "sources": sources,
         "points": [
             [*(int(each) for place in places.values() for each in place[position]), number_of[label], sources.index(credit)]
-            for position, (label, credit) in enumerate(zip(labels, credits, strict=True))
+            for position, (label, credit) in enumerate(zip(labels, credited, strict=True))
         ],
     }
 
@@ -253,7 +253,7 @@ def health_rows(found: Mapping[str, Mapping[str, float | None]]) -> list[dict[st
 
 
 def metric_changes(row: Mapping[str, Any], reference: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every measure of the published row beside the reference's, as `dvc metrics diff` would print them, with an outcome where it is judged."""
+    """Every measure of the published row beside the reference's, as `dvc metrics diff` prints them, and an outcome where it is judged."""
     judged = {GATED[family]: entry for family, entry in verdict["families"].items()}
     if verdict["against"] == "base":
         judged = dict(row["confidence"]["against_base"]) | judged

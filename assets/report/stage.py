@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 MAX_PAGE_BYTES = 15_000_000
 PICTURE_SIDES = {112: 64, 80: 48, 56: 32}  # pixels, on the page: on the map; the first with which the page stays small enough
 PLOT_QUERIES, PLOT_HITS, PLOT_TILE = 4, 6, 120  # of the README's before/after pictures; pixels
-TRAINING_PANEL, SIMILARITY_PANEL, CHANGES_PANEL = (2.3, 1.5), (3.8, 2.2), (7.6, 1.9)  # inches
+TRAINING_PANEL, SIMILARITY_PANEL, CHANGES_PANEL = (2.3, 1.5), (3.8, 2.2), (4.8, 1.9)  # inches
 TILES_ABREAST = 8
 
 History = Sequence[Mapping[str, Any]]
@@ -269,7 +269,7 @@ def render_page(context: Mapping[str, Any], shown: Shown, places: Mapping[str, n
         ("Worst words", shown.failed_texts, f"names whose first right image comes last with {published}"),
     )
     of_map = [shown.pictures[identifier] for identifier in test.ids(shown.on_map)]
-    credits = test.credits(shown.rows)
+    credited = test.credits(shown.rows)
     for side, map_side in PICTURE_SIDES.items():
         album = page.Album(test, shown.pictures, side)
         html = page.render(
@@ -279,8 +279,8 @@ def render_page(context: Mapping[str, Any], shown: Shown, places: Mapping[str, n
             map=page.map_view(places, shown.on_map, test) if places else None,
             map_sheet=data_uri(embedding_map.sheet(of_map, map_side)) if places else None,
             map_side=map_side,
-            credits=credits,
-            share_alike=share_alike(credits),
+            credits=credited,
+            share_alike=share_alike(credited),
             **context,
         )
         if len(html.encode()) <= MAX_PAGE_BYTES:
