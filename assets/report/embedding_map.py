@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
+from scipy.linalg import orthogonal_procrustes  # type: ignore[import-untyped]
 from sklearn.decomposition import PCA  # type: ignore[import-untyped]
 from sklearn.manifold import TSNE  # type: ignore[import-untyped]
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -33,7 +34,7 @@ def draw_classes(labels: np.ndarray, count: int, seed: int) -> list[int]:
 
 
 def layout(vectors: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
-    """int [n, 2] from 0 to EXTENT for vectors [n, d]; from `start` [n, 2], a layout of the same images, they stay near where they were.
+    """int [n, 2] from 0 to EXTENT for vectors [n, d]; from `start` [n, 2], a layout of the same images, turned to lie as it does.
 
     On one thread, since sums of several come out in another order each time.
     """
@@ -52,7 +53,12 @@ def _places(vectors: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndar
     begin = np.pad(begin, ((0, 0), (0, 2 - begin.shape[1])))
     begin = (begin / (begin[:, 0].std() or 1.0) * 1e-4).astype(np.float32)  # small, as sklearn scales its own
     tsne = TSNE(2, perplexity=min(PERPLEXITY, (count - 1) / 3), init=begin, max_iter=ITERATIONS, random_state=seed, n_jobs=1)
-    return tsne.fit_transform(flat.astype(np.float32))
+    places = tsne.fit_transform(flat.astype(np.float32))
+    if start is None:
+        return places
+    places = places - places.mean(axis=0)
+    turn, _ = orthogonal_procrustes(places, begin)  # t-SNE may turn or mirror what it began with
+    return places @ turn
 
 
 def sheet(pictures: list[bytes], side: int) -> Image.Image:

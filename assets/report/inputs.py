@@ -56,10 +56,10 @@ class TestSplit:
         return sorted({caption for own in self.captions_of for caption in own})
 
     def ids(self, rows: Iterable[int]) -> list[str]:
-        return self.rows["id"].take(list(rows)).to_pylist()
+        return self.rows["id"].take(pa.array(rows, pa.int64())).to_pylist()
 
     def credits(self, rows: Iterable[int]) -> list[Credit]:
-        return credits_of(self.rows.select(["source", "license", "attribution"]).take(list(rows)).to_pylist())
+        return credits_of(self.rows.select(["source", "license", "attribution"]).take(pa.array(rows, pa.int64())).to_pylist())
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def dvc_md5(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "md5").hexdigest()
     files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-    listed = [{"md5": dvc_md5(files[name]), "relpath": name} for name in sorted(files, key=lambda name: tuple(name.split("/")))]
+    listed = [{"md5": dvc_md5(files[name]), "relpath": name} for name in sorted(files)]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
