@@ -101,7 +101,9 @@ def paired_with_champion(
     values, classes = query_values(per_query, per_class), query_classes(per_query, per_class)
     means = {label: np.array(row, np.float64) for label, row in kept["classes"].items()}
     # nan in `values` where a row is no query of a measure, so a class's mean counts for its queries alone
-    return paired_differences(values, np.stack([means[label] for label in classes]), classes, level, seed)
+    found = paired_differences(values, np.stack([means[label] for label in classes]), classes, level, seed)
+    # the means were rounded: what is less than that is no difference
+    return {key: PairedDifference(*(round(part, 3) + 0.0 for part in each)) for key, each in found.items()}
 
 
 def overlap_difference(row: Mapping[str, Any], reference: Mapping[str, Any], key: str) -> PairedDifference:

@@ -104,7 +104,7 @@ def judge(
     if unknown:
         decisive.append(f"{_listed(unknown)} cannot be judged, and promotion names it.")
     if not objections:
-        decisive.append(_why_published(families, promotion))
+        decisive.append(_why_published(families, promotion, list(rise)))
     reasons.append(" ".join(decisive))
     if objections and override:
         reasons.append(f"Published all the same: {override}")
@@ -121,9 +121,9 @@ def judge(
     }
 
 
-def _why_published(families: Mapping[str, Any], promotion: Promotion) -> str:
+def _why_published(families: Mapping[str, Any], promotion: Promotion, risen: Sequence[str]) -> str:
     worse = [family for family, entry in families.items() if entry["outcome"] == "worse"]
-    rose = f" {_listed(list(promotion.must_rise))} rose as required." if promotion.must_rise else ""
+    rose = f" {_listed(risen)} rose as required." if risen else ""
     if unguarded := [family for family in worse if family not in promotion.must_not_fall]:
         return f"{_listed(unguarded)} fell, which promotion.must_not_fall allows.{rose}"
     if worse:

@@ -57,6 +57,9 @@ def test_the_committed_settings_are_right(checkout):
         ("evaluation.prompts", ["a picture"], "{}"),
         ("search_table.recipe", "mcp", "'mcip_rea'"),
         ("source_images.kind", "folder", "'image_folder'"),
+        ("promotion.must_rise", {"speed": 1.0}, "'caption_to_image'"),
+        ("promotion.must_not_fall", {"knn": -1.0}, "given -1.0"),
+        ("promotion.must_not_fall", ["knn"], "given ['knn']"),
         ("orchestration.retrain_cron", "weekly", "weekly"),
     ],
 )

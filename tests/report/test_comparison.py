@@ -93,6 +93,14 @@ def test_what_a_champion_keeps_pairs_as_well_as_its_queries():
         assert tuple(found[key]) == pytest.approx(tuple(difference), abs=1e-3)  # means are kept to four digits
 
 
+def test_a_champion_is_a_tie_with_itself_whatever_was_rounded():
+    per_query, per_class = measured(1)
+    thirds = pa.array([None if each is None else 200 / 3 for each in per_query["average_precision"].to_pylist()])
+    per_query = per_query.set_column(2, "average_precision", thirds)
+    found = paired_with_champion({"paired": class_means(per_query, per_class)}, per_query, per_class, 0.95, seed=0)
+    assert found == dict.fromkeys((*PAIRED, "average"), (0, 0, 0))
+
+
 def test_a_champion_of_other_images_or_of_earlier_times_is_not_paired():
     recipe = measured(2)
     kept = class_means(*recipe)
