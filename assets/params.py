@@ -189,6 +189,8 @@ class Report(Section):
     queries: PositiveInt
     top_k: PositiveInt
     worst_failures: PositiveInt
+    changed_classes: PositiveInt
+    map_images: Annotated[int, Field(ge=2, le=5000)]
 
 
 class Promotion(Section):

@@ -180,11 +180,19 @@ STAGES = (
         code=("assets/report", "assets/metrics"),
         inputs=lambda recipe, params: [
             artifacts.CURATED_IMAGES,
+            artifacts.REJECTED_IMAGES,
+            *(artifacts.model_dir(each) for each in RECIPES),
             *(artifacts.evaluation_dir(each) for each in RECIPES),
             *(artifacts.history_file(each) for each in RECIPES if each != "base"),
             artifacts.CHAMPION,
         ],
-        outputs=lambda recipe: [artifacts.METRICS, artifacts.VERDICT, artifacts.REPORT_PAGE, artifacts.PLOTS],
+        outputs=lambda recipe: [
+            artifacts.METRICS,
+            artifacts.VERDICT,
+            artifacts.REPORT_PAGE,
+            artifacts.REPORT_MARKDOWN,
+            artifacts.PLOTS,
+        ],
     ),
     Stage(
         "search_table",

@@ -5,6 +5,7 @@ Test order: the rows of the curated table's test split as they stand there, (spl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,10 +56,10 @@ class TestSplit:
         return sorted({caption for own in self.captions_of for caption in own})
 
     def ids(self, rows: Iterable[int]) -> list[str]:
-        return self.rows["id"].take(list(rows)).to_pylist()
+        return self.rows["id"].take(pa.array(rows, pa.int64())).to_pylist()
 
     def credits(self, rows: Iterable[int]) -> list[Credit]:
-        return credits_of(self.rows.select(["source", "license", "attribution"]).take(list(rows)).to_pylist())
+        return credits_of(self.rows.select(["source", "license", "attribution"]).take(pa.array(rows, pa.int64())).to_pylist())
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,21 @@ def read_pictures(ids: set[str]) -> dict[str, bytes]:
 
 
 def input_files() -> list[Path]:
-    """The files from which a report follows, but for the per-query values and embeddings that metrics.json comes with."""
-    metrics = [artifacts.evaluation_dir(recipe) / "metrics.json" for recipe in artifacts.RECIPES]
+    """The files and folders of dvc.yaml from which a report follows."""
+    evaluations = [artifacts.evaluation_dir(recipe) for recipe in artifacts.RECIPES]
     histories = [artifacts.history_file(recipe) for recipe in artifacts.RECIPES if recipe != "base"]
-    return [artifacts.CURATED_IMAGES, *metrics, *histories, artifacts.CHAMPION]
+    return [artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, *evaluations, *histories, artifacts.CHAMPION]
+
+
+def read_alignment() -> list[dict[str, Any]] | None:
+    """How the base was aligned, epoch by epoch, where this project trained it; None for a checkpoint of others."""
+    return artifacts.read_json(artifacts.model_dir("base") / "model_card.json").get("alignment")
+
+
+def count_rejected() -> list[tuple[str, int]]:
+    """How many images curation left out, by reason, the most frequent first."""
+    reasons = Counter(pq.read_table(artifacts.REJECTED_IMAGES, columns=["reason"])["reason"].to_pylist())
+    return sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
 
 
 def count_rows() -> list[dict[str, Any]]:

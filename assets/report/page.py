@@ -1,23 +1,27 @@
-"""The page: one self-contained HTML file from the verdict, the rows, the drawings and the example queries. It computes no measure."""
+"""The page and its Markdown, self-contained: from the verdict, the rows, the drawings, the examples. It computes no measure."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from assets.report.changes import ClassChange
+from assets.report.embedding_map import EXTENT, abreast
 from assets.report.examples import Answer, Query
+from assets.report.health import HEALTH
 from assets.report.inputs import TestSplit
 from assets.report.measures import GATED, MEASURE_NAMES, MEASURES, RECIPE_MEANINGS, percent, signed, value_of
 from assets.report.pictures import data_uri, thumbnail
 
-TEMPLATE = "template.html.jinja"
+TEMPLATE, STYLE, SCRIPT, MARKDOWN = "template.html.jinja", "page.css", "page.js", "template.md.jinja"
 LICENSE_PAGES = {  # SPDX identifier → where its text is read
     "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
     "CC-BY-4.0": "https://creativecommons.org/licenses/by/4.0/",
@@ -25,6 +29,15 @@ LICENSE_PAGES = {  # SPDX identifier → where its text is read
     "CC0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
     "MIT": "https://opensource.org/license/mit",
 }
+FAMILY_NAMES = {
+    "image_to_image": "image→image",
+    "knn": "k-NN",
+    "zero_shot": "zero-shot",
+    "text_to_image": "text→image",
+    "caption_to_image": "caption→image",
+}
+CLASS_PICTURES = 8  # of a class that gained or lost
+GROUP_COLORS = 9  # --group-0 … of page.css; the smaller groups share the next one
 MARKS = {"better": "▲", "tie": "≈", "worse": "▼"}
 
 
@@ -35,17 +48,54 @@ class Album:
     test: TestSplit
     encoded: Mapping[str, bytes]
     side: int
+    made: dict[int, str] = field(default_factory=dict)  # by row, since a picture may be shown often
 
     def picture(self, row: int, right: bool | None) -> dict[str, Any]:
         """One picture for the template; `right` is None for a query."""
         said = {None: "", True: "right: ", False: "wrong: "}[right]
         (identifier,), (credit,) = self.test.ids([row]), self.test.credits([row])
+        if row not in self.made:
+            self.made[row] = data_uri(thumbnail(self.encoded[identifier], self.side))
         return {
-            "uri": data_uri(thumbnail(self.encoded[identifier], self.side)),
+            "uri": self.made[row],
             "alt": f"{said}{self.test.names[row]}, picture by {credit.source}",
             "title": f"{self.test.names[row]} · {credit.short}",
             "right": right,
         }
+
+
+def headline(verdict: Mapping[str, Any], against: str) -> str:
+    """The decision in one sentence: on how many families better, where a tie, where worse, and so what to do."""
+    by_outcome: dict[str, list[str]] = {"better": [], "tie": [], "worse": []}
+    for family, entry in verdict["families"].items():
+        by_outcome[entry["outcome"]].append(FAMILY_NAMES[family])
+    better, tie, worse, total = by_outcome["better"], by_outcome["tie"], by_outcome["worse"], len(verdict["families"])
+    said = [f"better than {against} on {len(better)} of {total} families"] if better else []
+    if tie and len(tie) == total:
+        said.append(f"level with {against} on all {total} families")
+    elif tie:
+        said.append(f"a tie on {listed(tie)}" if better else f"level with {against} on {listed(tie)}")
+    if worse:
+        said.append(f"worse on {listed(worse)}" if said else f"worse than {against} on {listed(worse)}")
+    if verdict["unjudged"]:
+        said.append(f"not judged on {listed([FAMILY_NAMES[family] for family in verdict['unjudged']])}")
+    decision = "publish, overriding the gate" if verdict["override_reason"] else verdict["decision"]
+    return f"{verdict['recipe']} is {', '.join(said)}: {decision}"
+
+
+def listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def query_set(title: str, note: str, queries: Sequence[Query], album: Album) -> dict[str, Any]:
+    """Queries to choose among: from the one that gained most right hits to the one that lost most, as given where they are equal."""
+    return {"title": title, "note": note, "cards": [query_card(query, album) for query in sorted(queries, key=lambda query: -gain(query))]}
+
+
+def gain(query: Query) -> int:
+    """Right hits of the last recipe shown more than of the first."""
+    right = [found.right for found in query.answers.values()]
+    return right[-1] - right[0]
 
 
 def query_card(query: Query, album: Album) -> dict[str, Any]:
@@ -53,6 +103,8 @@ def query_card(query: Query, album: Album) -> dict[str, Any]:
     return {
         "name": query.name,
         "picture": None if query.row is None else album.picture(query.row, None),
+        "gain": gain(query),
+        "right": " → ".join(str(found.right) for found in query.answers.values()),
         "strips": [
             {
                 "recipe": recipe,
@@ -66,6 +118,25 @@ def query_card(query: Query, album: Album) -> dict[str, Any]:
         ],
         "credits": sorted({credit.short for credit in album.test.credits(query.rows)}),
     }
+
+
+def class_cards(changed: Sequence[tuple[ClassChange, Sequence[tuple[str, int]]]], album: Album) -> dict[str, Any]:
+    """Classes with what they scored before and after, some of their pictures, what is found instead of them, and whom to credit."""
+    cards = [
+        {
+            "name": album.test.names[change.rows[0]],
+            "before": percent(change.before),
+            "after": percent(change.after),
+            "left": percent(min(change.before, change.after)),
+            "width": percent(abs(change.points)),
+            "points": signed(change.points),
+            "tiles": [album.picture(row, None) for row in change.rows[:CLASS_PICTURES]],
+            "instead": " · ".join(f"{name} ×{count}" for name, count in instead),
+        }
+        for change, instead in changed
+    ]
+    rows = [row for change, _ in changed for row in change.rows[:CLASS_PICTURES]]
+    return {"cards": cards, "credits": sorted({credit.short for credit in album.test.credits(rows)})}
 
 
 def first_right(found: Answer) -> str:
@@ -138,6 +209,86 @@ def group_views(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def map_view(places: Mapping[str, np.ndarray], rows: Sequence[int], test: TestSplit) -> dict[str, Any]:
+    """What the page's script draws the map from: by image its place in each space, its class and its source; by class its group."""
+    labels, groups = test.labels[list(rows)], test.rows["group"].take(list(rows)).to_pylist()
+    credited = [test.credits([row])[0].short for row in rows]
+    sizes = Counter(group for group in groups if group)
+    shown = [group for group, _ in sorted(sizes.items(), key=lambda each: (-each[1], each[0]))]
+    colored, others = shown[:GROUP_COLORS], shown[GROUP_COLORS:]
+    if others or (len(sizes) and None in groups):
+        colored = [*colored, "others" if shown else ""]
+    number_of = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    group_of = {
+        label: colored.index(group) if group in colored else max(0, len(colored) - 1) for label, group in zip(labels, groups, strict=True)
+    }
+    name_of = {label: test.names[row] for label, row in zip(labels, rows, strict=True)}
+    sources = sorted(set(credited))
+    return {
+        "spaces": list(places),
+        "extent": EXTENT,
+        "abreast": abreast(len(rows)),
+        "groups": colored,
+        "classes": [[name_of[label], group_of[label]] for label in number_of],
+        "sources": sources,
+        "points": [
+            [*(int(each) for place in places.values() for each in place[position]), number_of[label], sources.index(credit)]
+            for position, (label, credit) in enumerate(zip(labels, credited, strict=True))
+        ],
+    }
+
+
+def health_rows(found: Mapping[str, Mapping[str, float | None]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": measure.name,
+            "meaning": measure.meaning,
+            "cells": [
+                "–" if (value := values[measure.key]) is None else f"{value:.{measure.digits}f}".replace("-", "−")
+                for values in found.values()
+            ],
+        }
+        for measure in HEALTH
+    ]
+
+
+def metric_changes(row: Mapping[str, Any], reference: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every measure of the published row beside the reference's, as `dvc metrics diff` prints them, and an outcome where it is judged."""
+    judged = {GATED[family]: entry for family, entry in verdict["families"].items()}
+    if verdict["against"] == "base":
+        judged = dict(row["confidence"]["against_base"]) | judged
+    changes = []
+    for measure in MEASURES:
+        before, after = value_of(reference, measure.key), value_of(row, measure.key)
+        entry = judged.get(measure.key)
+        changes.append(
+            {
+                "name": measure.name,
+                "before": "–" if before is None else percent(before),
+                "after": "–" if after is None else percent(after),
+                "points": "–" if before is None or after is None else signed(after - before),
+                "judged": outcome_view(entry) if entry else None,
+            }
+        )
+    return changes
+
+
+def funnel_view(rejected: Sequence[tuple[str, int]], splits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Read, kept, rejected by reason, and the splits with their share of what was kept; percent of what was read."""
+    kept, dropped = sum(split["images"] for split in splits), sum(count for _, count in rejected)
+    read = kept + dropped
+    return {
+        "read": read,
+        "kept": kept,
+        "kept_share": percent(100 * kept / read),
+        "rejected": [
+            {"reason": reason.replace("_", " "), "images": count, "share": f"{100 * count / read:.2g}"} for reason, count in rejected
+        ],
+        "dropped": dropped,
+        "splits": [{**split, "share": percent(100 * split["images"] / kept)} for split in splits],
+    }
+
+
 def linked(text: str) -> Markup:
     """The text with its web addresses as links."""
     parts = re.split(r"(https?://[^\s,;<>\"')]+)", text)
@@ -153,16 +304,34 @@ def licence(identifier: str) -> Markup:
     return Markup('<a href="{}" rel="noopener noreferrer license">{}</a>').format(address, identifier) if address else linked(identifier)
 
 
+def cell(text: Any) -> str:
+    """Text for a cell of a Markdown table, shown as it is."""
+    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", str(text)).replace("\n", " ")
+
+
 def render(**context: Any) -> str:
+    files = Path(__file__).parent
+    environment = _environment(autoescape=True)
+    environment.filters["linked"] = linked
+    environment.filters["licence"] = licence
+    parts = {"style": Markup((files / STYLE).read_text(encoding="utf-8")), "script": Markup((files / SCRIPT).read_text(encoding="utf-8"))}
+    return environment.get_template(TEMPLATE).render(**parts, **context)
+
+
+def render_markdown(**context: Any) -> str:
+    environment = _environment(autoescape=False)
+    environment.filters["cell"] = cell
+    return environment.get_template(MARKDOWN).render(**context)
+
+
+def _environment(*, autoescape: bool) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["linked"] = linked
-    environment.filters["licence"] = licence
     environment.filters["thousands"] = lambda number: f"{number:,}"
-    return environment.get_template(TEMPLATE).render(**context)
+    return environment

@@ -27,6 +27,7 @@ from PIL import Image
 
 from assets.report.similarity import Similarities
 
+CHANGE_BIN = 5.0  # points
 MAX_PNG_BYTES = 390_000  # the pictures are in git and in the README
 
 # Colours that stay apart for colour-blind eyes; each has a line style or a mark of its own as well.
@@ -34,6 +35,7 @@ INK, MUTED, FAINT = "#1d1f21", "#5c6166", "#dcd9d2"
 BLUE, ORANGE, VIOLET = "#0b6394", "#b4530a", "#6b4aa5"
 RIGHT, WRONG = "#0b7350", "#b3261e"
 PAGE_COLORS = {INK: "--ink", MUTED: "--muted", FAINT: "--line", BLUE: "--blue", ORANGE: "--orange", VIOLET: "--violet"}
+PAGE_COLORS |= {RIGHT: "--good", WRONG: "--bad"}
 
 STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
@@ -141,7 +143,10 @@ def histogram_scale(found: Sequence[Similarities]) -> HistogramScale:
     return HistogramScale(bins, 1.05 * max(np.histogram(values, bins, density=True)[0].max() for values in parts))
 
 
-def draw_similarities(axes: Axes, found: Similarities, scale: HistogramScale) -> None:
+def draw_similarities(axes: Axes, found: Similarities, scale: HistogramScale, threshold: float | None) -> None:
+    """The three histograms; a line at the cosine from which on two images are best called one class, where that is given."""
+    if threshold is not None:
+        axes.axvline(threshold, color=INK, linewidth=1.0)
     for line in SIMILARITY_LINES:
         values = getattr(found, line.key)
         if len(values):
@@ -153,6 +158,22 @@ def draw_similarities(axes: Axes, found: Similarities, scale: HistogramScale) ->
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("cosine")
+
+
+def draw_changes(axes: Axes, points: Sequence[float]) -> None:
+    """How many classes gained and lost how much: `points` has each class's difference; a bar is CHANGE_BIN wide."""
+    reach = max(CHANGE_BIN, CHANGE_BIN * np.ceil(max(map(abs, points), default=1.0) / CHANGE_BIN))
+    edges = np.arange(-reach, reach + CHANGE_BIN, CHANGE_BIN)
+    heights, _ = np.histogram(points, edges)
+    colors = [WRONG if edge < 0 else RIGHT for edge in edges[:-1]]
+    axes.bar(edges[:-1], heights, width=CHANGE_BIN * 0.86, align="edge", color=colors)
+    axes.axvline(0, color=MUTED, linewidth=0.8)
+    axes.set_xlim(-reach, reach)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, symmetric=True))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    axes.grid(visible=False, axis="x")
+    axes.set_xlabel("change of a class’s mAP, points")
+    axes.set_ylabel("classes")
 
 
 @contextmanager
@@ -211,7 +232,7 @@ def similarity_figure(found: Mapping[str, Similarities]) -> Figure:
         figure = Figure(figsize=(4.8 * len(found), 3.1), layout="constrained")
         scale = histogram_scale(list(found.values()))
         for axes, (recipe, each) in zip(np.ravel(figure.subplots(1, len(found))), found.items(), strict=True):
-            draw_similarities(axes, each, scale)
+            draw_similarities(axes, each, scale, None)
             axes.set_title(recipe)
         _legend(figure, SIMILARITY_LINES)
         return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,32 @@ from markupsafe import Markup
 from assets import artifacts, params
 from assets.artifacts import RECIPES
 from assets.metrics import PairedDifference
-from assets.report import comparison, examples, page, plots
+from assets.report import changes, comparison, embedding_map, examples, health, page, plots, provenance
+from assets.report.changes import ClassChange
 from assets.report.examples import Query
 from assets.report.gate import decide
-from assets.report.inputs import Evaluation, TestSplit, count_rows, input_files, read_evaluation, read_pictures, read_test_split
+from assets.report.inputs import (
+    Evaluation,
+    TestSplit,
+    count_rejected,
+    count_rows,
+    input_files,
+    read_alignment,
+    read_evaluation,
+    read_pictures,
+    read_test_split,
+)
 from assets.report.measures import MEASURES, RECIPE_MEANINGS
-from assets.report.pictures import credit_line, share_alike, tile
+from assets.report.pictures import credit_line, data_uri, share_alike, tile
 from assets.report.similarity import Similarities, draw_pairs, similarities
+from assets.report.table_1 import read_benchmarks, table_1
 
 logger = logging.getLogger(__name__)
 
 MAX_PAGE_BYTES = 15_000_000
-PICTURE_SIDES = (112, 80, 56)  # pixels; the first with which the page stays small enough
+PICTURE_SIDES = {112: 64, 80: 48, 56: 32}  # pixels, on the page: on the map; the first with which the page stays small enough
 PLOT_QUERIES, PLOT_HITS, PLOT_TILE = 4, 6, 120  # of the README's before/after pictures; pixels
-TRAINING_PANEL, SIMILARITY_PANEL = (2.3, 1.5), (3.8, 2.2)  # inches
+TRAINING_PANEL, SIMILARITY_PANEL, CHANGES_PANEL = (2.3, 1.5), (3.8, 2.2), (4.8, 1.9)  # inches
 TILES_ABREAST = 8
 
 History = Sequence[Mapping[str, Any]]
@@ -36,21 +48,26 @@ History = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Shown:
-    """The example queries of the page, and the pictures that they need, by id."""
+    """The example queries and classes of the page, the images on its map, and the pictures that all of them need, by id."""
 
     images: list[Query]
     texts: list[Query]
     failed_images: list[Query]
     failed_texts: list[Query]
+    gained: list[tuple[ClassChange, list[tuple[str, int]]]]
+    lost: list[tuple[ClassChange, list[tuple[str, int]]]]
+    on_map: list[int]
     pictures: dict[str, bytes]
 
     @property
     def rows(self) -> list[int]:
-        return sorted({row for query in (*self.images, *self.texts, *self.failed_images, *self.failed_texts) for row in query.rows})
+        asked = (row for query in (*self.images, *self.texts, *self.failed_images, *self.failed_texts) for row in query.rows)
+        changed = (row for change, _ in (*self.gained, *self.lost) for row in change.rows[: page.CLASS_PICTURES])
+        return sorted({*asked, *changed, *self.on_map})
 
 
 def make_report(settings: params.Report, promotion: params.Promotion, published_recipe: str) -> None:
-    """Write metrics.json, verdict.json, index.html and plots/ of data/report, all of them or none."""
+    """Write metrics.json, verdict.json, index.html, report.md and plots/ of data/report, all of them or none."""
     test = read_test_split()
     evaluations = {recipe: read_evaluation(recipe, test) for recipe in RECIPES}
     histories = {recipe: artifacts.read_json(artifacts.history_file(recipe))["rows"] for recipe in RECIPES if recipe != "base"}
@@ -60,43 +77,71 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
     published = evaluations[published_recipe]
     with_champion = comparison.paired_with_champion(champion, published.per_query, published.per_class, published.level, settings.seed)
     verdict = decide(rows[published_recipe], rows["base"], differences[published_recipe], champion, with_champion, promotion)
-    against = verdict["against"]
+    against = "base" if verdict["against"] == "base" else f"the champion ({champion['recipe']})"
     logger.info("%s %s: %s", verdict["decision"], published_recipe, " ".join(verdict["reasons"]))
 
     before_after = {recipe: evaluations[recipe] for recipe in dict.fromkeys(["base", published_recipe])}
-    shown = choose_examples(before_after, published_recipe, test, settings)
+    average_precision = {recipe: each.per_query["average_precision"].to_numpy() for recipe, each in before_after.items()}
+    changed = changes.class_changes(test.labels, average_precision["base"], average_precision[published_recipe])
+    shown = choose_examples(before_after, published_recipe, changed, test, settings)
+    places = map_places(before_after, published_recipe, shown.on_map, settings.seed)
     pairs = draw_pairs(test.labels, test.captions_of, test.captions, settings.seed)
     spread = {recipe: similarities(each.images, each.texts[len(test.classes) :], pairs) for recipe, each in before_after.items()}
-    metrics = {"rows": list(rows.values()), "counts": evaluations["base"].metrics["counts"]}
+    in_order = health.health(
+        {recipe: (each.images, each.texts) for recipe, each in evaluations.items()}, test.labels, pairs.image_caption, len(test.classes)
+    )
+    metrics = {"rows": list(rows.values()), "counts": published.metrics["counts"]}
+    alignment = read_alignment()
     context = {
         "verdict": verdict,
+        "headline": page.headline(verdict, against),
         "families": page.family_views(verdict),
         "published": published_recipe,
         "meaning": RECIPE_MEANINGS[published_recipe],
-        "against": against if against == "base" else f"the champion ({champion['recipe']})",
+        "against": against,
+        "metric_changes": page.metric_changes(
+            rows[published_recipe], rows["base"] if verdict["against"] == "base" else champion["metrics"] or {}, verdict
+        ),
         "counts": metrics["counts"],
-        "level": 100 * evaluations["base"].level,
+        "level": 100 * published.level,
         "measures": MEASURES,
         "table": page.recipe_rows(metrics["rows"], published_recipe),
-        "histories": training_panels(histories),
-        "validation_legend": plots.legend_lines(plots.VALIDATION_LINES),
-        "similarities": similarity_panels(spread),
-        "similarity_legend": plots.legend_lines(plots.SIMILARITY_LINES),
-        "groups": page.group_views(compare_groups(evaluations["base"], evaluations[published_recipe], settings.seed)),
-        "splits": count_rows(),
-        "inputs": [{"path": path.as_posix(), "sha256": artifacts.sha256_of(path)} for path in input_files()],
+        "tally": changes.tally(changed),
+        "noticeable": changes.NOTICEABLE,
+        "groups": page.group_views(compare_groups(evaluations["base"], published, settings.seed)),
+        "health_recipes": list(in_order),
+        "health": page.health_rows(in_order),
+        "table_1": table_1(read_benchmarks()),
+        "funnel": page.funnel_view(count_rejected(), count_rows()),
+        "inputs": [{"path": path.as_posix(), "md5": provenance.dvc_md5(path)} for path in input_files()],
+        "models": [{"recipe": recipe, "sha256": artifacts.sha256_of(artifacts.model_dir(recipe))} for recipe in RECIPES],
+        "champion": champion["recipe"],
+        "champion_sha256": champion["model_sha256"],
+        "trained_with": provenance.recipe_settings(published_recipe),
+        # a champion of earlier times does not say how it was trained
+        "settings_diff": provenance.settings_diff(champion["settings"], provenance.recipe_settings(published_recipe))
+        if champion.get("settings")
+        else None,
         "settings": json.dumps({"report": settings.model_dump(), "promotion": promotion.model_dump()}, indent=2, ensure_ascii=False),
         "seed": settings.seed,
         "tile_columns": min(settings.top_k, TILES_ABREAST),
-        "credits": test.credits(shown.rows),
-        "share_alike": share_alike(test.credits(shown.rows)),
+        "histories": [
+            {"recipe": recipe, "meaning": RECIPE_MEANINGS[recipe], "rows": each}
+            for recipe, each in (({"base": alignment} if alignment else {}) | histories).items()
+        ],
     }
-    html = render_page(context, shown, test)
+    html = render_page(context | drawings(context["histories"], spread, in_order, changed), shown, places, test)
+    markdown = page.render_markdown(
+        **context,
+        gained=[(test.names[change.rows[0]], change) for change, _ in shown.gained],
+        lost=[(test.names[change.rows[0]], change) for change, _ in shown.lost],
+    )
 
     with artifacts.replacing(artifacts.PLOTS) as folder:
         write_plots(folder, histories, spread, shown, test)
-    with artifacts.replacing(artifacts.REPORT_PAGE) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    for path, text in ((artifacts.REPORT_PAGE, html), (artifacts.REPORT_MARKDOWN, markdown)):
+        with artifacts.replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     artifacts.write_json(artifacts.METRICS, metrics)
     artifacts.write_json(artifacts.VERDICT, verdict)
     logger.info("%s, %.1f MB", artifacts.REPORT_PAGE, len(html.encode()) / 1e6)
@@ -128,50 +173,83 @@ def compare_groups(base: Evaluation, published: Evaluation, seed: int) -> list[d
     return comparison.group_differences(after, before, groups, classes, base.level, seed)
 
 
-def choose_examples(before_after: Mapping[str, Evaluation], published_recipe: str, test: TestSplit, settings: params.Report) -> Shown:
-    """Queries drawn by seed, answered by base and the published recipe; and the queries on which the published recipe does worst."""
+def choose_examples(
+    before_after: Mapping[str, Evaluation],
+    published_recipe: str,
+    changed: Sequence[ClassChange],
+    test: TestSplit,
+    settings: params.Report,
+) -> Shown:
+    """Queries drawn by seed, and those on which the published recipe does worst, answered by base and it; classes; images of the map."""
     published = before_after[published_recipe]
     images = {recipe: each.images for recipe, each in before_after.items()}
     texts = {recipe: each.texts for recipe, each in before_after.items()}
-    alone = {published_recipe: published.images}
     k = settings.top_k
 
-    drawn_images = examples.draw_images(test.labels, settings.queries, settings.seed)
-    drawn_texts = examples.draw_texts(test.class_names, settings.queries, settings.seed)
     average_precision = published.per_query["average_precision"].to_numpy()
-    worst_images = examples.worst_images(average_precision, test.labels, settings.worst_failures)
-    worst_texts = examples.worst_texts(published.texts, published.images, test.class_names, test.names, settings.worst_failures)
-
-    asked = (
-        examples.ask_images(drawn_images, images, test.labels, test.names, k),
-        examples.ask_texts(drawn_texts, texts, images, test.class_names, test.names, k),
-        examples.ask_images(worst_images, alone, test.labels, test.names, k),
-        examples.ask_texts(worst_texts, texts, alone, test.class_names, test.names, k),
+    chosen_images = (
+        examples.draw_images(test.labels, settings.queries, settings.seed),
+        examples.worst_images(average_precision, test.labels, settings.worst_failures),
     )
-    needed = {row for queries in asked for query in queries for row in query.rows}
-    return Shown(*asked, pictures=read_pictures(set(test.ids(needed))))
+    chosen_texts = (
+        examples.draw_texts(test.class_names, settings.queries, settings.seed),
+        examples.worst_texts(published.texts, published.images, test.class_names, test.names, settings.worst_failures),
+    )
+    drawn_images, worst_images = (examples.ask_images(rows, images, test.labels, test.names, k) for rows in chosen_images)
+    drawn_texts, worst_texts = (examples.ask_texts(each, texts, images, test.class_names, test.names, k) for each in chosen_texts)
+    gained, lost = (
+        [(change, changes.found_instead(change, published.images, test.labels, test.names)) for change in most]
+        for most in (changes.most_gained(changed, settings.changed_classes), changes.most_lost(changed, settings.changed_classes))
+    )
+    on_map = embedding_map.draw_classes(test.labels, settings.map_images, settings.seed)
+    shown = Shown(drawn_images, drawn_texts, worst_images, worst_texts, gained, lost, on_map, pictures={})
+    return replace(shown, pictures=read_pictures(set(test.ids(shown.rows))))
 
 
-def training_panels(histories: Mapping[str, History]) -> list[dict[str, Any]]:
-    limits = plots.validation_limits(histories.values())
+def map_places(before_after: Mapping[str, Evaluation], published_recipe: str, rows: list[int], seed: int) -> dict[str, np.ndarray]:
+    """Where the images of the map lie in base's space and in the published recipe's, which starts from the former."""
+    places: dict[str, np.ndarray] = {}
+    if rows:
+        for recipe, each in before_after.items():
+            places[recipe] = embedding_map.layout(each.images[rows], seed, places.get("base"))
+    return places
+
+
+def drawings(
+    histories: Sequence[Mapping[str, Any]],
+    spread: Mapping[str, Similarities],
+    in_order: Mapping[str, Mapping[str, float | None]],
+    changed: Sequence[ClassChange],
+) -> dict[str, Any]:
+    """The page's own drawings, beside what the Markdown has as well."""
+    return {
+        "training": training_panels(histories),
+        "validation_legend": plots.legend_lines(plots.VALIDATION_LINES),
+        "similarities": similarity_panels(spread, in_order),
+        "similarity_legend": plots.legend_lines(plots.SIMILARITY_LINES),
+        "changes_svg": Markup(plots.svg_panel(CHANGES_PANEL, plots.draw_changes, [each.points for each in changed])),
+    }
+
+
+def training_panels(histories: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    limits = plots.validation_limits(each["rows"] for each in histories)
     return [
         {
-            "recipe": recipe,
-            "meaning": RECIPE_MEANINGS[recipe],
-            "rows": rows,
-            "loss": Markup(plots.svg_panel(TRAINING_PANEL, plots.draw_loss, rows)),
-            "validation": Markup(plots.svg_panel(TRAINING_PANEL, plots.draw_validation, rows, limits)),
+            **each,
+            "loss": Markup(plots.svg_panel(TRAINING_PANEL, plots.draw_loss, each["rows"])),
+            "validation": Markup(plots.svg_panel(TRAINING_PANEL, plots.draw_validation, each["rows"], limits)),
         }
-        for recipe, rows in histories.items()
+        for each in histories
     ]
 
 
-def similarity_panels(spread: Mapping[str, Similarities]) -> list[dict[str, Any]]:
+def similarity_panels(spread: Mapping[str, Similarities], in_order: Mapping[str, Mapping[str, float | None]]) -> list[dict[str, Any]]:
     scale = plots.histogram_scale(list(spread.values()))
     return [
         {
             "recipe": recipe,
-            "svg": Markup(plots.svg_panel(SIMILARITY_PANEL, plots.draw_similarities, found, scale)),
+            "svg": Markup(plots.svg_panel(SIMILARITY_PANEL, plots.draw_similarities, found, scale, in_order[recipe]["threshold"])),
+            "threshold": in_order[recipe]["threshold"],
             "medians": [
                 (line.name, f"{np.median(cosines):.2f}") for line in plots.SIMILARITY_LINES if len(cosines := getattr(found, line.key))
             ],
@@ -181,20 +259,33 @@ def similarity_panels(spread: Mapping[str, Similarities]) -> list[dict[str, Any]
     ]
 
 
-def render_page(context: Mapping[str, Any], shown: Shown, test: TestSplit) -> str:
+def render_page(context: Mapping[str, Any], shown: Shown, places: Mapping[str, np.ndarray], test: TestSplit) -> str:
     """The page with the largest pictures that keep it within MAX_PAGE_BYTES, or with the smallest ones."""
-    for side in PICTURE_SIDES:
+    published, seed = context["published"], context["seed"]
+    sets = (
+        ("Pictures", shown.images, f"test images drawn at random (seed {seed}), not chosen; each searches all the other test images"),
+        ("Words", shown.texts, f"class names drawn at random (seed {seed}); each searches all test images, as a person’s words would"),
+        ("Worst pictures", shown.failed_images, f"images with the lowest average precision of {published}, one a class"),
+        ("Worst words", shown.failed_texts, f"names whose first right image comes last with {published}"),
+    )
+    of_map = [shown.pictures[identifier] for identifier in test.ids(shown.on_map)]
+    credited = test.credits(shown.rows)
+    for side, map_side in PICTURE_SIDES.items():
         album = page.Album(test, shown.pictures, side)
         html = page.render(
-            image_cards=[page.query_card(query, album) for query in shown.images],
-            text_cards=[page.query_card(query, album) for query in shown.texts],
-            failed_image_cards=[page.query_card(query, album) for query in shown.failed_images],
-            failed_text_cards=[page.query_card(query, album) for query in shown.failed_texts],
+            query_sets=[page.query_set(title, note, queries, album) for title, queries, note in sets if queries],
+            gained=page.class_cards(shown.gained, album),
+            lost=page.class_cards(shown.lost, album),
+            map=page.map_view(places, shown.on_map, test) if places else None,
+            map_sheet=data_uri(embedding_map.sheet(of_map, map_side)) if places else None,
+            map_side=map_side,
+            credits=credited,
+            share_alike=share_alike(credited),
             **context,
         )
         if len(html.encode()) <= MAX_PAGE_BYTES:
             return html
-    logger.warning("the page is larger than %d MB: lower report.queries, top_k or worst_failures", MAX_PAGE_BYTES // 1_000_000)
+    logger.warning("the page is larger than %d MB: lower report.map_images, queries, top_k or worst_failures", MAX_PAGE_BYTES // 1_000_000)
     return html
 
 

@@ -144,7 +144,13 @@ def write_inputs(*, groups: bool = True, captions: bool = True, validation: bool
     rows = curated_rows(groups=groups, captions=captions)
     artifacts.CURATED.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.CURATED_SCHEMA), artifacts.CURATED_IMAGES)
+    rejected = [
+        {"id": f"r{number}", "reason": reason, "detail": ""} for number, reason in enumerate(["duplicate", "duplicate", "too_small"])
+    ]
+    pq.write_table(pa.Table.from_pylist(rejected, schema=artifacts.REJECTED_SCHEMA), artifacts.REJECTED_IMAGES)
     for recipe in artifacts.RECIPES:
+        card = {"recipe": recipe, "params": {"seed": 0, "lr": 1e-4}, "inputs": {}}
+        artifacts.write_json(artifacts.model_dir(recipe) / "model_card.json", card)
         write_evaluation(recipe, [row for row in rows if row["split"] == "test"])
         if recipe != "base":
             measured = {"validation_image_to_image": 0.4, "validation_text_to_image": None} if validation else {}
@@ -162,7 +168,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 
 @pytest.fixture(scope="session")
 def settings() -> params.Report:
-    return params.Report(seed=0, queries=3, top_k=4, worst_failures=2)
+    return params.Report(seed=0, queries=3, top_k=4, worst_failures=2, changed_classes=2, map_images=16)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,76 @@
+"""A map of test images in two dimensions: near on it is near in the embedding (PCA, then t-SNE). Drawing it is the page's.
+
+Shapes: N images, n of them on the map, d embedding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+from scipy.linalg import orthogonal_procrustes  # type: ignore[import-untyped]
+from sklearn.decomposition import PCA  # type: ignore[import-untyped]
+from sklearn.manifold import TSNE  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from assets.report.pictures import thumbnail
+
+DIMENSIONS = 50  # that PCA leaves to t-SNE, as its authors do
+PERPLEXITY = 30.0
+ITERATIONS = 500
+FEWEST = 8  # images; below, PCA alone places them
+EXTENT = 1000  # coordinates are whole numbers from 0 to this
+
+
+def draw_classes(labels: np.ndarray, count: int, seed: int) -> list[int]:
+    """Rows of up to `count` images, whole classes of labels [N] drawn at random, so that a class can be seen to hold together."""
+    generator = np.random.default_rng([seed, 6])
+    classes, numbers, sizes = np.unique(labels.astype(str), return_inverse=True, return_counts=True)
+    taken, room = [], count
+    for number in generator.permutation(len(classes)):
+        if sizes[number] <= room:
+            taken.append(number)
+            room -= sizes[number]
+    return np.flatnonzero(np.isin(numbers, taken)).tolist()
+
+
+def layout(vectors: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
+    """int [n, 2] from 0 to EXTENT for vectors [n, d]; from `start` [n, 2], a layout of the same images, turned to lie as it does.
+
+    On one thread, since sums of several come out in another order each time.
+    """
+    with threadpool_limits(1):
+        places = _places(np.asarray(vectors, np.float64), seed, start)
+    low, high = places.min(axis=0), places.max(axis=0)
+    return np.rint(EXTENT * (places - low) / np.where(high > low, high - low, 1)).astype(int)
+
+
+def _places(vectors: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:
+    count = len(vectors)
+    flat = PCA(min(DIMENSIONS, *vectors.shape), svd_solver="full").fit_transform(vectors) if count > 1 else np.zeros((count, 2))
+    if count < FEWEST:
+        return np.pad(flat[:, :2], ((0, 0), (0, max(0, 2 - flat.shape[1]))))
+    begin = flat[:, :2] if start is None else start - start.mean(axis=0)
+    begin = np.pad(begin, ((0, 0), (0, 2 - begin.shape[1])))
+    begin = (begin / (begin[:, 0].std() or 1.0) * 1e-4).astype(np.float32)  # small, as sklearn scales its own
+    tsne = TSNE(2, perplexity=min(PERPLEXITY, (count - 1) / 3), init=begin, max_iter=ITERATIONS, random_state=seed, n_jobs=1)
+    places = tsne.fit_transform(flat.astype(np.float32))
+    if start is None:
+        return places
+    places = places - places.mean(axis=0)
+    turn, _ = orthogonal_procrustes(places, begin)  # t-SNE may turn or mirror what it began with
+    return places @ turn
+
+
+def sheet(pictures: list[bytes], side: int) -> Image.Image:
+    """The pictures side by side on white squares, row by row, as many abreast as `abreast` says."""
+    across = abreast(len(pictures))
+    canvas = Image.new("RGB", (across * side, -(-len(pictures) // across) * side), "white")
+    for number, data in enumerate(pictures):
+        small = thumbnail(data, side)
+        left, above = number % across * side, number // across * side
+        canvas.paste(small, (left + (side - small.width) // 2, above + (side - small.height) // 2))
+    return canvas
+
+
+def abreast(count: int) -> int:
+    return max(1, int(np.ceil(np.sqrt(count))))
