@@ -8,7 +8,13 @@ import threading
 
 from assets.__main__ import _alone
 
-HOLD = "import sys, time\nfrom assets.__main__ import _alone\nwith _alone('image_tower@gpr'):\n    print('held', flush=True)\n    time.sleep(600)\n"
+HOLD = """
+import time
+from assets.__main__ import _alone
+with _alone('image_tower@gpr'):
+    print('held', flush=True)
+    time.sleep(600)
+"""
 
 
 def test_a_second_run_of_a_stage_waits_and_names_the_first(tmp_path, monkeypatch, checkout, caplog):
