@@ -35,11 +35,12 @@ def main() -> int:
     for path in sorted(FOLDER.glob("*.yaml")):
         try:
             params, _ = read_params(path)
-            for tower in ("image", "text"):
-                model, context_length = build_model(params.base_clip)
-                settings = params.image_tower if tower == "image" else params.text_tower
-                cost = image_cost(model, params.image_tower) if tower == "image" else text_cost(model, context_length, params.text_tower)
-                print(row(path.stem, f"{tower}_tower", settings.trains, cost))
+            model, context_length = build_model(params.base_clip)
+            for stage, settings, cost in (
+                ("image_tower", params.image_tower, image_cost(model, params.image_tower)),
+                ("text_tower", params.text_tower, text_cost(model, context_length, params.text_tower)),
+            ):
+                print(row(path.stem, stage, settings.trains, cost))
         except UserError as error:
             print(f"{path.stem}: {error}", file=sys.stderr)
             failed = True
@@ -61,6 +62,7 @@ def build_model(settings: BaseClip) -> tuple[Clip, int]:
 
 
 def image_cost(model: Clip, settings: ImageTower) -> Cost:
+    """Adapters, where they train, stay on the tower: a text tower's cost is told with theirs among what is locked."""
     model.requires_grad_(False)
     unlock(model, "image", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
     pixels = torch.zeros(COUNTED, 3, image_size(model), image_size(model), device="meta")
