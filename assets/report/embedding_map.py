@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
-from scipy.linalg import orthogonal_procrustes  # type: ignore[import-untyped]
-from sklearn.decomposition import PCA  # type: ignore[import-untyped]
-from sklearn.manifold import TSNE  # type: ignore[import-untyped]
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from scipy.linalg import orthogonal_procrustes
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from assets.report.pictures import thumbnail
 

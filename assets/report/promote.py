@@ -15,6 +15,7 @@ from assets import artifacts
 from assets.errors import UserError
 from assets.report.comparison import class_means
 from assets.report.measures import percent
+from assets.report.provenance import recipe_settings
 
 
 def promote() -> dict[str, Any]:
@@ -39,7 +40,7 @@ def promote() -> dict[str, Any]:
         raise UserError(f"{artifacts.METRICS} is not of the {recipe} that {evaluated} measured. `dvc repro report` brings it up to date.")
     paired = class_means(*(pq.read_table(path) for path in values))
     champion = {"recipe": recipe, "model_sha256": artifacts.sha256_of(model), "override_reason": verdict["override_reason"]}
-    champion |= {"metrics": row, "paired": paired}
+    champion |= {"settings": recipe_settings(recipe), "metrics": row, "paired": paired}
     with artifacts.replacing(artifacts.CHAMPION) as temporary:
         temporary.write_text(_as_text(champion), encoding="utf-8")
     return champion
