@@ -22,6 +22,7 @@ from assets.clip.encoding import encode_images, encode_opened, encode_texts
 from assets.clip.pictures import read_images, read_rows
 from assets.errors import UserError
 from assets.evaluation.benchmarks.pictures import Pictures, read_picture
+from assets.evaluation.benchmarks.registry import KNN_K, KNN_TEMPERATURE
 from assets.evaluation.benchmarks.run import find_benchmarks, measure_benchmarks
 from assets.evaluation.protocol import Scores, score
 from assets.metrics import prompt_ensemble
@@ -109,9 +110,7 @@ def evaluate(settings: Evaluation, recipe: str) -> None:
         _check_directions(embeddings, texts, directory)
         return embeddings
 
-    on_benchmarks = measure_benchmarks(
-        benchmarks, encode_pictures, encode_strings, knn_k=settings.knn_k, knn_temperature=settings.knn_temperature
-    )
+    on_benchmarks = measure_benchmarks(benchmarks, encode_pictures, encode_strings, knn_k=KNN_K, knn_temperature=KNN_TEMPERATURE)
 
     folder = artifacts.evaluation_dir(recipe)
     _save(folder / "image_embeddings.npy", images)

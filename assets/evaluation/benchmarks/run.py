@@ -93,7 +93,7 @@ def table_1(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
 
 
 def _is_there(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
+    return folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir())
 
 
 def _absent(source: str, layout: str) -> str:

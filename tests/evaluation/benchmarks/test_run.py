@@ -144,3 +144,9 @@ def test_the_readme_lists_every_layout(checkout: Path):
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert rows[:-1] == [f"| `{each.name}` | `{each.layout}` | {each.source} |" for each in BENCHMARKS]
     assert rows[-1].startswith("| `imagenet_train` | ")
+
+
+def test_a_folder_with_hidden_files_alone_is_not_there(tmp_path):
+    (tmp_path / "gpr1200").mkdir()
+    (tmp_path / "gpr1200" / ".DS_Store").write_bytes(b"")
+    assert "gpr1200" in find_benchmarks(tmp_path).skipped
