@@ -31,7 +31,10 @@ def published(tmp_path, monkeypatch):
     artifacts.write_json(artifacts.METRICS, {"rows": [{"recipe": "base"}, row], "counts": {}})
     write_values(artifacts.evaluation_dir("mcip"))
     artifacts.write_json(artifacts.VERDICT, {"recipe": "mcip", "decision": "publish", "reasons": [], "override_reason": None})
-    artifacts.write_json(artifacts.model_dir("mcip") / "open_clip_config.json", {})
+    for model, lr in (("base", 1e-3), ("mcip", 1e-4)):
+        # an empty group of settings, and a value that looks like a part of the file that is written
+        card = {"recipe": model, "params": {"lr": lr, "guards": {}, "note": '"classes": {}'}}
+        artifacts.write_json(artifacts.model_dir(model) / "model_card.json", card)
     artifacts.write_json(artifacts.CHAMPION, {"recipe": None, "model_sha256": None, "metrics": None})
     return row
 
@@ -41,6 +44,10 @@ def test_it_writes_recipe_model_and_row_and_says_so(published, capsys):
     digest = artifacts.sha256_of(artifacts.model_dir("mcip"))
     champion = artifacts.read_json(artifacts.CHAMPION)
     paired = champion.pop("paired")
+    note = '"classes": {}'
+    assert champion.pop("settings") == {
+        "base_clip.lr": 1e-3, "base_clip.note": note, "image_tower.lr": 1e-4, "image_tower.note": note,
+    }  # fmt: skip
     assert champion == {"recipe": "mcip", "model_sha256": digest, "override_reason": None, "metrics": published}
     assert paired["classes"] == {"a": [37.5, 50, 100, 0, 100], "ü": [None, None, 0, 100, 0]}
     assert '\n      "a": [37.5, 50.0, 100.0, 0.0, 100.0],\n' in artifacts.CHAMPION.read_text(encoding="utf-8")  # a class a line
@@ -71,6 +78,13 @@ def test_it_refuses_a_report_that_is_older_than_the_evaluation(published):
         promote.promote()
 
 
+@pytest.mark.parametrize("model", ["base", "mcip"])
+def test_it_names_a_model_of_the_recipe_s_that_is_missing(published, model):
+    (artifacts.model_dir(model) / "model_card.json").unlink()
+    with pytest.raises(UserError, match=f"no data/models/{model}/model_card.json. `dvc checkout` restores it"):
+        promote.promote()
+
+
 def test_without_a_report_it_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="dvc repro report"):
@@ -84,7 +98,6 @@ def test_from_one_report_to_the_next(inputs, settings, promotion):
     asked = {"must_not_fall": {"caption_to_image": 0.0}, "override_reason": "there are no captions"}
     make_report(few, promotion.model_copy(update=asked), "gpr")
     assert "caption→image R@5 cannot be judged, and promotion names it." in artifacts.read_json(artifacts.VERDICT)["reasons"]
-    artifacts.write_json(artifacts.model_dir("gpr") / "open_clip_config.json", {})
     assert promote.promote()["override_reason"] == "there are no captions"
 
     # the next ones are compared with it on the same images: the realigned one has the same image tower and another text tower
