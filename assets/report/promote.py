@@ -38,8 +38,11 @@ def promote() -> dict[str, Any]:
         raise UserError(f"no {', '.join(missing)}. `dvc checkout` restores it, `dvc repro report` makes it.")
     if not _is_of(row, artifacts.read_json(evaluated)):
         raise UserError(f"{artifacts.METRICS} is not of the {recipe} that {evaluated} measured. `dvc repro report` brings it up to date.")
-    paired = class_means(*(pq.read_table(path) for path in values))
-    champion = {"recipe": recipe, "model_sha256": artifacts.sha256_of(model), "override_reason": verdict["override_reason"]}
+    model_sha256 = artifacts.sha256_of(model)
+    if verdict.get("model_sha256") != model_sha256:
+        raise UserError(f"{model} is not the model that {artifacts.VERDICT} judges. `dvc repro report` judges the one that is there.")
+    paired = class_means(*(pq.read_table(path) for path in values), verdict["test_sha256"])
+    champion = {"recipe": recipe, "model_sha256": model_sha256, "override_reason": verdict["override_reason"]}
     champion |= {"settings": recipe_settings(recipe), "metrics": row, "paired": paired}
     with artifacts.replacing(artifacts.CHAMPION) as temporary:
         temporary.write_text(_as_text(champion), encoding="utf-8")

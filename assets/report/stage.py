@@ -75,8 +75,13 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
     rows, differences = compare_with_base(evaluations, settings.seed)
     champion = artifacts.read_json(artifacts.CHAMPION)
     published = evaluations[published_recipe]
-    with_champion = comparison.paired_with_champion(champion, published.per_query, published.per_class, published.level, settings.seed)
+    test_sha256 = comparison.split_digest(test.rows)
+    with_champion = comparison.paired_with_champion(
+        champion, published.per_query, published.per_class, test_sha256, published.level, settings.seed
+    )
     verdict = decide(rows[published_recipe], rows["base"], differences[published_recipe], champion, with_champion, promotion)
+    models = {recipe: artifacts.sha256_of(artifacts.model_dir(recipe)) for recipe in RECIPES}
+    verdict |= {"model_sha256": models[published_recipe], "test_sha256": test_sha256}  # what `make promote` may make the champion
     against = "base" if verdict["against"] == "base" else f"the champion ({champion['recipe']})"
     logger.info("%s %s: %s", verdict["decision"], published_recipe, " ".join(verdict["reasons"]))
 
@@ -114,7 +119,7 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
         "table_1": table_1(read_benchmarks()),
         "funnel": page.funnel_view(count_rejected(), count_rows()),
         "inputs": [{"path": path.as_posix(), "md5": provenance.dvc_md5(path)} for path in input_files()],
-        "models": [{"recipe": recipe, "sha256": artifacts.sha256_of(artifacts.model_dir(recipe))} for recipe in RECIPES],
+        "models": [{"recipe": recipe, "sha256": digest} for recipe, digest in models.items()],
         "champion": champion["recipe"],
         "champion_sha256": champion["model_sha256"],
         "trained_with": provenance.recipe_settings(published_recipe),

@@ -99,8 +99,10 @@ def test_the_verdict_follows_from_the_values(report):
     verdict = artifacts.read_json(artifacts.VERDICT)
     assert (verdict["recipe"], verdict["against"], verdict["decision"]) == ("mcip_rea", "base", "publish")
     assert verdict["families"]["image_to_image"]["outcome"] == "better"
+    assert verdict["model_sha256"] == artifacts.sha256_of(artifacts.model_dir("mcip_rea"))
+    measured = {"model_sha256", "test_sha256"}
     asked = {"must_not_fall", "must_rise", "unjudged", "override_reason"}
-    assert set(verdict) == {"recipe", "against", "decision", "reasons", "families"} | asked
+    assert set(verdict) == {"recipe", "against", "decision", "reasons", "families"} | asked | measured
 
 
 def test_the_same_inputs_give_the_same_bytes(finished_run, inputs, settings, promotion):
