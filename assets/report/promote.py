@@ -33,15 +33,15 @@ def promote() -> dict[str, Any]:
         )
     row = next(row for row in artifacts.read_json(artifacts.METRICS)["rows"] if row["recipe"] == recipe)
     model, evaluated = artifacts.model_dir(recipe), artifacts.evaluation_dir(recipe) / "metrics.json"
-    values = [evaluated.with_name(name) for name in ("per_query.parquet", "per_class.parquet")]
-    if missing := [path.as_posix() for path in (model, *model_cards(recipe), evaluated, *values) if not path.exists()]:
+    per_query, per_class = (evaluated.with_name(name) for name in ("per_query.parquet", "per_class.parquet"))
+    if missing := [path.as_posix() for path in (model, *model_cards(recipe), evaluated, per_query, per_class) if not path.exists()]:
         raise UserError(f"no {', '.join(missing)}. `dvc checkout` restores it, `dvc repro report` makes it.")
     if not _is_of(row, artifacts.read_json(evaluated)):
         raise UserError(f"{artifacts.METRICS} is not of the {recipe} that {evaluated} measured. `dvc repro report` brings it up to date.")
     model_sha256 = artifacts.sha256_of(model)
     if verdict.get("model_sha256") != model_sha256:
         raise UserError(f"{model} is not the model that {artifacts.VERDICT} judges. `dvc repro report` judges the one that is there.")
-    paired = class_means(*(pq.read_table(path) for path in values), verdict["test_sha256"])
+    paired = class_means(pq.read_table(per_query), pq.read_table(per_class), verdict["test_sha256"])
     champion = {"recipe": recipe, "model_sha256": model_sha256, "override_reason": verdict["override_reason"]}
     champion |= {"settings": recipe_settings(recipe), "metrics": row, "paired": paired}
     with artifacts.replacing(artifacts.CHAMPION) as temporary:
