@@ -28,8 +28,8 @@ help: ## list the targets
 
 demo: $(VENV) ## make everything that is out of date, then show the five rows and where things are
 	@$(RUN) assets --check
-	@$(RUN) dvc repro
-	@$(RUN) assets.report.summary
+	@code=0; $(RUN) dvc repro || { code=$$?; $(RUN) dvc status --quiet --with-deps report; } \
+	  && { $(RUN) assets.report.summary || code=$$?; }; exit $$code
 
 test: lint ## everything that .ci/run checks: lint, the README against its artefacts, pytest
 	$(RUN) assets.report.readme --check

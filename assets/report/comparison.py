@@ -70,10 +70,11 @@ def paired_differences(
     return found
 
 
-def class_means(per_query: pa.Table, per_class: pa.Table) -> dict[str, Any]:
+def class_means(per_query: pa.Table, per_class: pa.Table, test_sha256: str) -> dict[str, Any]:
     """What a champion keeps so that later recipes can be paired with it: the mean of every paired measure in each test class, in percent.
 
-    Whole classes are drawn, so a class's mean serves as well as its queries' values, and is small enough for git.
+    `test_sha256` is the `split_digest` of the images that were measured. Whole classes are drawn, so a class's mean serves as well as
+    its queries' values, and is small enough for git.
     """
     values, classes = query_values(per_query, per_class), query_classes(per_query, per_class)
     means: dict[str, list[float | None]] = {}
@@ -82,21 +83,25 @@ def class_means(per_query: pa.Table, per_class: pa.Table) -> dict[str, Any]:
         known = ~np.isnan(own)
         sums, counts = np.where(known, own, 0.0).sum(axis=0), known.sum(axis=0)
         means[label] = [round(float(total / count), 4) if count else None for total, count in zip(sums, counts, strict=True)]
-    return {"test_sha256": split_digest(per_query), "measures": list(PAIRED), "classes": means}
+    return {"test_sha256": test_sha256, "measures": list(PAIRED), "classes": means}
 
 
-def split_digest(per_query: pa.Table) -> str:
-    """Of the test images and their classes: means of other images are of other queries."""
-    pairs = sorted(zip(per_query["id"].to_pylist(), per_query["label"].to_pylist(), strict=True))
-    return hashlib.sha256("".join(f"{identifier}\0{label}\n" for identifier, label in pairs).encode()).hexdigest()
+def split_digest(rows: pa.Table) -> str:
+    """Of the test images in `rows` of the curated table, with their classes and the names that are searched for.
+
+    Means of other images are of other queries. The evaluation's own settings (knn_k, knn_temperature, prompts) are in no file that it
+    writes: that a champion was measured under other ones is not seen here.
+    """
+    columns = [rows[name].to_pylist() for name in ("id", "label", "class_name", "sha256")]
+    return hashlib.sha256("".join("\0".join(row) + "\n" for row in sorted(zip(*columns, strict=True))).encode()).hexdigest()
 
 
 def paired_with_champion(
-    champion: Mapping[str, Any], per_query: pa.Table, per_class: pa.Table, level: float, seed: int
+    champion: Mapping[str, Any], per_query: pa.Table, per_class: pa.Table, test_sha256: str, level: float, seed: int
 ) -> dict[str, PairedDifference] | None:
     """The differences of a recipe's values to the class means that the champion kept; None where it kept none of these test images."""
     kept = champion.get("paired")
-    if not kept or kept["measures"] != list(PAIRED) or kept["test_sha256"] != split_digest(per_query):
+    if not kept or kept["measures"] != list(PAIRED) or kept["test_sha256"] != test_sha256:
         return None
     values, classes = query_values(per_query, per_class), query_classes(per_query, per_class)
     means = {label: np.array(row, np.float64) for label, row in kept["classes"].items()}

@@ -22,15 +22,30 @@ EXTENT = 1000  # coordinates are whole numbers from 0 to this
 
 
 def draw_classes(labels: np.ndarray, count: int, seed: int) -> list[int]:
-    """Rows of up to `count` images, whole classes of labels [N] drawn at random, so that a class can be seen to hold together."""
+    """Rows of up to `count` images, whole classes of labels [N] drawn at random, so that a class can be seen to hold together.
+
+    Where every class has more than `count` images, a share of each: the same for all of them, drawn at random.
+    """
     generator = np.random.default_rng([seed, 6])
     classes, numbers, sizes = np.unique(labels.astype(str), return_inverse=True, return_counts=True)
+    if sizes.min() > count:
+        return _share_of_each(numbers, count, generator)
     taken, room = [], count
     for number in generator.permutation(len(classes)):
         if sizes[number] <= room:
             taken.append(number)
             room -= sizes[number]
     return np.flatnonzero(np.isin(numbers, taken)).tolist()
+
+
+def _share_of_each(numbers: np.ndarray, count: int, generator: np.random.Generator) -> list[int]:
+    """`count` rows, of every class as many as of any other, or one fewer."""
+    order = generator.permutation(len(numbers))
+    within = np.empty(len(numbers), int)  # how many of its class come before a row
+    for number in range(numbers.max() + 1):
+        own = order[numbers[order] == number]
+        within[own] = np.arange(len(own))
+    return sorted(order[np.argsort(within[order], kind="stable")][:count].tolist())
 
 
 def layout(vectors: np.ndarray, seed: int, start: np.ndarray | None) -> np.ndarray:

@@ -280,7 +280,6 @@ def funnel_view(rejected: Sequence[tuple[str, int]], splits: Sequence[Mapping[st
     return {
         "read": read,
         "kept": kept,
-        "kept_share": percent(100 * kept / read),
         "rejected": [
             {"reason": reason.replace("_", " "), "images": count, "share": f"{100 * count / read:.2g}"} for reason, count in rejected
         ],

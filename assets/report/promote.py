@@ -15,7 +15,7 @@ from assets import artifacts
 from assets.errors import UserError
 from assets.report.comparison import class_means
 from assets.report.measures import percent
-from assets.report.provenance import recipe_settings
+from assets.report.provenance import model_cards, recipe_settings
 
 
 def promote() -> dict[str, Any]:
@@ -33,13 +33,16 @@ def promote() -> dict[str, Any]:
         )
     row = next(row for row in artifacts.read_json(artifacts.METRICS)["rows"] if row["recipe"] == recipe)
     model, evaluated = artifacts.model_dir(recipe), artifacts.evaluation_dir(recipe) / "metrics.json"
-    values = [evaluated.with_name(name) for name in ("per_query.parquet", "per_class.parquet")]
-    if missing := [str(path) for path in (model, evaluated, *values) if not path.exists()]:
+    per_query, per_class = (evaluated.with_name(name) for name in ("per_query.parquet", "per_class.parquet"))
+    if missing := [path.as_posix() for path in (model, *model_cards(recipe), evaluated, per_query, per_class) if not path.exists()]:
         raise UserError(f"no {', '.join(missing)}. `dvc checkout` restores it, `dvc repro report` makes it.")
     if not _is_of(row, artifacts.read_json(evaluated)):
         raise UserError(f"{artifacts.METRICS} is not of the {recipe} that {evaluated} measured. `dvc repro report` brings it up to date.")
-    paired = class_means(*(pq.read_table(path) for path in values))
-    champion = {"recipe": recipe, "model_sha256": artifacts.sha256_of(model), "override_reason": verdict["override_reason"]}
+    model_sha256 = artifacts.sha256_of(model)
+    if verdict.get("model_sha256") != model_sha256:
+        raise UserError(f"{model} is not the model that {artifacts.VERDICT} judges. `dvc repro report` judges the one that is there.")
+    paired = class_means(pq.read_table(per_query), pq.read_table(per_class), verdict["test_sha256"])
+    champion = {"recipe": recipe, "model_sha256": model_sha256, "override_reason": verdict["override_reason"]}
     champion |= {"settings": recipe_settings(recipe), "metrics": row, "paired": paired}
     with artifacts.replacing(artifacts.CHAMPION) as temporary:
         temporary.write_text(_as_text(champion), encoding="utf-8")
@@ -50,9 +53,9 @@ def _as_text(champion: dict[str, Any]) -> str:
     """JSON with a class a line, so that it stays readable and its changes too."""
     lines = [f"{json.dumps(label, ensure_ascii=False)}: {json.dumps(row)}" for label, row in champion["paired"]["classes"].items()]
     whole = json.dumps(champion | {"paired": champion["paired"] | {"classes": {}}}, indent=2, ensure_ascii=False, allow_nan=False)
-    before, _, after = whole.rpartition("{}")
+    before, key, after = whole.rpartition('"classes": {')  # a quotation mark within a value is escaped: nothing else reads so
     classes = ",\n      ".join(lines)
-    return f"{before}{{\n      {classes}\n    }}{after}\n"
+    return f"{before}{key}\n      {classes}\n    {after}\n"
 
 
 def _is_of(row: dict[str, Any], evaluated: dict[str, Any]) -> bool:

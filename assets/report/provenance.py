@@ -33,12 +33,16 @@ def dvc_md5(path: Path) -> str:
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
+def model_cards(recipe: str) -> list[Path]:
+    """The cards of the models that the recipe's is made of, in order."""
+    return [artifacts.model_dir(model) / "model_card.json" for model in CHAIN[recipe]]
+
+
 def recipe_settings(recipe: str) -> dict[str, Any]:
     """Every setting that the recipe's model was trained with, from the cards of the models that it is made of: {"image_tower.lr": …}."""
     found: dict[str, Any] = {}
-    for model in CHAIN[recipe]:
-        card = artifacts.read_json(artifacts.model_dir(model) / "model_card.json")
-        found |= flat(card["params"], SECTIONS[model])
+    for model, card in zip(CHAIN[recipe], model_cards(recipe), strict=True):
+        found |= flat(artifacts.read_json(card)["params"], SECTIONS[model])
     return found
 
 

@@ -13,12 +13,11 @@ from typing import Any
 
 from assets import artifacts
 from assets.errors import UserError
-from assets.report.measures import MEASURE_NAMES, RECIPE_MEANINGS, percent, signed, value_of
+from assets.report.measures import COLUMNS, MEASURE_NAMES, RECIPE_MEANINGS, percent, signed, value_of
 
 README = Path("README.md")
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 SEEDS_BEGIN, SEEDS_END = "<!-- seeds:begin -->", "<!-- seeds:end -->"
-COLUMNS = ("image_to_image.map", "image_to_image.recall_at_1", "knn.accuracy", "zero_shot.accuracy", "text_to_image.recall_at_5", "average")
 
 
 def figures(metrics: Mapping[str, Any]) -> str:

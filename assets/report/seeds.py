@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 READ_ONCE = "source_images"
 REPEATED = ("curated_images", "base_clip", "pseudo_captions", "image_tower", "text_tower", "evaluation")
 PIPELINE = Path("dvc.yaml")
+BENCHMARKS = artifacts.DATA / "benchmarks"  # an empty folder in the copies: what seeds aggregate is measured on the test images alone
 COPIED = (Path("assets"), Path(".dvcignore"), Path(".dvc") / "config")
 SECONDS_TO_STOP = 6.0
 LAST_LINES = 6  # of a failed seed's log, told at the end
@@ -104,6 +105,23 @@ def offset(written: Mapping[str, Any], by: int) -> dict[str, Any]:
     }
 
 
+def settings_of_copy(written: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """`offset`, with the files that dvc does not watch by their absolute paths, and without benchmarks."""
+    moved = offset(written, seed)
+    if "pseudo_captions" in moved:
+        corpora = [_absolute(name) for name in moved["pseudo_captions"]["extra_corpora"]]
+        moved["pseudo_captions"] = moved["pseudo_captions"] | {"extra_corpora": corpora}
+    if "pretrained" in moved.get("base_clip", {}):
+        moved["base_clip"] = moved["base_clip"] | {"pretrained": _absolute(moved["base_clip"]["pretrained"])}
+    moved["evaluation"] = moved["evaluation"] | {"benchmarks_root": BENCHMARKS.as_posix()}
+    return moved
+
+
+def _absolute(name: str) -> str:
+    """The path of a file, as it is seen from anywhere; a name that is none, such as a tag of open_clip's, as it is."""
+    return str(Path(name).resolve()) if Path(name).is_file() else name
+
+
 def repeated_pipeline(pipeline: Mapping[str, Any]) -> dict[str, Any]:
     """dvc.yaml with the repeated stages alone."""
     return {"stages": {name: pipeline["stages"][name] for name in REPEATED}}
@@ -139,7 +157,10 @@ def prepare(workspace: Path, seed: int, pipeline: Mapping[str, Any], written: Ma
     workspace.mkdir(parents=True, exist_ok=True)
     for path in COPIED:
         _take(path, workspace / path, shutil.copy2)
+    benchmarks = Path(written["evaluation"]["benchmarks_root"])
     for path in given_inputs(pipeline, written):
+        if path == benchmarks:
+            continue
         if path.is_absolute() or not path.resolve().is_relative_to(Path.cwd()):
             if not path.is_absolute():
                 raise UserError(f"{path} lies outside the checkout, where the copies for seeds cannot see it: give its absolute path.")
@@ -147,8 +168,11 @@ def prepare(workspace: Path, seed: int, pipeline: Mapping[str, Any], written: Ma
         if not path.exists():
             raise UserError(f"missing input {path}. `dvc repro {READ_ONCE}` or `dvc checkout` brings it.")
         _take(path, workspace / path, _link)
+    with artifacts.replacing(workspace / BENCHMARKS) as temporary:
+        temporary.mkdir()
+        (temporary / ".gitkeep").touch()  # as in a checkout without benchmarks, so that dvc sees the same folder
     _write_yaml(workspace / PIPELINE, repeated_pipeline(pipeline))
-    _write_yaml(workspace / PARAMS_FILE, offset(written, seed))
+    _write_yaml(workspace / PARAMS_FILE, settings_of_copy(written, seed))
     (workspace / ".dvc" / "config.local").write_text(f'[core]\n    no_scm = true\n[cache]\n    dir = "{cache}"\n', encoding="utf-8")
 
 

@@ -71,14 +71,19 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
     test = read_test_split()
     evaluations = {recipe: read_evaluation(recipe, test) for recipe in RECIPES}
     histories = {recipe: artifacts.read_json(artifacts.history_file(recipe))["rows"] for recipe in RECIPES if recipe != "base"}
+    champion = artifacts.read_json(artifacts.CHAMPION)
+    models = {recipe: artifacts.sha256_of(artifacts.model_dir(recipe)) for recipe in RECIPES}
+    published = evaluations[published_recipe]
 
     rows, differences = compare_with_base(evaluations, settings.seed)
-    champion = artifacts.read_json(artifacts.CHAMPION)
-    published = evaluations[published_recipe]
-    with_champion = comparison.paired_with_champion(champion, published.per_query, published.per_class, published.level, settings.seed)
+    test_sha256 = comparison.split_digest(test.rows)
+    with_champion = comparison.paired_with_champion(
+        champion, published.per_query, published.per_class, test_sha256, published.level, settings.seed
+    )
     verdict = decide(rows[published_recipe], rows["base"], differences[published_recipe], champion, with_champion, promotion)
-    against = "base" if verdict["against"] == "base" else f"the champion ({champion['recipe']})"
+    verdict |= {"model_sha256": models[published_recipe], "test_sha256": test_sha256}  # what `make promote` may make the champion
     logger.info("%s %s: %s", verdict["decision"], published_recipe, " ".join(verdict["reasons"]))
+    metrics = {"rows": list(rows.values()), "counts": published.metrics["counts"]}
 
     before_after = {recipe: evaluations[recipe] for recipe in dict.fromkeys(["base", published_recipe])}
     average_precision = {recipe: each.per_query["average_precision"].to_numpy() for recipe, each in before_after.items()}
@@ -90,46 +95,12 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
     in_order = health.health(
         {recipe: (each.images, each.texts) for recipe, each in evaluations.items()}, test.labels, pairs.image_caption, len(test.classes)
     )
-    metrics = {"rows": list(rows.values()), "counts": published.metrics["counts"]}
-    alignment = read_alignment()
-    context = {
-        "verdict": verdict,
-        "headline": page.headline(verdict, against),
-        "families": page.family_views(verdict),
-        "published": published_recipe,
-        "meaning": RECIPE_MEANINGS[published_recipe],
-        "against": against,
-        "metric_changes": page.metric_changes(
-            rows[published_recipe], rows["base"] if verdict["against"] == "base" else champion["metrics"] or {}, verdict
-        ),
-        "counts": metrics["counts"],
-        "level": 100 * published.level,
-        "measures": MEASURES,
-        "table": page.recipe_rows(metrics["rows"], published_recipe),
-        "tally": changes.tally(changed),
-        "noticeable": changes.NOTICEABLE,
-        "groups": page.group_views(compare_groups(evaluations["base"], published, settings.seed)),
-        "health_recipes": list(in_order),
-        "health": page.health_rows(in_order),
-        "table_1": table_1(read_benchmarks()),
-        "funnel": page.funnel_view(count_rejected(), count_rows()),
-        "inputs": [{"path": path.as_posix(), "md5": provenance.dvc_md5(path)} for path in input_files()],
-        "models": [{"recipe": recipe, "sha256": artifacts.sha256_of(artifacts.model_dir(recipe))} for recipe in RECIPES],
-        "champion": champion["recipe"],
-        "champion_sha256": champion["model_sha256"],
-        "trained_with": provenance.recipe_settings(published_recipe),
-        # a champion of earlier times does not say how it was trained
-        "settings_diff": provenance.settings_diff(champion["settings"], provenance.recipe_settings(published_recipe))
-        if champion.get("settings")
-        else None,
-        "settings": json.dumps({"report": settings.model_dump(), "promotion": promotion.model_dump()}, indent=2, ensure_ascii=False),
-        "seed": settings.seed,
-        "tile_columns": min(settings.top_k, TILES_ABREAST),
-        "histories": [
-            {"recipe": recipe, "meaning": RECIPE_MEANINGS[recipe], "rows": each}
-            for recipe, each in (({"base": alignment} if alignment else {}) | histories).items()
-        ],
-    }
+    context = (
+        decision_context(verdict, rows, champion)
+        | measured_context(metrics, evaluations, published, changed, in_order, settings)
+        | training_context(histories)
+        | provenance_context(settings, promotion, published_recipe, champion, models)
+    )
     html = render_page(context | drawings(context["histories"], spread, in_order, changed), shown, places, test)
     markdown = page.render_markdown(
         **context,
@@ -145,6 +116,72 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
     artifacts.write_json(artifacts.METRICS, metrics)
     artifacts.write_json(artifacts.VERDICT, verdict)
     logger.info("%s, %.1f MB", artifacts.REPORT_PAGE, len(html.encode()) / 1e6)
+
+
+def decision_context(verdict: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], champion: Mapping[str, Any]) -> dict[str, Any]:
+    """What was decided on which recipe, against what. `rows` by recipe."""
+    published, against_base = verdict["recipe"], verdict["against"] == "base"
+    against = "base" if against_base else f"the champion ({champion['recipe']})"
+    reference = rows["base"] if against_base else champion["metrics"] or {}
+    return {
+        "verdict": verdict,
+        "headline": page.headline(verdict, against),
+        "families": page.family_views(verdict),
+        "published": published,
+        "meaning": RECIPE_MEANINGS[published],
+        "against": against,
+        "metric_changes": page.metric_changes(rows[published], reference, verdict),
+    }
+
+
+def measured_context(
+    metrics: Mapping[str, Any],
+    evaluations: Mapping[str, Evaluation],
+    published: Evaluation,
+    changed: Sequence[ClassChange],
+    in_order: Mapping[str, Mapping[str, float | None]],
+    settings: params.Report,
+) -> dict[str, Any]:
+    """What the recipes score, where that changed, whether their embeddings are in order, and on which images."""
+    return {
+        "counts": metrics["counts"],
+        "level": 100 * published.level,
+        "measures": MEASURES,
+        "table": page.recipe_rows(metrics["rows"], published.recipe),
+        "tally": changes.tally(changed),
+        "noticeable": changes.NOTICEABLE,
+        "groups": page.group_views(compare_groups(evaluations["base"], published, settings.seed)),
+        "health_recipes": list(in_order),
+        "health": page.health_rows(in_order),
+        "table_1": table_1(read_benchmarks()),
+        "funnel": page.funnel_view(count_rejected(), count_rows()),
+        "tile_columns": min(settings.top_k, TILES_ABREAST),
+    }
+
+
+def training_context(histories: Mapping[str, History]) -> dict[str, Any]:
+    """How the models were trained, and the base where this project trained it."""
+    alignment = read_alignment()
+    trained = ({"base": alignment} if alignment else {}) | dict(histories)
+    return {"histories": [{"recipe": recipe, "meaning": RECIPE_MEANINGS[recipe], "rows": each} for recipe, each in trained.items()]}
+
+
+def provenance_context(
+    settings: params.Report, promotion: params.Promotion, published_recipe: str, champion: Mapping[str, Any], models: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the report was made from. `models`: their SHA-256 by recipe."""
+    trained_with = provenance.recipe_settings(published_recipe)
+    return {
+        "inputs": [{"path": path.as_posix(), "md5": provenance.dvc_md5(path)} for path in input_files()],
+        "models": [{"recipe": recipe, "sha256": digest} for recipe, digest in models.items()],
+        "champion": champion["recipe"],
+        "champion_sha256": champion["model_sha256"],
+        "trained_with": trained_with,
+        # a champion of earlier times does not say how it was trained
+        "settings_diff": provenance.settings_diff(champion["settings"], trained_with) if champion.get("settings") else None,
+        "settings": json.dumps({"report": settings.model_dump(), "promotion": promotion.model_dump()}, indent=2, ensure_ascii=False),
+        "seed": settings.seed,
+    }
 
 
 def compare_with_base(

@@ -11,16 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from assets import artifacts
-from assets.report.measures import percent, signed, value_of
+from assets.report.measures import COLUMNS, MEASURE_NAMES, percent, signed, value_of
 
-COLUMNS = (
-    ("image_to_image.map", "image→image\nmAP"),
-    ("image_to_image.recall_at_1", "image→image\nR@1"),
-    ("knn.accuracy", "\nk-NN"),
-    ("zero_shot.accuracy", "\nzero-shot"),
-    ("text_to_image.recall_at_5", "text→image\nR@5"),
-    ("average", "\naverage"),
-)
 COLORS = {"better": "green", "worse": "red", "tie": "dim"}
 WIDTH = 88  # of the table; a narrower terminal or a pipe wraps nothing
 
@@ -28,10 +20,11 @@ WIDTH = 88  # of the table; a narrower terminal or a pipe wraps nothing
 def rows_table(metrics: Mapping[str, Any]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("\nrecipe", no_wrap=True)
-    for _, heading in COLUMNS:
-        table.add_column(heading, justify="right", no_wrap=True)
+    for key in COLUMNS:
+        searched, _, measured = MEASURE_NAMES[key].rpartition(" ")
+        table.add_column(f"{searched}\n{measured}", justify="right", no_wrap=True)
     for row in metrics["rows"]:
-        table.add_row(row["recipe"], *(_cell(row, key) for key, _ in COLUMNS))
+        table.add_row(row["recipe"], *(_cell(row, key) for key in COLUMNS))
     return table
 
 
@@ -52,6 +45,13 @@ def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
     return [f"recipe   {verdict['recipe']}, published" + (f" though the gate said no: {override}" if override else "")]
 
 
+def table_line(verdict: Mapping[str, Any]) -> str:
+    if not artifacts.LANCEDB.exists():
+        return f"none yet; {'a recipe that is not held back makes it' if verdict['decision'] != 'publish' else '`make demo` makes it'}"
+    kept = ", as it was before" if verdict["decision"] != "publish" else ""
+    return f"{artifacts.LANCEDB} (LanceDB, table {artifacts.TABLE_NAME}){kept}"
+
+
 def main() -> int:
     for needed in (artifacts.METRICS, artifacts.VERDICT):
         if not needed.exists():
@@ -70,7 +70,7 @@ def main() -> int:
     for line in verdict_lines(verdict):
         console.print(line, soft_wrap=True)
     console.print(f"report   {artifacts.REPORT_PAGE}, {artifacts.REPORT_PAGE.resolve().as_uri()}", soft_wrap=True)
-    console.print(f"table    {artifacts.LANCEDB} (LanceDB, table {artifacts.TABLE_NAME})")
+    console.print(f"table    {table_line(verdict)}")
     console.print()
     console.print("Try next", style="bold")
     for command, purpose in (

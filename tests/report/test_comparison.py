@@ -19,6 +19,7 @@ from assets.report.comparison import (
     paired_with_champion,
     query_classes,
     query_values,
+    split_digest,
 )
 
 PER_QUERY = pa.table(
@@ -30,6 +31,7 @@ PER_QUERY = pa.table(
         "zero_shot_correct": [False, False, True],
     }
 )
+TEST = "the digest of the test images"
 PER_CLASS = pa.table({"label": ["a", "b"], "recall_at_5": [100.0, 0.0]})
 
 
@@ -84,9 +86,9 @@ def measured(seed: int) -> tuple[pa.Table, pa.Table]:
 
 def test_what_a_champion_keeps_pairs_as_well_as_its_queries():
     champion, recipe = measured(1), measured(2)
-    kept = {"paired": class_means(*champion)}
+    kept = {"paired": class_means(*champion, TEST)}
     expected = paired_differences(query_values(*recipe), query_values(*champion), query_classes(*recipe), 0.95, seed=3)
-    found = paired_with_champion(kept, *recipe, 0.95, seed=3)
+    found = paired_with_champion(kept, *recipe, TEST, 0.95, seed=3)
     assert found is not None
     assert set(found) == {*PAIRED, "average"}
     for key, difference in expected.items():
@@ -97,17 +99,26 @@ def test_a_champion_is_a_tie_with_itself_whatever_was_rounded():
     per_query, per_class = measured(1)
     thirds = pa.array([None if each is None else 200 / 3 for each in per_query["average_precision"].to_pylist()])
     per_query = per_query.set_column(2, "average_precision", thirds)
-    found = paired_with_champion({"paired": class_means(per_query, per_class)}, per_query, per_class, 0.95, seed=0)
+    found = paired_with_champion({"paired": class_means(per_query, per_class, TEST)}, per_query, per_class, TEST, 0.95, seed=0)
     assert found == dict.fromkeys((*PAIRED, "average"), (0, 0, 0))
 
 
 def test_a_champion_of_other_images_or_of_earlier_times_is_not_paired():
     recipe = measured(2)
-    kept = class_means(*recipe)
-    per_query = recipe[0].set_column(0, "id", pa.array([f"new {n}" for n in range(60)]))
-    assert paired_with_champion({"paired": kept}, per_query, recipe[1], 0.95, seed=0) is None
-    assert paired_with_champion({"paired": kept | {"measures": ["knn.accuracy"]}}, *recipe, 0.95, seed=0) is None
-    assert paired_with_champion({"recipe": "gpr", "metrics": {}}, *recipe, 0.95, seed=0) is None
+    kept = class_means(*recipe, TEST)
+    assert paired_with_champion({"paired": kept}, *recipe, TEST, 0.95, seed=0) is not None
+    assert paired_with_champion({"paired": kept}, *recipe, "of others", 0.95, seed=0) is None
+    assert paired_with_champion({"paired": kept | {"measures": ["knn.accuracy"]}}, *recipe, TEST, 0.95, seed=0) is None
+    assert paired_with_champion({"recipe": "gpr", "metrics": {}}, *recipe, TEST, 0.95, seed=0) is None
+
+
+def test_the_digest_is_of_the_images_their_classes_and_names_in_any_order():
+    rows = {"id": ["1", "2"], "label": ["a", "b"], "class_name": ["ant", "bee"], "sha256": ["0", "1"], "source": ["x", "x"]}
+    digest = split_digest(pa.table(rows))
+    assert split_digest(pa.table({name: values[::-1] for name, values in rows.items()})) == digest
+    assert split_digest(pa.table(rows | {"source": ["y", "y"]})) == digest
+    for name in ("id", "label", "class_name", "sha256"):
+        assert split_digest(pa.table(rows | {name: ["other", rows[name][1]]})) != digest
 
 
 def test_a_family_is_compared_by_pairs_else_by_overlap_else_not_at_all():

@@ -19,7 +19,19 @@ def test_whole_classes_are_drawn_up_to_a_bound():
         assert all(np.count_nonzero(labels[rows] == label) == np.count_nonzero(labels == label) for label in set(labels[rows]))
         assert draw_classes(labels, 7, seed) == rows
     assert draw_classes(labels, 18, 0) == list(range(18))
-    assert draw_classes(labels[:3], 2, 0) == []
+
+
+def test_where_no_class_fits_a_share_of_each_is_drawn():
+    labels = np.array(["a"] * 9 + ["b"] * 12 + ["c"] * 30, dtype=object)
+    found = {tuple(draw_classes(labels, 6, seed)) for seed in range(5)}
+    assert len(found) > 1
+    for rows in found:
+        assert [np.count_nonzero(labels[list(rows)] == label) for label in "abc"] == [2, 2, 2]
+        assert list(rows) == sorted(set(rows))
+    assert draw_classes(labels, 6, 0) == draw_classes(labels, 6, 0)
+    assert len(set(labels[draw_classes(labels, 2, 0)])) == 2  # one each of as many classes as there is room for
+    assert len(draw_classes(labels[:3], 2, 0)) == 2
+    assert draw_classes(labels, 0, 0) == []
 
 
 def test_what_is_near_in_the_embedding_is_near_on_the_map_and_the_same_every_time():

@@ -21,6 +21,12 @@ def write_values(folder):
     pq.write_table(pa.table({"label": ["a", "ü"], "recall_at_5": [100.0, 0.0]}), folder / "per_class.parquet")
 
 
+def write_verdict(**changes):
+    verdict = {"recipe": "mcip", "decision": "publish", "reasons": [], "override_reason": None}
+    verdict |= {"model_sha256": artifacts.sha256_of(artifacts.model_dir("mcip")), "test_sha256": "5" * 64}
+    artifacts.write_json(artifacts.VERDICT, verdict | changes)
+
+
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """A verdict to publish mcip, its row, its evaluation and its model."""
@@ -30,8 +36,11 @@ def published(tmp_path, monkeypatch):
     row = row | {"confidence": row["confidence"] | {"against_base": {"average": {"difference": 1.0}}}}
     artifacts.write_json(artifacts.METRICS, {"rows": [{"recipe": "base"}, row], "counts": {}})
     write_values(artifacts.evaluation_dir("mcip"))
-    artifacts.write_json(artifacts.VERDICT, {"recipe": "mcip", "decision": "publish", "reasons": [], "override_reason": None})
-    artifacts.write_json(artifacts.model_dir("mcip") / "open_clip_config.json", {})
+    for model, lr in (("base", 1e-3), ("mcip", 1e-4)):
+        # an empty group of settings, and a value that looks like a part of the file that is written
+        card = {"recipe": model, "params": {"lr": lr, "guards": {}, "note": '"classes": {}'}}
+        artifacts.write_json(artifacts.model_dir(model) / "model_card.json", card)
+    write_verdict()
     artifacts.write_json(artifacts.CHAMPION, {"recipe": None, "model_sha256": None, "metrics": None})
     return row
 
@@ -41,22 +50,26 @@ def test_it_writes_recipe_model_and_row_and_says_so(published, capsys):
     digest = artifacts.sha256_of(artifacts.model_dir("mcip"))
     champion = artifacts.read_json(artifacts.CHAMPION)
     paired = champion.pop("paired")
+    note = '"classes": {}'
+    assert champion.pop("settings") == {
+        "base_clip.lr": 1e-3, "base_clip.note": note, "image_tower.lr": 1e-4, "image_tower.note": note,
+    }  # fmt: skip
     assert champion == {"recipe": "mcip", "model_sha256": digest, "override_reason": None, "metrics": published}
+    assert paired["test_sha256"] == "5" * 64
     assert paired["classes"] == {"a": [37.5, 50, 100, 0, 100], "ü": [None, None, 0, 100, 0]}
     assert '\n      "a": [37.5, 50.0, 100.0, 0.0, 100.0],\n' in artifacts.CHAMPION.read_text(encoding="utf-8")  # a class a line
     assert "data/champion.json: the champion is mcip, average 41.2" in capsys.readouterr().out
 
 
 def test_an_override_is_kept(published):
-    verdict = {"recipe": "mcip", "decision": "publish", "reasons": [], "override_reason": "zero-shot is not used here"}
-    artifacts.write_json(artifacts.VERDICT, verdict)
+    write_verdict(override_reason="zero-shot is not used here")
     assert promote.promote()["override_reason"] == "zero-shot is not used here"
     assert artifacts.read_json(artifacts.CHAMPION)["override_reason"] == "zero-shot is not used here"
 
 
 def test_it_refuses_what_is_held_back(published, capsys):
     before = artifacts.CHAMPION.read_bytes()
-    artifacts.write_json(artifacts.VERDICT, {"recipe": "mcip", "decision": "hold", "reasons": ["k-NN must not fall and did."]})
+    write_verdict(decision="hold", reasons=["k-NN must not fall and did."])
     assert promote.main() == 1
     told = capsys.readouterr().err
     assert "mcip is held back" in told
@@ -68,6 +81,26 @@ def test_it_refuses_a_report_that_is_older_than_the_evaluation(published):
     path = artifacts.evaluation_dir("mcip") / "metrics.json"
     artifacts.write_json(path, artifacts.read_json(path) | {"average": 12.0})
     with pytest.raises(UserError, match="dvc repro report"):
+        promote.promote()
+
+
+def test_it_refuses_a_model_that_the_report_does_not_judge(published):
+    before = artifacts.CHAMPION.read_bytes()
+    artifacts.write_json(artifacts.model_dir("mcip") / "open_clip_config.json", {"trained": "anew"})
+    with pytest.raises(UserError, match=r"data/models/mcip is not the model that data/report/verdict.json judges.*dvc repro report"):
+        promote.promote()
+    verdict = artifacts.read_json(artifacts.VERDICT)
+    del verdict["model_sha256"]  # of earlier times
+    artifacts.write_json(artifacts.VERDICT, verdict)
+    with pytest.raises(UserError, match="dvc repro report"):
+        promote.promote()
+    assert artifacts.CHAMPION.read_bytes() == before
+
+
+@pytest.mark.parametrize("model", ["base", "mcip"])
+def test_it_names_a_model_of_the_recipe_s_that_is_missing(published, model):
+    (artifacts.model_dir(model) / "model_card.json").unlink()
+    with pytest.raises(UserError, match=f"no data/models/{model}/model_card.json. `dvc checkout` restores it"):
         promote.promote()
 
 
@@ -84,7 +117,6 @@ def test_from_one_report_to_the_next(inputs, settings, promotion):
     asked = {"must_not_fall": {"caption_to_image": 0.0}, "override_reason": "there are no captions"}
     make_report(few, promotion.model_copy(update=asked), "gpr")
     assert "caption→image R@5 cannot be judged, and promotion names it." in artifacts.read_json(artifacts.VERDICT)["reasons"]
-    artifacts.write_json(artifacts.model_dir("gpr") / "open_clip_config.json", {})
     assert promote.promote()["override_reason"] == "there are no captions"
 
     # the next ones are compared with it on the same images: the realigned one has the same image tower and another text tower

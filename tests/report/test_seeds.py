@@ -187,6 +187,46 @@ def test_data_from_outside_is_what_no_repeated_stage_makes(checkout):
     assert Path("data/images/benchmarks") in seeds.given_inputs(pipeline, written)
 
 
+def prepared(written: dict) -> tuple[Path, dict]:
+    workspace = artifacts.SEED_RUNS / "1"
+    seeds.prepare(workspace, 1, artifacts.read_yaml(seeds.PIPELINE), written, "cache")
+    return workspace, yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def with_benchmarks(standing_in: Path) -> dict:
+    """The settings of a checkout whose evaluation depends on benchmarks, as ours does, with a picture of one."""
+    pipeline = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))
+    pipeline["stages"]["evaluation"]["deps"].append("${evaluation.benchmarks_root}")
+    Path("dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    for path in (SOURCE, "data/benchmarks/gpr1200/1.jpg"):
+        Path(path).parent.mkdir(parents=True)
+        Path(path).touch()
+    return yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("root", ["data/benchmarks", "/data/benchmarks", "../benchmarks"])
+def test_seeds_measure_no_benchmarks(with_benchmarks, root):
+    with_benchmarks["evaluation"]["benchmarks_root"] = root
+    workspace, found = prepared(with_benchmarks)
+    assert (workspace / SOURCE).is_file()
+    assert found["evaluation"]["benchmarks_root"] == "data/benchmarks"
+    assert [path.name for path in (workspace / "data/benchmarks").iterdir()] == [".gitkeep"]
+
+
+def test_files_that_dvc_does_not_watch_are_found_from_a_copy(with_benchmarks):
+    for name in ("captions.txt", "model.pt"):
+        Path(name).touch()
+    with_benchmarks["pseudo_captions"]["extra_corpora"] = ["captions.txt", "not there.txt"]
+    with_benchmarks["base_clip"] = {"seed": 0, "source": "open_clip", "model": "ViT-B-32", "pretrained": "model.pt"}
+    _, found = prepared(with_benchmarks)
+    assert found["pseudo_captions"]["extra_corpora"] == [str(Path("captions.txt").resolve()), "not there.txt"]
+    assert found["base_clip"]["pretrained"] == str(Path("model.pt").resolve())
+    with_benchmarks["base_clip"]["pretrained"] = "openai"
+    Path("openai").mkdir()
+    assert prepared(with_benchmarks)[1]["base_clip"]["pretrained"] == "openai"
+
+
 def test_an_interruption_ends_dvc_and_its_stage(tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
     (tmp_path / ".dvc").mkdir()

@@ -99,8 +99,10 @@ def test_the_verdict_follows_from_the_values(report):
     verdict = artifacts.read_json(artifacts.VERDICT)
     assert (verdict["recipe"], verdict["against"], verdict["decision"]) == ("mcip_rea", "base", "publish")
     assert verdict["families"]["image_to_image"]["outcome"] == "better"
+    assert verdict["model_sha256"] == artifacts.sha256_of(artifacts.model_dir("mcip_rea"))
+    measured = {"model_sha256", "test_sha256"}
     asked = {"must_not_fall", "must_rise", "unjudged", "override_reason"}
-    assert set(verdict) == {"recipe", "against", "decision", "reasons", "families"} | asked
+    assert set(verdict) == {"recipe", "against", "decision", "reasons", "families"} | asked | measured
 
 
 def test_the_same_inputs_give_the_same_bytes(finished_run, inputs, settings, promotion):
@@ -115,6 +117,7 @@ def test_the_same_inputs_give_the_same_bytes(finished_run, inputs, settings, pro
 def test_the_page_has_every_section_and_reads_well_nested(page):
     sections = [attributes["id"] for attributes in page.all("section")]
     assert sections == ["recipes", "changes", "map", "queries", "health", "benchmarks", "training", "data", "provenance", "credits"]
+    assert "groups" in [attributes.get("id") for attributes in page.all("h3")]
     linked = {attributes["href"] for attributes in page.all("a") if (attributes["href"] or "").startswith("#")}
     assert {f"#{section}" for section in sections} <= linked
     anchors = {f"#{attributes['id']}" for _, attributes in page.elements if attributes.get("id")}
@@ -248,7 +251,7 @@ def test_a_user_s_pictures_without_groups_captions_or_validation(inputs, setting
     inputs(groups=False, captions=False, validation=False)
     make_report(settings, promotion, "gpr")
     page = Page(artifacts.REPORT_PAGE.read_text(encoding="utf-8"))
-    assert "groups" not in [attributes.get("id") for attributes in page.all("section")]
+    assert "groups" not in [attributes.get("id") for _, attributes in page.elements]
     assert "no validation images" in "".join(page.text)
     rows = artifacts.read_json(artifacts.METRICS)["rows"]
     assert rows[0]["text_to_image"]["caption_recall_at_5"] is None
