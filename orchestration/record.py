@@ -90,14 +90,13 @@ def read_records(checkout: Path, only: str | None = None) -> list[StageRecord]:
     entries = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {}) if lock.exists() else {}
     with Repo(str(checkout)) as repo:
         graph = repo.index.graph
-        stages: list[DvcStage] = list(repo.index.stages)
+        stages = [stage for stage in repo.index.stages if isinstance(stage, DvcStage)]  # `dvc add` makes others, which run nothing
+        upstream = {stage.name: [each for each in graph.successors(stage) if isinstance(each, DvcStage)] for stage in stages}
         versions = {stage.name: _outputs_version(stage, entries.get(stage.name)) for stage in stages}
         wanted = [stage for stage in stages if only in (None, stage.name)]
-        looked_at = {each.name: each for stage in wanted for each in (stage, *graph.successors(stage))}
+        looked_at = {each.name: each for stage in wanted for each in (stage, *upstream[stage.name])}
         output_changes = {name: _changes(stage.outs) for name, stage in looked_at.items()}
-        return [
-            _record(stage, list(graph.successors(stage)), entries.get(stage.name), versions, output_changes, checkout) for stage in wanted
-        ]
+        return [_record(stage, upstream[stage.name], entries.get(stage.name), versions, output_changes, checkout) for stage in wanted]
 
 
 def _record(

@@ -34,12 +34,14 @@ from dagster import (
 from dagster._core.pipes.context import build_external_execution_context_data
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
+from dvc.stage import PipelineStage as DvcStage
 
 from orchestration.dvc_stage import StageFailed, reproduce
 from orchestration.metadata import NOT_SHOWN, told_by
 from orchestration.record import DATA_VERSION, Describe, Judge, asset_key, is_code, read_records, recipe_key, report, source_key
 
 UNCHANGED = "unchanged, taken from dvc.lock"
+UNSAID = {"group": "other", "kinds": []}  # of a stage whose `meta` does not say
 UNREACHABLE = "cannot be reached"  # how the stages' own errors put a network that fails
 
 
@@ -60,10 +62,10 @@ class PipelineStage:
 
 
 def read_pipeline(checkout: Path) -> list[PipelineStage]:
-    """The stages of dvc.yaml, matrix and parameters filled in, in its order."""
+    """The stages of dvc.yaml, matrix and parameters filled in, in its order. What `dvc add` tracks is made by nobody: a source."""
     with Repo(str(checkout)) as repo:
         graph = repo.index.graph  # from a stage to those it depends on; `name`, since `addressing` depends on the working directory
-        stages = list(repo.index.stages)
+        stages = [stage for stage in repo.index.stages if isinstance(stage, DvcStage)]
         made = [Path(out.fs_path) for stage in stages for out in stage.outs]
         found = []
         for stage in stages:
@@ -74,8 +76,8 @@ def read_pipeline(checkout: Path) -> list[PipelineStage]:
                 PipelineStage(
                     address=stage.name,
                     description=stage.desc,
-                    meta=stage.meta,
-                    upstream=tuple(sorted(each.name for each in graph.successors(stage))),
+                    meta=UNSAID | (stage.meta or {}),
+                    upstream=tuple(sorted(each.name for each in graph.successors(stage) if isinstance(each, DvcStage))),
                     sources=tuple(
                         each.def_path
                         for each in files

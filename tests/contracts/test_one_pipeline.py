@@ -61,7 +61,7 @@ def test_a_dvc_stage_is_its_row_of_the_table(name, dvc_stages, params):
 def test_a_dvc_stage_tells_dagster_what_to_show(name, dvc_stages):
     of_dvc = dvc_stages[name]
     assert of_dvc.description.endswith("."), "desc is a full sentence"
-    assert of_dvc.meta.keys() <= {"group", "kinds", "pool"}
+    assert of_dvc.meta.keys() <= {"group", "kinds", "pool", "owners"}
     assert of_dvc.meta["group"] in {"data", "captions", "training", "evaluation", "serving"}
     assert 1 <= len(of_dvc.meta["kinds"]) <= 3, "Dagster shows up to three kinds"
 
