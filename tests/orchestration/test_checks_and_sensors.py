@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import struct
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from assets import artifacts
 from assets.params import Orchestration, read_params
-from orchestration.asset_checks import CHECKS, Outcome
+from orchestration.asset_checks import CHECKS, Outcome, evaluate
+from orchestration.metadata import NOT_SHOWN, describe
 from orchestration.sensors import fingerprint, post
 
 LOOK = {(check.stage, check.name): check.look for check in CHECKS}
@@ -80,6 +84,23 @@ def test_the_gate_is_the_verdict(decision, passed, tmp_path, settings):
         tmp_path / "data/report/verdict.json", {"recipe": "mcip", "against": "base", "decision": decision, "reasons": ["knn: worse."]}
     )
     assert LOOK["report", "promotion_gate"](tmp_path, "", settings).passed is passed
+
+
+def test_showing_never_fails_whatever_the_artefacts_hold(tmp_path, settings):
+    folder = tmp_path / artifacts.SOURCE_IMAGES.parent
+    folder.mkdir(parents=True)
+    bomb = struct.pack(">I4sIIBBBBB", 13, b"IHDR", 50_000, 50_000, 8, 2, 0, 0, 0)  # a header that claims 2.5 gigapixels
+    bomb = b"\x89PNG\r\n\x1a\n" + bomb + struct.pack(">I", zlib.crc32(bomb[4:]))
+    row = {"label": "a", "class_name": "a", "group": None, "captions": [], "source": "s", "license": "l", "attribution": ""}
+    rows = [{"id": str(number), "image": image, **row} for number, image in enumerate((b"", b"no picture", bomb, bomb[:20]))]
+    pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.IMAGES_SCHEMA), tmp_path / artifacts.SOURCE_IMAGES)
+    assert describe(tmp_path, "source_images")["dagster/row_count"].value == 4
+    write_json(tmp_path / artifacts.history_file("mcip"), {"rows": []})  # an IndexError
+    assert "IndexError" in str(describe(tmp_path, "image_tower@mcip")[NOT_SHOWN].value)
+    write_json(tmp_path / artifacts.VERDICT, [])  # a TypeError
+    (gate,) = evaluate(tmp_path, settings, "report")
+    assert not gate.passed
+    assert "cannot be read" in str(gate.description)
 
 
 def test_the_fingerprint_counts_what_is_new_without_reading(tmp_path):
