@@ -139,7 +139,7 @@ def run_while_the_log_lags(toy: Toy, instance: DagsterInstance) -> Situation:
 def failed_stage(toy: Toy, instance: DagsterInstance) -> Situation:
     toy.tick(instance)
     toy.write("raw.txt", "other words\n")
-    toy.write("fail", "")
+    toy.write("fail", "told by the stage")
     assert not toy.materialize(instance, "words", "copy@a", raise_on_error=False).success
     yield {"words", "copy@a", "copy@b"}  # its outputs are gone
     (toy.folder / "fail").unlink()
