@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,23 +30,28 @@ class StageFailed(Exception):
         self.killed = killed
 
 
-def reproduce(address: str, checkout: Path, environment: Mapping[str, str], run_id: str, tell: Callable[[str], None]) -> None:
+@dataclass(frozen=True)
+class Held:
+    """A stage that no other run is at, with the file in which it says who runs for it."""
+
+    address: str
+    checkout: Path
+    record: IO[str]
+
+
+def reproduce(held: Held, environment: Mapping[str, str], run_id: str) -> None:
     """`dvc repro` of this stage alone, which does nothing where it is up to date; its output goes to ours.
 
-    Waits while another run is at the same stage, or another dvc holds the lock. Ends a stage that a killed run left behind. An
-    interruption ends dvc and the stage together, within SECONDS_TO_STOP + SECONDS_TO_DIE.
+    Waits while another dvc holds the lock. An interruption ends dvc and the stage together, within SECONDS_TO_STOP + SECONDS_TO_DIE.
     """
+    address, checkout, record = held.address, held.checkout, held.record
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", address]
     inherited = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # dvc.yaml says `python`
         "DVC_NO_ANALYTICS": "1",
     }
-    end_orphans(checkout, tell)
     # dvc ignores SIGINT while a stage runs, so both get a process group of their own that can be told to stop
-    with (
-        _alone_at(address, checkout, tell) as record,
-        subprocess.Popen(command, cwd=checkout, env=inherited | dict(environment), start_new_session=True) as child,
-    ):
+    with subprocess.Popen(command, cwd=checkout, env=inherited | dict(environment), start_new_session=True) as child:
         try:
             _write(record, {"stage": address, "run_id": run_id, "group": child.pid, "since": psutil.Process(child.pid).create_time()})
             code = child.wait()
@@ -63,10 +69,12 @@ def alive(run_id: str, checkout: Path) -> Iterator[None]:
     """Inside, `dead_runs` of other processes leaves this run alone; whatever kills this process, the kernel gives the lock back."""
     path = checkout / RUNS / run_id
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    unlocked = path.parent.with_name(f"{run_id}.tmp")  # under its own name it would be taken for a dead run's before it is locked
+    with unlocked.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(str(os.getpid()))
         file.flush()
+        os.replace(unlocked, path)
         try:
             yield
         finally:
@@ -78,8 +86,9 @@ def dead_runs(checkout: Path) -> Iterator[str]:
     for path in sorted((checkout / RUNS).glob("*")):
         with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield path.name
-            path.unlink()
+            if os.fstat(file.fileno()).st_nlink:  # else the run ended in good order after we opened its file
+                yield path.name
+                path.unlink()
 
 
 def living_runs(checkout: Path) -> Iterator[tuple[str, int]]:
@@ -101,13 +110,20 @@ def end_orphans(checkout: Path, tell: Callable[[str], None]) -> list[str]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            if left := _read(file):
-                if _leads(left):
-                    ended.append(left["stage"])
-                    tell(f"{left['stage']} was still running for run {left['run_id']}, which was killed: ending it.")
-                    stop(left["group"])
-                _forget_locks_of(left["group"], checkout)
-                _write(file, None)
+            ended += _end_orphan(file, checkout, tell)
+    return ended
+
+
+def _end_orphan(file: IO[str], checkout: Path, tell: Callable[[str], None]) -> list[str]:
+    """The address of what was still running, if anything was; `file` is locked."""
+    ended = []
+    if left := _read(file):
+        if _leads(left):
+            ended.append(left["stage"])
+            tell(f"{left['stage']} was still running for run {left['run_id']}, which was killed: ending it.")
+            stop(left["group"])
+        _forget_locks_of(left["group"], checkout)
+        _write(file, None)
     return ended
 
 
@@ -173,8 +189,12 @@ def _leads(left: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def _alone_at(address: str, checkout: Path, tell: Callable[[str], None]) -> Iterator[IO[str]]:
-    """Hold the stage's file; the kernel lets go of it when this process dies, whatever way."""
+def alone_at(address: str, checkout: Path, tell: Callable[[str], None]) -> Iterator[Held]:
+    """Hold a stage's file; the kernel lets go of it when this process dies, whatever way.
+
+    Waits while another run is at it, and ends what killed runs left behind, of any stage.
+    """
+    end_orphans(checkout, tell)
     path = checkout / RUNNING / f"{address}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
@@ -188,7 +208,8 @@ def _alone_at(address: str, checkout: Path, tell: Callable[[str], None]) -> Iter
                     tell(f"another run is at {address}: waiting for it.")
                     told = True
                 time.sleep(0.5)
-        yield file
+        _end_orphan(file, checkout, tell)  # of the run that was waited for, if it was killed
+        yield Held(address, checkout, file)
 
 
 def _read(file: IO[str]) -> dict[str, Any] | None:

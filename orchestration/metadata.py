@@ -6,13 +6,15 @@ Keyed by stage name; a stage without an entry shows nothing. Heavy libraries are
 import base64
 import io
 import itertools
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dagster import MetadataValue
+
+from assets import artifacts
+from assets.clip.decoding import BadPicture, open_picture
 
 Metadata = dict[str, MetadataValue]
 
@@ -23,6 +25,7 @@ SEARCHES, HITS = 4, 6
 SHOWN_AT_ONCE = 1000  # characters of Markdown from which Dagster's pages ask for a click
 STRIP, STRIP_THUMBNAIL = 6, 32  # pictures and pixels, for less than that
 POINTS = 24  # of a curve, likewise
+MAX_PIXELS = 50_000_000  # of a picture that is decoded for a thumbnail
 
 
 def describe(checkout: Path, address: str) -> Metadata:
@@ -31,9 +34,9 @@ def describe(checkout: Path, address: str) -> Metadata:
     if stage not in _DESCRIBE:
         return {}
     try:
-        return _DESCRIBE[stage](checkout / "data", recipe)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as problem:
-        return {NOT_SHOWN: MetadataValue.text(f"the artefacts cannot be read: {problem}")}
+        return _DESCRIBE[stage](checkout, recipe)
+    except Exception as problem:  # of any library that reads an artefact
+        return {NOT_SHOWN: MetadataValue.text(f"the artefacts cannot be read: {type(problem).__name__}: {problem}")}
 
 
 def told_by(messages: Mapping[str, Any]) -> Metadata:
@@ -80,27 +83,26 @@ def _images(path: Path) -> Metadata:
     return found
 
 
-def _source_images(data: Path, recipe: str) -> Metadata:
-    return _images(data / "source_images" / "images.parquet")
+def _source_images(checkout: Path, recipe: str) -> Metadata:
+    return _images(checkout / artifacts.SOURCE_IMAGES)
 
 
-def _curated_images(data: Path, recipe: str) -> Metadata:
+def _curated_images(checkout: Path, recipe: str) -> Metadata:
     import pyarrow.parquet as pq
 
-    folder = data / "curated_images"
-    rejected = pq.read_table(folder / "rejected.parquet")
-    statistics = _json(folder / "expectations.json")["statistics"]
+    rejected = pq.read_table(checkout / artifacts.REJECTED_IMAGES)
+    statistics = artifacts.read_json(checkout / artifacts.EXPECTATIONS)["statistics"]
     return {
-        **_images(folder / "images.parquet"),
+        **_images(checkout / artifacts.CURATED_IMAGES),
         "rejected": MetadataValue.int(rejected.num_rows),
         "rejected by reason": MetadataValue.md(_counts("reason", rejected["reason"].to_pylist())),
         "expectations": MetadataValue.text(f"{statistics['successful']} of {statistics['evaluated']} met"),
     }
 
 
-def _model(data: Path, recipe: str) -> Metadata:
-    folder = data / "models" / recipe
-    card = _json(folder / "model_card.json")
+def _model(checkout: Path, recipe: str) -> Metadata:
+    folder = checkout / artifacts.model_dir(recipe)
+    card = artifacts.read_json(folder / "model_card.json")
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return {
         "model": MetadataValue.path(str(folder.absolute())),
@@ -109,12 +111,12 @@ def _model(data: Path, recipe: str) -> Metadata:
     }
 
 
-def _base_clip(data: Path, recipe: str) -> Metadata:
-    return _model(data, "base")
+def _base_clip(checkout: Path, recipe: str) -> Metadata:
+    return _model(checkout, "base")
 
 
-def _tower(data: Path, recipe: str) -> Metadata:
-    rows = _json(data / "history" / f"{recipe}.json")["rows"]
+def _tower(checkout: Path, recipe: str) -> Metadata:
+    rows = artifacts.read_json(checkout / artifacts.history_file(recipe))["rows"]
     validation = sorted(name for name in rows[-1] if name.startswith("validation_"))
     return {
         "epochs": MetadataValue.int(len(rows)),
@@ -122,23 +124,23 @@ def _tower(data: Path, recipe: str) -> Metadata:
         "loss curve": _curve([row["epoch"] for row in rows], {"loss": [row["loss"] for row in rows]}),
         "validation curve": _curve([row["epoch"] for row in rows], {name: [row[name] for row in rows] for name in validation}),
         "history": MetadataValue.md(_table(rows)),
-        **_model(data, recipe),
+        **_model(checkout, recipe),
     }
 
 
-def _image_tower(data: Path, recipe: str) -> Metadata:
-    return _tower(data, recipe)
+def _image_tower(checkout: Path, recipe: str) -> Metadata:
+    return _tower(checkout, recipe)
 
 
-def _text_tower(data: Path, recipe: str) -> Metadata:
-    return _tower(data, f"{recipe}_rea")
+def _text_tower(checkout: Path, recipe: str) -> Metadata:
+    return _tower(checkout, f"{recipe}_rea")
 
 
-def _pseudo_captions(data: Path, recipe: str) -> Metadata:
+def _pseudo_captions(checkout: Path, recipe: str) -> Metadata:
     import pyarrow.parquet as pq
 
-    captions = pq.read_table(data / "pseudo_captions" / "captions.parquet")
-    images = pq.read_table(data / "pseudo_captions" / "image_captions.parquet").to_pylist()
+    captions = pq.read_table(checkout / artifacts.CAPTIONS)
+    images = pq.read_table(checkout / artifacts.IMAGE_CAPTIONS).to_pylist()
     words = dict(zip(captions["caption_id"].to_pylist(), captions["caption"].to_pylist(), strict=True))
     examples = [
         {
@@ -159,8 +161,8 @@ def _pseudo_captions(data: Path, recipe: str) -> Metadata:
     }
 
 
-def _evaluation(data: Path, recipe: str) -> Metadata:
-    metrics = _json(data / "evaluation" / recipe / "metrics.json")
+def _evaluation(checkout: Path, recipe: str) -> Metadata:
+    metrics = artifacts.read_json(checkout / artifacts.evaluation_dir(recipe) / "metrics.json")
     return {
         "counts": MetadataValue.json(metrics["counts"]),
         "metrics": MetadataValue.md(_table([_row(metrics)])),
@@ -168,24 +170,24 @@ def _evaluation(data: Path, recipe: str) -> Metadata:
     }
 
 
-def _report(data: Path, recipe: str) -> Metadata:
-    verdict = _json(data / "report" / "verdict.json")
-    plots = data / "report" / "plots"
+def _report(checkout: Path, recipe: str) -> Metadata:
+    verdict = artifacts.read_json(checkout / artifacts.VERDICT)
+    loss = checkout / artifacts.PLOTS / "loss.png"
     return {
-        "the recipes": MetadataValue.md(_table([_row(row) for row in _json(data / "report" / "metrics.json")["rows"]])),
+        "the recipes": MetadataValue.md(_table([_row(row) for row in artifacts.read_json(checkout / artifacts.METRICS)["rows"]])),
         "decision": MetadataValue.text(verdict["decision"]),
         "reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in verdict["reasons"])),
-        "page": MetadataValue.path(str((data / "report" / "index.html").absolute())),
-        **{path.stem.replace("_", " "): _picture_file(path, 800) for path in sorted(plots.glob("*.png")) if path.stem == "loss"},
+        "page": MetadataValue.path(str((checkout / artifacts.REPORT_PAGE).absolute())),
+        **({"loss": _picture_file(loss, 800)} if loss.exists() else {}),
     }
 
 
-def _search_table(data: Path, recipe: str) -> Metadata:
+def _search_table(checkout: Path, recipe: str) -> Metadata:
     import lancedb
 
-    manifest = _json(data / "search_table" / "manifest.json")
-    uri = data / "lancedb"
-    table = lancedb.connect(uri).open_table("images")
+    manifest = artifacts.read_json(checkout / artifacts.TABLE_MANIFEST)
+    uri = checkout / artifacts.LANCEDB
+    table = lancedb.connect(uri).open_table(artifacts.TABLE_NAME)
     searches = _searches(table)
     return {
         "dagster/row_count": MetadataValue.int(manifest["rows"]),
@@ -209,10 +211,6 @@ _DESCRIBE: dict[str, Callable[[Path, str], Metadata]] = {
     "report": _report,
     "search_table": _search_table,
 }
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _row(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -278,19 +276,18 @@ def _grid(rows: list[list[bytes]]) -> MetadataValue:
 
 def _canvas(rows: list[list[bytes]], side: int) -> Any:
     """Rows of encoded pictures as one small picture; one that cannot be decoded stays white."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     step = side + side // 12
     canvas = Image.new("RGB", (max(map(len, rows), default=1) * step, max(1, len(rows)) * step), "white")
     for down, row in enumerate(rows):
         for across, data in enumerate(row):
             try:
-                with Image.open(io.BytesIO(data)) as picture:
-                    small = picture.convert("RGBA")
-                    small.thumbnail((side, side))
-                    canvas.paste(small, (across * step + side // 24, down * step + side // 24), small)
-            except (UnidentifiedImageError, OSError, ValueError):
+                small = open_picture(data, MAX_PIXELS)
+            except BadPicture:
                 continue
+            small.thumbnail((side, side))
+            canvas.paste(small, (across * step + side // 24, down * step + side // 24))
     return canvas
 
 

@@ -90,14 +90,14 @@ def read_records(checkout: Path, only: str | None = None) -> list[StageRecord]:
     entries = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {}) if lock.exists() else {}
     with Repo(str(checkout)) as repo:
         graph = repo.index.graph
-        stages: list[DvcStage] = list(repo.index.stages)
+        stages = [stage for stage in repo.index.stages if isinstance(stage, DvcStage)]  # `dvc add` makes others, which run nothing
+        upstream = {stage.name: [each for each in graph.successors(stage) if isinstance(each, DvcStage)] for stage in stages}
         versions = {stage.name: _outputs_version(stage, entries.get(stage.name)) for stage in stages}
         wanted = [stage for stage in stages if only in (None, stage.name)]
-        looked_at = {each.name: each for stage in wanted for each in (stage, *graph.successors(stage))}
+        looked_at = {each.name: each for stage in wanted for each in (stage, *upstream[stage.name])}
         output_changes = {name: _changes(stage.outs) for name, stage in looked_at.items()}
-        return [
-            _record(stage, list(graph.successors(stage)), entries.get(stage.name), versions, output_changes, checkout) for stage in wanted
-        ]
+        look = _Look()
+        return [_record(stage, upstream[stage.name], entries.get(stage.name), versions, output_changes, look, checkout) for stage in wanted]
 
 
 def _record(
@@ -106,6 +106,7 @@ def _record(
     entry: dict[str, Any] | None,
     versions: dict[str, str | None],
     output_changes: dict[str, dict[str, str]],
+    look: "_Look",
     checkout: Path,
 ) -> StageRecord:
     recorded = {each["path"]: each.get("md5") for each in (entry or {}).get("deps", [])}
@@ -116,7 +117,7 @@ def _record(
     own_code: dict[str, Any] = {}
     for dependency in stage.deps:
         path = dependency.def_path
-        status = _changes([dependency])
+        status = look.changes(dependency)
         changed_dependencies |= status
         if isinstance(dependency, ParamsDependency):
             if status:
@@ -135,10 +136,10 @@ def _record(
         elif is_code(path):
             own_code[path] = recorded.get(path)
             if status:
-                recipe_changes[path] = _current(dependency)
+                recipe_changes[path] = look.current(dependency)
         else:
             made_from[source_key(path)] = str(recorded.get(path))
-            outside[source_key(path)] = str(recorded.get(path)) if not status else _current(dependency)
+            outside[source_key(path)] = str(recorded.get(path)) if not status else look.current(dependency)
     if stage.cmd_changed:
         recipe_changes["cmd"] = stage.cmd
     if stage.is_callback or stage.always_changed:
@@ -183,6 +184,27 @@ def _changes(of: list[Any]) -> dict[str, Any]:
         except (OSError, DvcException) as problem:
             found[each.def_path] = f"unreadable ({problem})"
     return found
+
+
+class _Look:
+    """At dependencies, once each however many stages share one: dvc lists a whole folder to tell whether it changed."""
+
+    def __init__(self) -> None:
+        self._changes: dict[tuple[str, str], dict[str, Any]] = {}
+        self._current: dict[str, str] = {}
+
+    def changes(self, dependency: Any) -> dict[str, Any]:
+        if isinstance(dependency, ParamsDependency):
+            return _changes([dependency])
+        seen = (dependency.fs_path, str(dependency.hash_info))  # as the stage's entry in dvc.lock has it
+        if seen not in self._changes:
+            self._changes[seen] = _changes([dependency])
+        return self._changes[seen]
+
+    def current(self, dependency: Any) -> str:
+        if dependency.fs_path not in self._current:
+            self._current[dependency.fs_path] = _current(dependency)
+        return self._current[dependency.fs_path]
 
 
 def _current(dependency: Any) -> str:

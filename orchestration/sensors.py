@@ -2,11 +2,11 @@
 
 import contextlib
 import hashlib
+import http.client
 import json
 import logging
 import os
 import signal
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def new_images_sensor(checkout: Path, retrain: Job, settings: Orchestration) -> 
         now = fingerprint(root, since=seen["newest"] if seen else 0)
         if seen is None:
             return SensorResult(skip_reason=f"{now['files']} files to begin with", cursor=json.dumps(now))
-        changed = now["newer"] + max(0, seen["files"] + now["newer"] - now["files"])
+        changed = now["newer"] + max(0, seen["files"] - now["files"])  # at least: a file that went while another came is not seen
         if changed < settings.retrain_from_new_images:
             return SensorResult(
                 skip_reason=f"{changed} files are new, changed or gone; {settings.retrain_from_new_images} start a retraining"
@@ -103,26 +103,42 @@ def new_images_sensor(checkout: Path, retrain: Job, settings: Orchestration) -> 
 
 
 def fingerprint(root: Path, since: int) -> dict[str, int]:
-    """How many files there are, how many changed after `since`, and the latest change (nanoseconds of st_ctime). Nothing is read."""
+    """How many files there are, how many changed after `since`, and the latest change (nanoseconds of st_ctime). Nothing is read.
+
+    Links are followed as assets.source_images.image_folder does, never in circles; one that leads nowhere counts by itself.
+    """
     files = newer = 0
     newest = since
-    folders = [root]
+    folders: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
     while folders:
+        folder, above = folders.pop()
         try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir():
-                        folders.append(Path(entry.path))
-                        continue
-                    changed = entry.stat().st_ctime_ns  # set by copying too, which may keep st_mtime
-                    files += 1
-                    newer += changed > since
-                    newest = max(newest, changed)
-        except FileNotFoundError:  # a folder that went away while we looked
+            here = (folder.stat().st_dev, folder.stat().st_ino)
+            entries = [] if here in above else list(os.scandir(folder))
+        except FileNotFoundError:  # it went away while we looked
             continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders.append((Path(entry.path), above | {here}))
+                continue
+            try:
+                changed = _changed(entry)
+            except FileNotFoundError:
+                continue
+            files += 1
+            newer += changed > since
+            newest = max(newest, changed)
     return {"files": files, "newer": newer, "newest": newest}
+
+
+def _changed(entry: os.DirEntry[str]) -> int:
+    """Nanoseconds of st_ctime, which copying sets too where it keeps st_mtime."""
+    try:
+        return entry.stat().st_ctime_ns
+    except OSError:  # a link that leads nowhere
+        return entry.stat(follow_symlinks=False).st_ctime_ns
 
 
 def run_failure_hook(settings: Orchestration) -> SensorDefinition:
@@ -148,10 +164,11 @@ def run_failure_hook(settings: Orchestration) -> SensorDefinition:
 
 
 def post(address: str, told: dict[str, Any]) -> None:
-    """POST as JSON. A hook that does not answer is logged, without its address, which may hold a secret."""
-    request = urllib.request.Request(address, json.dumps(told).encode(), {"Content-Type": "application/json"})
+    """POST as JSON. A hook that does not answer is logged by the kind of error alone: the address, and what errors quote of it, may hold a
+    secret."""
     try:
+        request = urllib.request.Request(address, json.dumps(told).encode(), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=10):
             pass
-    except (urllib.error.URLError, TimeoutError, ValueError) as problem:
-        logger.error("the failure webhook could not be reached (%s); it would have been told: %s", problem, told["text"])
+    except (OSError, http.client.HTTPException, ValueError) as problem:
+        logger.error("the failure webhook could not be told (%s) what follows: %s", type(problem).__name__, told["text"])

@@ -34,13 +34,15 @@ from dagster import (
 from dagster._core.pipes.context import build_external_execution_context_data
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
+from dvc.stage import PipelineStage as DvcStage
 
-from orchestration.dvc_stage import StageFailed, reproduce
+from orchestration.dvc_stage import Held, StageFailed, alone_at, reproduce
 from orchestration.metadata import NOT_SHOWN, told_by
 from orchestration.record import DATA_VERSION, Describe, Judge, asset_key, is_code, read_records, recipe_key, report, source_key
 
 UNCHANGED = "unchanged, taken from dvc.lock"
-UNREACHABLE = "cannot be reached"  # how the stages' own errors put a network that fails
+UNSAID = {"group": "other", "kinds": []}  # of a stage whose `meta` does not say
+UNREACHABLE = ("cannot be reached", "cannot be loaded")  # how the stages' own errors put a download that fails
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ class PipelineStage:
 
 
 def read_pipeline(checkout: Path) -> list[PipelineStage]:
-    """The stages of dvc.yaml, matrix and parameters filled in, in its order."""
+    """The stages of dvc.yaml, matrix and parameters filled in, in its order. What `dvc add` tracks is made by nobody: a source."""
     with Repo(str(checkout)) as repo:
         graph = repo.index.graph  # from a stage to those it depends on; `name`, since `addressing` depends on the working directory
-        stages = list(repo.index.stages)
+        stages = [stage for stage in repo.index.stages if isinstance(stage, DvcStage)]
         made = [Path(out.fs_path) for stage in stages for out in stage.outs]
         found = []
         for stage in stages:
@@ -74,8 +76,8 @@ def read_pipeline(checkout: Path) -> list[PipelineStage]:
                 PipelineStage(
                     address=stage.name,
                     description=stage.desc,
-                    meta=stage.meta,
-                    upstream=tuple(sorted(each.name for each in graph.successors(stage))),
+                    meta=UNSAID | (stage.meta or {}),
+                    upstream=tuple(sorted(each.name for each in graph.successors(stage) if isinstance(each, DvcStage))),
                     sources=tuple(
                         each.def_path
                         for each in files
@@ -114,11 +116,16 @@ def stage_asset(
         metadata={"dvc stage": stage.address, "outputs": MetadataValue.md("\n".join(f"- `{path}`" for path in stage.outputs))},
     )
     def materialize(context: AssetExecutionContext) -> Iterator[MaterializeResult]:
+        # until Dagster has stored what is yielded; else the sensor, or a run that waits, would see a stage that nobody reported
+        with alone_at(stage.address, checkout, context.log.warning) as held:
+            yield make(context, held)
+
+    def make(context: AssetExecutionContext, held: Held) -> MaterializeResult:
         before, begun = _entry(checkout, stage.address), time.time()
         with _pipes(context.op_execution_context) as session:  # Dagster itself calls what it deprecates of the other
             context.log.info("dvc repro --single-item %s", stage.address)
             try:
-                reproduce(stage.address, checkout, session.get_bootstrap_env_vars(), context.run.run_id, context.log.warning)
+                reproduce(held, session.get_bootstrap_env_vars(), context.run.run_id)
                 failed = None
             except StageFailed as problem:
                 failed = problem
@@ -138,7 +145,7 @@ def stage_asset(
             killed = failed.killed or (handler.received_opened_message and not handler.received_closed_message)
             error = told.get("error")
             again = context.op_execution_context.retry_number + 1
-            if retries and again <= retries.max_retries and (killed or (error is not None and UNREACHABLE in error)):
+            if retries and again <= retries.max_retries and (killed or any(words in (error or "") for words in UNREACHABLE)):
                 # not by a policy, by which Dagster would also repeat what somebody terminated
                 raise RetryRequested(retries.max_retries, retries.calculate_delay(again)) from failed
             raise Failure(error or str(failed), metadata={"dvc": str(failed)}, allow_retries=False) from None
@@ -160,7 +167,7 @@ def stage_asset(
             (record,) = [each for each in records if each.address == stage.address]
         if record.version is None:
             raise Failure(f"dvc.lock has no {stage.address} after `dvc repro`; is the stage frozen, or does dvc.yaml just change?")
-        yield MaterializeResult(
+        return MaterializeResult(
             data_version=DataVersion(record.version),
             tags=record.tags(),
             metadata={"made": MetadataValue.text(made), **heard, **describe(stage.address)},

@@ -13,6 +13,7 @@ from dvc.repo import Repo
 
 from assets.params import Params, read_params
 from assets.stages import STAGES, Stage, address
+from orchestration.stage_assets import UNREACHABLE
 
 ROWS = {address(stage, recipe): (stage, recipe) for stage in STAGES for recipe in stage.recipes}
 
@@ -61,7 +62,7 @@ def test_a_dvc_stage_is_its_row_of_the_table(name, dvc_stages, params):
 def test_a_dvc_stage_tells_dagster_what_to_show(name, dvc_stages):
     of_dvc = dvc_stages[name]
     assert of_dvc.description.endswith("."), "desc is a full sentence"
-    assert of_dvc.meta.keys() <= {"group", "kinds", "pool"}
+    assert of_dvc.meta.keys() <= {"group", "kinds", "pool", "owners"}
     assert of_dvc.meta["group"] in {"data", "captions", "training", "evaluation", "serving"}
     assert 1 <= len(of_dvc.meta["kinds"]) <= 3, "Dagster shows up to three kinds"
 
@@ -88,6 +89,13 @@ def test_one_noun_names_section_package_and_tests(stage: Stage, checkout: Path):
     assert stage.code[0] == f"assets/{stage.name}"
     assert (checkout / "assets" / stage.name / "stage.py").is_file()
     assert list((checkout / "tests" / stage.name).glob("test_*.py"))
+
+
+@pytest.mark.parametrize("words", UNREACHABLE)
+def test_dagster_knows_a_failed_download_by_words_that_a_stage_says(words: str, checkout: Path):
+    said = [path for path in (checkout / "assets").rglob("*.py") if words in path.read_text(encoding="utf-8")]
+    assert {path.parent.name for path in said} <= {"source_images", "base_clip"}, "only what downloads may be tried again"
+    assert said
 
 
 def test_dagster_shows_the_same_graph(params):

@@ -75,7 +75,7 @@ with progress.attached():
     while Path("wait").exists():
         time.sleep(0.05)
     if Path("fail").exists():
-        raise UserError("told by the stage")
+        raise UserError(Path("fail").read_text())
     logging.getLogger("assets.words").info("a line of the stage's log")
     Path("data/words.txt").write_text(Path("raw.txt").read_text().upper())
     Path("data/unread.txt").write_text(Path("raw.txt").read_text()[::-1] if "reverse" in Path(__file__).read_text()[-9:] else "")

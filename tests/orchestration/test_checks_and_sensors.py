@@ -5,17 +5,35 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import struct
 import threading
+import time
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from dagster import (
+    DagsterInstance,
+    SensorResult,
+    build_run_status_sensor_context,
+    build_sensor_context,
+    define_asset_job,
+    job,
+    op,
+)
 
+from assets import artifacts
+from assets.artifacts import read_yaml
 from assets.params import Orchestration, read_params
-from orchestration.asset_checks import CHECKS, Outcome
-from orchestration.sensors import fingerprint, post
+from assets.source_images.image_folder import find_pictures
+from orchestration.asset_checks import CHECKS, Outcome, evaluate
+from orchestration.metadata import NOT_SHOWN, describe
+from orchestration.sensors import WEBHOOK, fingerprint, new_images_sensor, post, run_failure_hook
 
 LOOK = {(check.stage, check.name): check.look for check in CHECKS}
 
@@ -82,6 +100,23 @@ def test_the_gate_is_the_verdict(decision, passed, tmp_path, settings):
     assert LOOK["report", "promotion_gate"](tmp_path, "", settings).passed is passed
 
 
+def test_showing_never_fails_whatever_the_artefacts_hold(tmp_path, settings):
+    folder = tmp_path / artifacts.SOURCE_IMAGES.parent
+    folder.mkdir(parents=True)
+    bomb = struct.pack(">I4sIIBBBBB", 13, b"IHDR", 50_000, 50_000, 8, 2, 0, 0, 0)  # a header that claims 2.5 gigapixels
+    bomb = b"\x89PNG\r\n\x1a\n" + bomb + struct.pack(">I", zlib.crc32(bomb[4:]))
+    row = {"label": "a", "class_name": "a", "group": None, "captions": [], "source": "s", "license": "l", "attribution": ""}
+    rows = [{"id": str(number), "image": image, **row} for number, image in enumerate((b"", b"no picture", bomb, bomb[:20]))]
+    pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.IMAGES_SCHEMA), tmp_path / artifacts.SOURCE_IMAGES)
+    assert describe(tmp_path, "source_images")["dagster/row_count"].value == 4
+    write_json(tmp_path / artifacts.history_file("mcip"), {"rows": []})  # an IndexError
+    assert "IndexError" in str(describe(tmp_path, "image_tower@mcip")[NOT_SHOWN].value)
+    write_json(tmp_path / artifacts.VERDICT, [])  # a TypeError
+    (gate,) = evaluate(tmp_path, settings, "report")
+    assert not gate.passed
+    assert "cannot be read" in str(gate.description)
+
+
 def test_the_fingerprint_counts_what_is_new_without_reading(tmp_path):
     for name in ("a/1.png", "a/2.png", "3.png", ".hidden"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -99,7 +134,53 @@ def test_the_fingerprint_counts_what_is_new_without_reading(tmp_path):
     assert (now["files"], now["newer"]) == (4, 1)
 
 
-def test_a_failed_run_is_posted_as_json_and_a_dead_hook_only_logged(caplog):
+def test_links_are_followed_but_not_in_circles_and_one_that_leads_nowhere_hides_nothing(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("1.png", "2.png", "3.png"):
+        (tmp_path / "a" / name).write_bytes(b"")
+    (tmp_path / "a/circle").symlink_to(tmp_path)
+    (tmp_path / "a/dangling.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    assert fingerprint(tmp_path, since=0)["files"] == 8
+    assert len(find_pictures(tmp_path)) == 8, "as the stage that reads them"
+
+
+def test_the_watch_of_new_pictures_counts_each_change_once(tmp_path, checkout):
+    params = read_yaml(checkout / "params.yaml")
+    params["source_images"]["kind"] = "image_folder"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    settings = read_params(tmp_path / "params.yaml")[0]
+    root = tmp_path / settings.source_images.image_folder.root
+    root.mkdir(parents=True)
+    for number in range(6):
+        (root / f"{number}.png").write_bytes(b"")
+    watch = new_images_sensor(
+        tmp_path, define_asset_job("retrain"), settings.orchestration.model_copy(update={"retrain_from_new_images": 3})
+    )
+
+    def tick(cursor: str | None) -> SensorResult:
+        with DagsterInstance.ephemeral() as instance:
+            told = watch(build_sensor_context(instance=instance, cursor=cursor))
+        assert isinstance(told, SensorResult)
+        return told
+
+    begun = tick(None)
+    assert begun.skip_reason.skip_message == "6 files to begin with"
+    time.sleep(0.05)  # the clock of the file system moves in steps
+    for number in (0, 1):
+        (root / f"{number}.png").write_bytes(b"changed")
+    two = tick(begun.cursor)
+    assert (two.run_requests, two.cursor) == ([], None), "counted on until they are enough"
+    assert two.skip_reason.skip_message.startswith("2 files are new, changed or gone")
+    (root / "5.png").unlink()
+    three = tick(begun.cursor)
+    assert len(three.run_requests) == 1
+    assert tick(three.cursor).skip_reason.skip_message.startswith("0 files")
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A web server: its address with a secret, and what it was told."""
     told: list[dict[str, str]] = []
 
     class Hook(http.server.BaseHTTPRequestHandler):
@@ -112,12 +193,75 @@ def test_a_failed_run_is_posted_as_json_and_a_dead_hook_only_logged(caplog):
             pass
 
     with http.server.HTTPServer(("127.0.0.1", 0), Hook) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/secret", told
+        server.shutdown()
+        thread.join()
+
+
+@op
+def breaks() -> None:
+    raise ValueError("the reason")
+
+
+@job
+def retrain_all() -> None:
+    breaks()
+
+
+def fail_and_tell(settings: Orchestration) -> None:
+    """A run that fails, and the sensor for it."""
+    with DagsterInstance.ephemeral() as instance:
+        failed = retrain_all.execute_in_process(instance=instance, raise_on_error=False)
+        sensor = run_failure_hook(settings)
+        sensor(
+            build_run_status_sensor_context(
+                sensor_name="run_failure",
+                dagster_instance=instance,
+                dagster_run=failed.dagster_run,
+                dagster_event=failed.get_run_failure_event(),
+            ).for_run_failure()
+        )
+
+
+def test_a_failed_run_is_posted_as_json_where_params_or_the_environment_say(hook, settings, monkeypatch):
+    address, told = hook
+    monkeypatch.delenv(WEBHOOK, raising=False)
+    fail_and_tell(settings.model_copy(update={"failure_webhook": address}))
+    (first,) = told
+    assert first.keys() == {"text", "job", "run_id", "error"}
+    assert first["text"].startswith("onespace: retrain_all failed: ")
+    monkeypatch.setenv(WEBHOOK, address)
+    fail_and_tell(settings.model_copy(update={"failure_webhook": "http://127.0.0.1:9/params"}))
+    assert len(told) == 2, "the environment goes first"
+
+
+@pytest.mark.parametrize(
+    "address", ["https:secret", "ftps://secret/", "http://[secret/", "http://127.0.0.1:port-secret/", "http://127.0.0.1/a\nsecret"]
+)
+def test_a_wrong_address_fails_nothing_and_stays_secret(address, settings, monkeypatch, caplog, capfd):
+    monkeypatch.setenv(WEBHOOK, address)
+    fail_and_tell(settings)
+    assert "retrain_all failed" in caplog.text
+    assert "secret" not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_a_hook_that_is_gone_or_answers_with_an_error_is_only_logged(caplog):
+    class Broken(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.wfile.write(b"secret? this is no HTTP\r\n\r\n")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Broken) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}/secret"
-        post(address, {"text": "retrain failed"})
+        post(address, {"text": "once"})
         thread.join()
-    assert told == [{"text": "retrain failed"}]
     post(address, {"text": "again"})
+    assert "once" in caplog.text
     assert "again" in caplog.text
     assert "secret" not in caplog.text

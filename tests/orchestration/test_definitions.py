@@ -6,12 +6,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from dagster import AssetSelection
+from dagster import AssetSelection, DagsterInstance
 
 from orchestration.asset_checks import CHECKS
+from orchestration.definitions import define
 from orchestration.stage_assets import read_pipeline
+
+if TYPE_CHECKING:
+    from tests.orchestration.conftest import Toy
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +95,21 @@ def test_jobs_select_what_they_say(defs, graph):
     assert selected("retrain") == everything - {"search_table"}
     assert selected("publish") == {"search_table"}
     assert selected("evaluate_only") == {"report"} | {f"evaluation/{recipe}" for recipe in ("base", "gpr", "gpr_rea", "mcip", "mcip_rea")}
+
+
+def test_what_dvc_add_tracks_and_a_stage_that_says_nothing_of_itself_are_shown_too(toy: Toy):
+    toy.git("rm", "--quiet", "--cached", "raw.txt")
+    toy.dvc("add", "raw.txt")  # `words` reads it
+    toy.replace("dvc.yaml", "    outs: [data/both.txt]\n    meta: {group: serving, kinds: [text]}\n", "    outs: [data/both.txt]\n")
+    with DagsterInstance.ephemeral() as instance:
+        assert toy.tick(instance) == ["words", "copy@a", "copy@b", "both"]
+        assert toy.stale_in_dagster(instance) == toy.stale_in_dvc() == set()
+    defs = define(toy.folder)
+    graph = defs.resolve_asset_graph()
+    assert node(graph, "both").group_name == "other"
+    assert {key.to_user_string() for key in node(graph, "words").parent_keys} == {"recipe/words", "source/raw.txt"}
+    retrained = defs.resolve_job_def("retrain").asset_layer.selected_asset_keys
+    assert {key.to_user_string() for key in retrained} == {"words", "copy/a", "copy/b", "both"}
 
 
 def test_the_schedule_is_the_one_of_params(defs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -9,13 +10,15 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, MetadataValue, RetryPolicy, materialize
 
-from orchestration.dvc_stage import end_orphans, running
+from orchestration import dvc_stage, stage_assets
+from orchestration.dvc_stage import alive, dead_runs, end_orphans, living_runs, running
 from orchestration.record import asset_key
 from orchestration.stage_assets import UNCHANGED, PipelineStage, read_pipeline, remove_half_written, stage_asset
 from tests.orchestration.workspace import lives
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
     from tests.orchestration.conftest import Toy
 
 WORKER = (
-    "import sys, pathlib\nfrom orchestration.dvc_stage import reproduce\nreproduce('words', pathlib.Path.cwd(), {}, sys.argv[1], print)\n"
+    "import sys, pathlib\nfrom orchestration.dvc_stage import alone_at, reproduce\n"
+    "with alone_at('words', pathlib.Path.cwd(), print) as held:\n    reproduce(held, {}, sys.argv[1])\n"
 )
 
 
@@ -58,16 +62,17 @@ def test_log_and_metadata_of_the_stage_reach_dagster(toy: Toy):
         assert not [entry for entry in instance.all_logs(again.run_id) if entry.level >= logging.WARNING], "nothing to be warned of"
 
 
-def test_a_failed_stage_fails_the_run_with_its_own_words(toy: Toy):
+@pytest.mark.parametrize(("said", "runs"), [("told by the stage", 1), ("the registry cannot be reached", 2)])
+def test_a_failed_stage_fails_the_run_with_its_own_words_after_another_try_where_a_network_failed(said: str, runs: int, toy: Toy):
     toy.write("raw.txt", "other words\n")
-    toy.write("fail", "")
+    toy.write("fail", said)
     words = stage_asset(read_pipeline(toy.folder)[0], toy.folder, lambda address: {}, lambda address: [], RetryPolicy(max_retries=1))
     with DagsterInstance.ephemeral() as instance:
         result = materialize([words], instance=instance, raise_on_error=False)
         assert not result.success
         (failed,) = result.get_step_failure_events()
-        assert failed.step_failure_data.user_failure_data.description == "told by the stage"
-        assert toy.runs() == 1, "what the stage calls wrong is not tried again"
+        assert failed.step_failure_data.user_failure_data.description == said
+        assert toy.runs() == runs
 
 
 @pytest.fixture
@@ -126,6 +131,38 @@ def test_a_killed_run_is_marked_as_failed_and_holds_no_slot(toy: Toy):
         toy.tick(instance)
         assert instance.get_run_by_id(run.run_id).status == DagsterRunStatus.FAILURE
         assert instance.event_log_storage.claim_concurrency_slot("compute", "another", "copy").is_claimed
+
+
+def test_a_stage_is_held_until_dagster_has_stored_it(toy: Toy, monkeypatch):
+    toy.write("raw.txt", "other words\n")
+    seen: list[tuple[bool, list[str]]] = []
+
+    def let_go(instance: DagsterInstance) -> None:
+        stored = instance.get_latest_materialization_event(asset_key("words")) is not None
+        seen.append((stored, running(toy.folder)))
+
+    with DagsterInstance.ephemeral() as instance:
+
+        @contextlib.contextmanager
+        def watched(*arguments):
+            with dvc_stage.alone_at(*arguments) as held:
+                yield held
+                let_go(instance)
+
+        monkeypatch.setattr(stage_assets, "alone_at", watched)
+        assert toy.materialize(instance, "words").success
+    assert seen == [(True, ["words"])]
+
+
+def test_runs_that_begin_or_end_are_not_taken_for_dead(tmp_path: Path):
+    with alive("a run", tmp_path):
+        assert list(dead_runs(tmp_path)) == []
+        assert list(living_runs(tmp_path)) == [("a run", os.getpid())]
+        assert [path.name for path in (tmp_path / ".cache/orchestration").iterdir()] == ["runs"]
+    assert list((tmp_path / ".cache/orchestration/runs").iterdir()) == []
+    (tmp_path / ".cache/orchestration/runs/killed").write_text("1")
+    assert list(dead_runs(tmp_path)) == ["killed"]
+    assert list(dead_runs(tmp_path)) == []
 
 
 def test_a_living_run_is_waited_for(toy: Toy, waiting):

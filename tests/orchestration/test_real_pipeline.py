@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +19,11 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from dagster import AssetCheckKey, AssetKey, DagsterInstance, DagsterRunStatus, SkipReason, build_sensor_context
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from assets.artifacts import read_json, write_json
+from assets.artifacts import read_json, read_yaml, write_json
 from assets.params import read_params
 from orchestration.asset_checks import CHECKS
 from orchestration.definitions import define
@@ -96,13 +98,26 @@ def test_what_dvc_made_outside_is_reported_with_its_checks(workspace):
     with DagsterInstance.ephemeral() as instance:
         sensor = define(workspace.folder).resolve_sensor_def("dvc_lock")
         context = build_sensor_context(instance=instance)
-        told = sensor(context)
-        assert isinstance(told, SkipReason)
+        assert isinstance(sensor(context), SkipReason)
         assert metadata(instance, "search_table")["made"] == "outside Dagster, taken from dvc.lock"
         found = verdicts(instance, checks_of(workspace))
         assert found.pop(("search_table", "vectors_are_the_model_s")) is None, "a sensor loads no model"
         assert set(found.values()) == {PASSED}
-        assert "torch" not in str(told)
+
+
+def test_a_sensor_that_reports_everything_imports_no_torch(workspace):
+    script = (
+        "import sys\nfrom dagster import DagsterInstance, build_sensor_context\nfrom orchestration.definitions import defs\n"
+        "with DagsterInstance.ephemeral() as instance:\n"
+        "    told = defs.resolve_sensor_def('dvc_lock')(build_sensor_context(instance=instance))\n"
+        "assert 'search_table' in told.skip_message, told\n"
+        "print(*sorted({'torch', 'open_clip', 'great_expectations'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=workspace.folder, env=workspace.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
 
 
 def test_wrong_vectors_in_the_table_are_found(workspace, tmp_path):
@@ -113,7 +128,20 @@ def test_wrong_vectors_in_the_table_are_found(workspace, tmp_path):
     vectors = np.array(rows["vector"].to_pylist(), dtype=np.float32)
     (look,) = [check.look for check in CHECKS if check.name == "vectors_are_the_model_s"]
     settings = read_params(workspace.folder / "params.yaml")[0].orchestration
-    for stored, passed in ((vectors, True), (np.roll(vectors, 17, axis=0), False)):
+    params = read_yaml(workspace.folder / "params.yaml")
+    noise = np.random.default_rng(0).normal(size=vectors.shape)
+    near = vectors + 0.045 * noise / np.linalg.norm(noise, axis=1, keepdims=True)  # cosine 0.999
+    near = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
+    other = np.roll(vectors, 17, axis=0)
+    for stored, precision, passed in (
+        (vectors, "fp32", True),
+        (near, "fp32", False),
+        (near, "bf16", True),
+        (other, "fp32", False),
+        (other, "bf16", False),
+    ):
+        params["search_table"]["precision"] = precision
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
         column = pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), stored.shape[1])
         at = rows.column_names.index("vector")
         lancedb.connect(tmp_path / "data/lancedb").create_table("images", rows.set_column(at, "vector", column), mode="overwrite")

@@ -6,12 +6,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from dagster import DagsterInstance
+from dvc.dependency.base import Dependency
+from dvc.output import Output
+
+from orchestration.record import read_records
 
 if TYPE_CHECKING:
     from tests.orchestration.conftest import Toy
@@ -139,7 +144,7 @@ def run_while_the_log_lags(toy: Toy, instance: DagsterInstance) -> Situation:
 def failed_stage(toy: Toy, instance: DagsterInstance) -> Situation:
     toy.tick(instance)
     toy.write("raw.txt", "other words\n")
-    toy.write("fail", "")
+    toy.write("fail", "told by the stage")
     assert not toy.materialize(instance, "words", "copy@a", raise_on_error=False).success
     yield {"words", "copy@a", "copy@b"}  # its outputs are gone
     (toy.folder / "fail").unlink()
@@ -240,6 +245,25 @@ def nothing_made_yet(toy: Toy, instance: DagsterInstance) -> Situation:
     yield {"words", "copy@a", "copy@b", "both"}
     toy.materialize(instance)
     yield FRESH
+
+
+def test_a_folder_that_several_stages_read_is_looked_at_once(toy: Toy, monkeypatch: pytest.MonkeyPatch):
+    looked: Counter[str] = Counter()
+    status = Output.status
+
+    def counted(self: Output) -> dict[str, str]:
+        looked[self.def_path] += isinstance(self, Dependency)
+        return status(self)
+
+    monkeypatch.setattr(Output, "status", counted)
+    records = read_records(toy.folder)
+    assert looked["assets/copy"] == looked["data/words.txt"] == 1
+    assert [record.changes for record in records] == [{}] * 4
+    toy.replace("assets/copy/run.py", "{seed}", "seed {seed}")
+    looked.clear()
+    changed = {record.address: record.changes for record in read_records(toy.folder)}
+    assert looked["assets/copy"] == 1
+    assert changed == {"words": {}, **{name: {"changed deps": {"assets/copy": "modified"}} for name in COPIES}, "both": {}}
 
 
 SITUATIONS: list[Callable[[Toy, DagsterInstance], Situation]] = [
