@@ -9,7 +9,8 @@ TORCH_ARGS ?=
 # where `make ui` listens on this machine
 PORT ?= 3000
 Q ?= a red heart
-export Q
+SELECT ?= report
+export Q SELECT
 # of `make seeds`: how many, and how many side by side
 N ?= 3
 J ?= 1
@@ -21,7 +22,7 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report seeds search promote readme ui benchmark check-profiles clean
+.PHONY: help demo test lint format lock report seeds search promote readme materialize ui benchmark check-profiles clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +60,10 @@ promote: $(VENV) ## make the published recipe the champion that later ones are c
 
 readme: $(VENV) ## write the numbers and pictures of the artefacts into README.md
 	@$(RUN) assets.report.readme
+
+materialize: $(VENV) ## run assets through Dagster: make materialize SELECT='evaluation/mcip_rea+'
+	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml
+	@exec $(RUN) dagster asset materialize --select "$$SELECT" -m orchestration.definitions
 
 ui: $(VENV) ## Dagster's pages on http://127.0.0.1:3000 (make ui PORT=3001 elsewhere)
 	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml
