@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from pathlib import Path
 
@@ -18,11 +17,3 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     return CHECKOUT
-
-
-@pytest.fixture(autouse=True)
-def _loggers_speak() -> None:
-    """Setting up a Dagster instance's database (alembic's logging configuration) turns off all loggers that exist by then."""
-    for name, logger in logging.root.manager.loggerDict.items():
-        if name.partition(".")[0] == "assets" and isinstance(logger, logging.Logger):
-            logger.disabled = False

@@ -27,7 +27,6 @@ ASSUMED_FLOPS = 100e12  # a second, of the device whose seconds are told
 
 
 def main() -> int:
-    logging.getLogger().setLevel(logging.ERROR)  # open_clip warns that there are no weights
     print("GB as counted in assets/profiles/cost.py; seconds a step at 100 TFLOP/s achieved; captions at the tower's whole context")
     columns = ["profile", "stage", "trains", "trained M", "locked M", "state GB", "activations GB", "TFLOP a step", "s a step"]
     print("".join(name.rjust(15) for name in columns))
@@ -111,4 +110,5 @@ def row(profile: str, stage: str, trains: str, cost: Cost) -> str:
 
 
 if __name__ == "__main__":
+    logging.getLogger().setLevel(logging.ERROR)  # open_clip warns that there are no weights
     sys.exit(main())

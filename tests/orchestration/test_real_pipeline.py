@@ -240,7 +240,7 @@ class Training:
 def longer_training(workspace: Workspace) -> Iterator[Workspace]:
     params = workspace.folder / "params.yaml"
     before = params.read_text(encoding="utf-8")
-    workspace.change("image_tower", epochs=EPOCHS)
+    workspace.change("image_tower", epochs=EPOCHS, lr=1.0e-6)  # so many epochs at the usual rate are drift to the guards
     yield workspace
     for left in psutil.Process().children(recursive=True):  # of a test that failed
         left.kill()
