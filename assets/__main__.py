@@ -60,6 +60,9 @@ def run(wanted: str) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sections = {name.partition(".")[0] for name in stage.params}
+    if os.environ.get("RANK", "0") != "0":  # of torchrun's processes the first keeps watch
+        stage.run(params, recipe)
+        return
     with (
         _alone(wanted),
         artifacts.unchanged_while_running(

@@ -8,7 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+)
 from ruamel.yaml.error import YAMLError
 
 from assets.artifacts import read_yaml
@@ -110,9 +120,18 @@ class Lora(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
+def _fits_the_batch(processes: int, info: ValidationInfo) -> int:
+    if processes > 1 and info.data.get("precision") == "fp16":
+        raise ValueError("precision fp16 trains in one process alone; take bf16")
+    if (batch := info.data.get("batch_size", 0)) % processes:
+        raise ValueError(f"batch_size {batch} is no multiple of it")
+    return processes
+
+
 class TowerTraining(Training):
     """What the two stages that tune a tower have: which of its parameters train. The projection into the joint space always does."""
 
+    processes: Annotated[PositiveInt, AfterValidator(_fits_the_batch)]
     trains: Literal["projection", "last_groups", "all", "lora"]
     unlocked_groups: PositiveInt
     layer_decay: Annotated[float, Field(gt=0, le=1)]

@@ -25,6 +25,9 @@ SECONDS_BETWEEN_LINES = 10.0
 
 def track(items: Iterable[T], total: int, what: str, unit: str = "it") -> Iterator[T]:
     """Yield `items`, telling how many of `total` are done, how fast, and how long it will still take."""
+    if not logger.isEnabledFor(logging.INFO):
+        yield from items
+        return
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=what, unit=unit, leave=False)
         return

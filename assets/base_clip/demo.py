@@ -106,7 +106,7 @@ def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state
     def batches(epoch: int, done: int) -> Iterator[Batch]:
         for step, (rows, pixels) in enumerate(views(epoch, done), done):
             chosen = texts.draw(rows, generator_for(settings.seed, epoch, step, 1))
-            yield pixels, chosen, texts.related(rows, chosen)
+            yield pixels, chosen, texts.related(rows, rows, chosen)
 
     def loss(batch: Batch) -> torch.Tensor:
         pixels, chosen, related = batch

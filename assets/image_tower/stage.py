@@ -22,12 +22,15 @@ from assets.clip.model import Clip, Preprocess, Tokenizer
 from assets.clip.pictures import read_rows
 from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
 from assets.image_tower.captions import CaptionSets
-from assets.image_tower.losses import arc_margin_loss, multi_caption_arc_margin_loss
+from assets.image_tower.losses import multi_caption_arc_margin_loss, sharded_arc_margin_loss
 from assets.params import ImageTower
 from assets.training import guards, locked, validation
+from assets.training.batch_norm import share_batch_statistics
 from assets.training.data import batches_per_epoch
+from assets.training.distributed import gather, rank, shard
 from assets.training.layer_decay import layer_decay_groups
 from assets.training.loop import Task, fit, state_dir_for
+from assets.training.processes import own_device, run_in_processes
 from assets.training.result import write_result
 from assets.training.towers import checkpoint_image_tower, compiled, drop_patches
 from assets.training.views import Views, training_views
@@ -38,6 +41,10 @@ Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]  # of unit-norm embedd
 
 
 def train_image_tower(settings: ImageTower, recipe: str) -> None:
+    run_in_processes(settings.processes, resolve_device(settings.device), _train, settings, recipe)
+
+
+def _train(settings: ImageTower, recipe: str) -> None:
     curated, base = artifacts.CURATED_IMAGES, artifacts.model_dir("base")
     determined_by: dict[str, Any] = {
         "params": settings.model_dump(),
@@ -48,20 +55,23 @@ def train_image_tower(settings: ImageTower, recipe: str) -> None:
         },
     }
     state_dir = state_dir_for(f"image_tower-{recipe}", determined_by)
-    device = resolve_device(settings.device)
-    torch.manual_seed(settings.seed)  # of dropout
+    device = own_device(resolve_device(settings.device))
+    torch.manual_seed(settings.seed + rank())  # of dropout
     model, preprocess, tokenizer = load_clip(base, device)
     model.requires_grad_(False)
     options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
     classes, labels = np.unique(np.array(read_rows(curated, "train")["label"].to_pylist()), return_inverse=True)
     before: dict[str, Any] = {**options, "inputs": {name: determined_by["inputs"][name] for name in ("curated_images", "base")}}
-    centers = _class_means(locked.image_embeddings(model, preprocess, curated, "train", **before), labels, len(classes), device)
-    loss = _class_loss(centers, labels, settings)
+    own_classes = shard(len(classes))
+    means = _class_means(locked.image_embeddings(model, preprocess, curated, "train", **before), labels, len(classes))
+    centers = torch.nn.Parameter(means[own_classes.start : own_classes.stop].to(device))
+    loss = _class_loss(centers, own_classes.start, labels, settings)
     if recipe == "mcip":
         loss = _weighted(loss, _caption_loss(model, tokenizer, settings, before), settings.caption_weight)
     start_images = locked.image_embeddings(model, preprocess, curated, "validation", **before)
     held_out, validate, start = _validation(model, preprocess, tokenizer, curated, start_images, options)
     unlock(model, "image", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
+    share_batch_statistics(model.visual)
     drop_patches(model, settings.patch_dropout)
     if settings.gradient_checkpointing:
         checkpoint_image_tower(model)
@@ -102,16 +112,19 @@ def train_image_tower(settings: ImageTower, recipe: str) -> None:
         patience=None,
         start=start,
         names=len(held_out.names),
+        sharded=frozenset({"class_centers"}),
     )
     history = fit(task, settings, state_dir)
     fold(model, settings.trains)
     write_result(model, recipe=recipe, like=base, determined_by=determined_by, history=history, select_by=SELECT_BY, state_dir=state_dir)
 
 
-def _class_loss(centers: torch.nn.Parameter, labels: np.ndarray, settings: ImageTower) -> Loss:
+def _class_loss(centers: torch.nn.Parameter, first_class: int, labels: np.ndarray, settings: ImageTower) -> Loss:
+    """`centers`: of this rank's classes, from `first_class` on."""
+
     def loss(embedded: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         targets = torch.from_numpy(labels[rows]).to(embedded.device)
-        return arc_margin_loss(embedded, centers, targets, settings.scale, settings.margin)
+        return sharded_arc_margin_loss(embedded, centers, targets, settings.scale, settings.margin, first_class=first_class)
 
     return loss
 
@@ -123,7 +136,8 @@ def _caption_loss(model: Clip, tokenizer: Tokenizer, settings: ImageTower, optio
     encoded = locked.text_embeddings(model, tokenizer, table["caption"].to_pylist(), **options)
 
     def loss(embedded: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        candidates, *which = captions.of_batch(rows)
+        everyone = gather(torch.from_numpy(rows)).numpy()
+        candidates, *which = captions.of_batch(rows, everyone)
         texts, positives, ignored = (torch.from_numpy(each).to(embedded.device) for each in (encoded[candidates], *which))
         return multi_caption_arc_margin_loss(embedded, texts, positives, settings.scale, settings.margin, ignored)
 
@@ -152,7 +166,7 @@ def _validation(
     return held_out, lambda: measures(held_out.encode(model, preprocess, **options)), measures(start)
 
 
-def _class_means(embedded: np.ndarray, labels: np.ndarray, classes: int, device: str) -> torch.nn.Parameter:
+def _class_means(embedded: np.ndarray, labels: np.ndarray, classes: int) -> torch.Tensor:
     """Where the class centers start: float32 [C, d], the base model's mean embedding [N, d] of each class."""
     sums = torch.zeros(classes, embedded.shape[1]).index_add_(0, torch.from_numpy(labels), torch.from_numpy(embedded))
-    return torch.nn.Parameter(normalize(sums, dim=1).to(device))
+    return normalize(sums, dim=1)

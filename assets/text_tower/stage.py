@@ -6,7 +6,7 @@ The image tower is locked, so its embeddings of the training images are computed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,10 +25,12 @@ from assets.clip.trainable import fold, learning_rate_shares, trained_parameters
 from assets.errors import UserError
 from assets.params import TextTower
 from assets.training import guards, locked, validation
-from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss, sigmoid_loss
+from assets.training.contrastive import MAX_LOGIT_SCALE, global_info_nce_loss, global_sigmoid_loss
 from assets.training.data import batches_per_epoch
+from assets.training.distributed import own_rows, rank
 from assets.training.layer_decay import layer_decay_groups
 from assets.training.loop import Task, fit, state_dir_for
+from assets.training.processes import own_device, run_in_processes
 from assets.training.randomness import generator_for
 from assets.training.result import write_result
 from assets.training.texts import ImageTexts, image_texts
@@ -37,19 +39,30 @@ from assets.training.towers import checkpoint_text_tower, compiled
 INFERENCE_BATCH = 256  # of the locked image tower; no result depends on it
 SELECT_BY = "text_to_image"
 
-# rows of the training images [B], their embeddings [B, d], text numbers [B]
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+@dataclass(frozen=True)
+class Batch:
+    """b pairs of this rank, of B on all."""
+
+    images: np.ndarray  # embeddings [b, d]
+    texts: np.ndarray  # numbers [b]
+    related_texts: np.ndarray  # bool [b, B]: own image i and everyone's text j
+    related_images: np.ndarray  # bool [b, B]: own text i and everyone's image j
 
 
 def realign_text_tower(settings: TextTower, recipe: str) -> None:
+    run_in_processes(settings.processes, resolve_device(settings.device), _realign, settings, recipe)
+
+
+def _realign(settings: TextTower, recipe: str) -> None:
     curated, tuned, realigned = artifacts.CURATED_IMAGES, artifacts.model_dir(recipe), f"{recipe}_rea"
     determined_by: dict[str, Any] = {
         "params": settings.model_dump(),
         "inputs": {"curated_images": artifacts.sha256_of(curated), recipe: artifacts.sha256_of(tuned)},
     }
     state_dir = state_dir_for(f"text_tower-{recipe}", determined_by)
-    device = resolve_device(settings.device)
-    torch.manual_seed(settings.seed)
+    device = own_device(resolve_device(settings.device))
+    torch.manual_seed(settings.seed + rank())  # of dropout
     model, preprocess, tokenizer = load_clip(tuned, device)
     rows = read_rows(curated, "train")
     options: dict[str, Any] = {"batch_size": INFERENCE_BATCH, "device": device, "precision": settings.precision}
@@ -119,24 +132,28 @@ def _task(
     def batches(epoch: int, done: int) -> Iterator[Batch]:
         order = torch.randperm(len(images), generator=generator_for(settings.seed, epoch)).numpy()
         for step in range(done, steps):
-            rows = order[step * size : (step + 1) * size]
-            chosen = texts.draw(rows, generator_for(settings.seed, epoch, step))
-            own = images[rows]
+            everyone = order[step * size : (step + 1) * size]
+            chosen = texts.draw(everyone, generator_for(settings.seed, epoch, step))
+            own = own_rows(len(everyone))
+            rows = everyone[own]
+            embedded = images[rows]
             if views is not None:
-                view = torch.randint(settings.views, (len(rows),), generator=generator_for(settings.seed, epoch, step, 1)).numpy()
+                view = torch.randint(settings.views, (len(everyone),), generator=generator_for(settings.seed, epoch, step, 1)).numpy()[own]
                 augmented = view > 0
-                own[augmented] = views[(rows * (settings.views - 1) + view - 1)[augmented]]
-            yield rows, own, chosen
+                embedded[augmented] = views[(rows * (settings.views - 1) + view - 1)[augmented]]
+            related = texts.related(rows, everyone, chosen)
+            alone = len(rows) == len(everyone)
+            yield Batch(embedded, chosen[own], related, related.T if alone else texts.related(everyone, rows, chosen[own]).T)
 
     def loss(batch: Batch) -> torch.Tensor:
-        rows, embedded, chosen = batch
-        captions = normalize(encode(chosen), dim=1)
-        related = torch.from_numpy(texts.related(rows, chosen)).to(device)
-        own = torch.from_numpy(embedded).to(device)
+        captions = normalize(encode(batch.texts), dim=1)
+        own, related_texts, related_images = (
+            torch.from_numpy(each).to(device) for each in (batch.images, batch.related_texts, batch.related_images)
+        )
         scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
         if "logit_bias" in scales:
-            return sigmoid_loss(own, captions, scale, model.logit_bias, related)
-        return info_nce_loss(own, captions, scale, related)
+            return global_sigmoid_loss(own, captions, scale, model.logit_bias, related_texts)
+        return global_info_nce_loss(own, captions, scale, related_texts, related_images)
 
     return Task(
         modules={"model": model},

@@ -10,7 +10,7 @@ import math
 import torch
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from assets.training.distributed import gather, rank
+from assets.training.distributed import gather, rank, world_size
 
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's own bound
 
@@ -41,6 +41,8 @@ def global_info_nce_loss(
     """
     with torch.autocast(images.device.type, enabled=False):
         own = torch.arange(len(images), device=images.device) + rank() * len(images)
+        if world_size() == 1:
+            return info_nce_loss(images, texts, logit_scale, related_texts)
         to_texts = _products(images, gather(texts), logit_scale).masked_fill(_not_own(related_texts, own), -torch.inf)
         to_images = _products(texts, gather(images), logit_scale).masked_fill(_not_own(related_images, own), -torch.inf)
         return (cross_entropy(to_texts, own) + cross_entropy(to_images, own)) / 2

@@ -17,6 +17,7 @@ from PIL import Image
 from assets.clip.decoding import decode
 from assets.clip.encoding import ahead
 from assets.clip.pictures import pictures, row_groups, split_mask
+from assets.training.distributed import own_rows, world_size
 
 SHUFFLE_POOL = 16384  # encoded pictures held while shuffling
 POOL_BYTES = 1 << 30  # of them all: big photographs are fewer
@@ -40,11 +41,12 @@ def training_batches(
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """One epoch: (row numbers within the split int64 [B], pixels uint8 [B, 3, size, size]), full batches only.
 
-    A split smaller than one batch is one batch. The order comes from `generator` alone; the first `skip` batches of it are left out,
-    undecoded. `kept`, empty at first and the same for every epoch of a run, holds decoded pictures by row number as far as KEPT_BYTES
-    go, so that they are decoded once. With `images_per_class` pictures come in runs of so many of one class, every class of the pool
-    before any a second time, `classes` [N] being the class of each row; every picture still comes once an epoch, so a class with fewer
-    gives what it has, and the last batches hold the classes with the most pictures.
+    In several processes each gets, and decodes, its `own_rows` of the same batches. A split smaller than one batch is one batch. The
+    order comes from `generator` alone; the first `skip` batches of it are left out, undecoded. `kept`, empty at first and the same for
+    every epoch of a run, holds decoded pictures by row number as far as KEPT_BYTES go, so that they are decoded once. With
+    `images_per_class` pictures come in runs of so many of one class, every class of the pool before any a second time, `classes` [N]
+    being the class of each row; every picture still comes once an epoch, so a class with fewer gives what it has, and the last batches
+    hold the classes with the most pictures.
     """
 
     def decoded(item: Item) -> tuple[int, np.ndarray]:
@@ -59,14 +61,21 @@ def training_batches(
         ClassPool(classes, images_per_class, generator) if classes is not None and images_per_class else Pool(generator)
     )
     order = itertools.islice(_shuffled(path, split, generator, pool), skip * batch_size, None)
-    pixels = ahead(decoded, order, depth=2 * batch_size)
-    first = skip == 0
-    while batch := list(itertools.islice(pixels, batch_size)):
-        if len(batch) < batch_size and not first:
-            return
-        first = False
+    own = itertools.chain.from_iterable(batch[own_rows(len(batch))] for batch in _full_batches(order, batch_size, first=skip == 0))
+    each = batch_size // world_size()
+    pixels = ahead(decoded, own, depth=2 * each)
+    while batch := list(itertools.islice(pixels, each)):
         rows, pictures = zip(*batch, strict=True)
         yield np.array(rows), torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def _full_batches(items: Iterable[T], size: int, *, first: bool) -> Iterator[list[T]]:
+    """Of an epoch from its beginning (`first`), the first batch counts even if there is no full one."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        if len(batch) == size or first:
+            yield batch
+        first = False
 
 
 def batches_per_epoch(rows: int, batch_size: int) -> int:

@@ -1,6 +1,6 @@
-"""What losses need when a batch is spread over the processes of torchrun: rows gathered with their gradients, a sum over ranks.
+"""What the processes of a run tell one another: rows gathered with their gradients, sums over ranks, the first one's word.
 
-Starting the processes, their model (DistributedDataParallel) and their data are the loop's. Without a process group there is one rank.
+Starting them is `processes`' concern, their model (DistributedDataParallel) the loop's. Without a process group there is one rank.
 
 Shapes: b rows of this rank, equally many on every rank; B = b · ranks of the global batch; d embedding.
 
@@ -10,13 +10,16 @@ the gradients over ranks then gives the gradient of that mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
 from assets.errors import UserError
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -27,12 +30,60 @@ def rank() -> int:
     return distributed.get_rank() if _grouped() else 0
 
 
+def own_rows(count: int) -> slice:
+    """Which rows of a global batch of `count` this rank has: as many on every rank, what is left over on none."""
+    own = count // world_size()
+    if not own:
+        raise UserError(f"a batch of {count} images cannot be spread over {world_size()} processes. Start at most {count}.")
+    return slice(rank() * own, (rank() + 1) * own)
+
+
 def shard(count: int) -> range:
     """Which of `count` classes this rank holds: consecutive ones, the shares of two ranks differ by one at most."""
-    ranks, own = world_size(), rank()
-    if count < ranks:
-        raise UserError(f"{count} classes cannot be spread over {ranks} processes. Start at most {count}.")
-    return range(count * own // ranks, count * (own + 1) // ranks)
+    if count < world_size():
+        raise UserError(f"{count} classes cannot be spread over {world_size()} processes. Start at most {count}.")
+    return _shards(count)[rank()]
+
+
+def whole(own: torch.Tensor) -> torch.Tensor:
+    """[C, …] on the first rank from each rank's `shard` of the rows; the others keep their own. Without gradient."""
+    if world_size() == 1:
+        return own
+    count = torch.tensor(len(own))
+    distributed.all_reduce(count)
+    sizes = [len(each) for each in _shards(int(count))]
+    padded = torch.cat([own, own.new_zeros(max(sizes) - len(own), *own.shape[1:])])
+    everyone = [torch.empty_like(padded) for _ in sizes] if rank() == 0 else None
+    distributed.gather(padded, everyone)
+    return own if everyone is None else torch.cat([part[:size] for part, size in zip(everyone, sizes, strict=True)])
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What `make` gives on the first rank, on all; the others wait for it."""
+    made = [make() if rank() == 0 else None]
+    if world_size() > 1:
+        distributed.broadcast_object_list(made)
+    result: Any = made[0]
+    return result
+
+
+@contextmanager
+def first_before_others() -> Iterator[None]:
+    """The first rank goes through the block alone; the others after it, to find what it has made."""
+    if world_size() > 1 and rank() > 0:
+        distributed.barrier()
+    yield
+    if world_size() > 1 and rank() == 0:
+        distributed.barrier()
+
+
+def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """The same on all ranks; without gradient."""
+    if world_size() == 1:
+        return value
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return total / world_size()
 
 
 def gather(rows: torch.Tensor, *, gradient_factor: float = 1.0) -> torch.Tensor:
@@ -61,17 +112,23 @@ def clip_gradients_(replicated: Iterable[torch.Tensor], sharded: Iterable[torch.
 
     `replicated` parameters have the same gradient on every rank, of the `sharded` ones each rank has a part.
     """
-    parts, whole = list(sharded), list(replicated)
-    squares = _norm(parts).square()
-    if world_size() > 1:
-        distributed.all_reduce(squares)
-    norm = (_norm(whole).square() + squares).sqrt()
-    torch.nn.utils.clip_grads_with_norm_([*whole, *parts], max_norm, norm)
+    parts, copies = list(sharded), list(replicated)
+    if world_size() == 1:
+        return torch.nn.utils.clip_grad_norm_([*copies, *parts], max_norm)
+    squares = _norm(parts).to(copies[0].device).square() if copies else _norm(parts).square()
+    distributed.all_reduce(squares)
+    norm = (_norm(copies).square() + squares).sqrt()
+    torch.nn.utils.clip_grads_with_norm_([*copies, *parts], max_norm, norm)
     return norm
 
 
 def _norm(parameters: list[torch.Tensor]) -> torch.Tensor:
     return torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+
+
+def _shards(count: int) -> list[range]:
+    ranks = world_size()
+    return [range(count * number // ranks, count * (number + 1) // ranks) for number in range(ranks)]
 
 
 def _grouped() -> bool:

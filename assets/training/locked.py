@@ -30,6 +30,7 @@ from assets.clip.pictures import read_images, split_mask
 from assets.progress import track
 from assets.training.augmentation import augment, stored_size
 from assets.training.data import resized
+from assets.training.distributed import first_before_others
 from assets.training.randomness import generator_for
 
 logger = logging.getLogger(__name__)
@@ -124,20 +125,21 @@ def _kept(what: str, determined_by: dict[str, Any], shape: tuple[int, int], chun
     kind = str(determined_by["device"]).partition(":")[0]  # whichever cuda device it was
     key = hashlib.sha256(json.dumps([determined_by | {"device": kind}, code], sort_keys=True).encode()).hexdigest()[:32]
     file = FOLDER / f"{what}-{key}.npy"
-    if file.is_file():
-        logger.info("%s: %d embeddings of the locked tower from %s", what, shape[0], file)
-    else:
-        with artifacts.replacing(file) as temporary:
-            written = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-            start = 0
-            for chunk in chunks():
-                written[start : start + len(chunk)] = chunk
-                start += len(chunk)
-            assert start == shape[0], (start, shape)
-            written.flush()
-            del written
-    os.utime(file)  # used just now
-    _forget_all_but_the_last_used()
+    with first_before_others():
+        if file.is_file():
+            logger.info("%s: %d embeddings of the locked tower from %s", what, shape[0], file)
+        else:
+            with artifacts.replacing(file) as temporary:
+                written = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+                start = 0
+                for chunk in chunks():
+                    written[start : start + len(chunk)] = chunk
+                    start += len(chunk)
+                assert start == shape[0], (start, shape)
+                written.flush()
+                del written
+        os.utime(file)  # used just now
+        _forget_all_but_the_last_used()
     found = np.load(file, mmap_mode="c")  # writable in memory alone, as torch wants it
     assert found.shape == shape, (found.shape, shape)
     return found

@@ -1,6 +1,7 @@
 """The training loop: steps with clipping and a warm-up-and-cosine schedule, validation, guards, the best epoch kept; resumable.
 
-What a step computes and what validation measures are functions given by the stage.
+What a step computes and what validation measures are functions given by the stage. In several processes each runs the loop on its part
+of every batch, gradients are averaged by DistributedDataParallel, and the first process alone validates and writes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from assets import artifacts
@@ -27,6 +29,7 @@ from assets.errors import UserError
 from assets.params import Training
 from assets.progress import report, track
 from assets.training import guards
+from assets.training.distributed import clip_gradients_, from_first, gather, mean_over_ranks, rank, shard, whole, world_size
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +44,8 @@ Batch = TypeVar("Batch")
 class Task(Generic[Batch]):
     """One training run. `modules` are what is trained: their state is saved for resuming, and left at the best epoch's.
 
-    Measures with a meaning to the guards: `spread` and `cosine_to_start` of the validation embeddings, `text_to_image`.
+    Measures with a meaning to the guards: `spread` and `cosine_to_start` of the validation embeddings, `text_to_image`. In several
+    processes `batches` gives this rank's part and `loss` its own, whose mean over ranks is the loss (see `distributed`).
     """
 
     modules: dict[str, torch.nn.Module]
@@ -52,12 +56,13 @@ class Task(Generic[Batch]):
     loss: Callable[[Batch], torch.Tensor]  # scalar
     validate: Callable[[], dict[str, float | None]]  # measures by name; None where there is nothing to measure
     select_by: str  # the measure whose highest value marks the best epoch
-    images_per_step: int  # of a batch
+    images_per_step: int  # of a batch, on all ranks together
 
     patience: int | None  # epochs without a better validation before stopping; None: all epochs
     start: dict[str, float | None] = field(default_factory=dict)  # what `validate` gives before the first step, as far as it is watched
     names: int = 0  # queries of the measure text_to_image
     logit_scale: torch.Tensor | None = None  # its logarithm, where it trains
+    sharded: frozenset[str] = frozenset()  # the `modules` of which each rank has a `shard` of the rows; the others are the same on all
 
 
 @dataclass
@@ -80,8 +85,10 @@ class Run(Generic[Batch]):
     """A task with what moves it."""
 
     task: Task[Batch]
+    loss: Callable[[Batch], torch.Tensor]  # the task's, with gradients averaged over ranks
     settings: Training
     state_dir: Path
+    device: torch.device
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LambdaLR
     scaler: torch.amp.GradScaler
@@ -108,8 +115,10 @@ def fit(task: Task[Batch], settings: Training, state_dir: Path) -> list[dict[str
     device = optimizer.param_groups[0]["params"][0].device if optimizer.param_groups[0]["params"] else torch.device("cpu")
     run = Run(
         task,
+        _averaging_gradients(task),
         settings,
         state_dir,
+        device,
         optimizer,
         scheduler,
         scaler=torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16"),
@@ -128,8 +137,8 @@ def fit(task: Task[Batch], settings: Training, state_dir: Path) -> list[dict[str
             break
         _train_epoch(run)
         with _averaged(run):
-            measures = task.validate()
-            if trouble := guards.trouble_in_measures(measures, task.start, task.names, settings.guards):
+            measures, trouble = from_first(lambda: _validated(run))
+            if trouble:
                 raise _in_trouble(run, trouble, f"after epoch {progress.epoch}", float(scheduler.base_lrs[0]))
             row = {
                 "epoch": progress.epoch,
@@ -203,6 +212,31 @@ def state_dir_for(stage: str, determined_by: dict[str, Any]) -> Path:
     return artifacts.WORK / "training" / f"{stage}-{key}"
 
 
+class _Loss(torch.nn.Module):
+    """A task's loss as the forward pass of what it trains, which is how DistributedDataParallel finds the parameters."""
+
+    def __init__(self, task: Task[Any]) -> None:
+        super().__init__()
+        self.trained = torch.nn.ModuleDict({name: module for name, module in task.modules.items() if name not in task.sharded})
+        self.loss = task.loss
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        return self.loss(batch)
+
+
+def _averaging_gradients(task: Task[Batch]) -> Callable[[Batch], torch.Tensor]:
+    if world_size() == 1:
+        return task.loss
+    wrapped: Any = DistributedDataParallel(_Loss(task), forward_sync_buffers=False)  # batch statistics are shared already
+    return wrapped
+
+
+def _validated(run: Run[Batch]) -> tuple[dict[str, float | None], str | None]:
+    """(measures, what is wrong with them or None)."""
+    measures = run.task.validate()
+    return measures, guards.trouble_in_measures(measures, run.task.start, run.task.names, run.settings.guards)
+
+
 def _train_epoch(run: Run[Batch]) -> None:
     task, settings, progress = run.task, run.settings, run.progress
     for module in task.modules.values():
@@ -215,14 +249,15 @@ def _train_epoch(run: Run[Batch]) -> None:
         run.optimizer.zero_grad(set_to_none=True)
         before = len(progress.losses)
         for batch in itertools.islice(batches, together):
-            loss = task.loss(batch)
-            progress.losses.append(loss.detach())
-            if not torch.isfinite(loss):
-                raise _in_trouble(run, f"the loss is {loss.item()}", _place(run), _rate(run))
+            loss = run.loss(batch)
+            progress.losses.append(mean_over_ranks(loss.detach()))
+            if not torch.isfinite(progress.losses[-1]):
+                raise _in_trouble(run, f"the loss is {progress.losses[-1].item()}", _place(run), _rate(run))
             run.scaler.scale(loss / together).backward()
         assert len(progress.losses) == before + together, "fewer batches than steps_per_epoch"
         _step(run)
-        if time.monotonic() - saved >= 60 * settings.checkpoint_minutes:
+        now = time.monotonic()
+        if from_first(lambda: now - saved >= 60 * settings.checkpoint_minutes):  # noqa: B023
             _save(run)
             saved = time.monotonic()
     for _ in batches:  # its end: the bar closes, the pace is told
@@ -238,8 +273,9 @@ def _step(run: Run[Batch]) -> None:
     """One step of the optimiser on the gradients that the batches have left; not taken where fp16 gradients overflow their scale."""
     progress, limits = run.progress, run.settings.guards
     run.scaler.unscale_(run.optimizer)  # gradients are clipped as they are, not as they were scaled
-    parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, run.settings.gradient_clip_norm)
+    sharded = _sharded(run)
+    replicated = [parameter for parameter in _parameters(run) if all(parameter is not other for other in sharded)]
+    norm = clip_gradients_(replicated, sharded, run.settings.gradient_clip_norm)
     finite = bool(torch.isfinite(norm))
     if not finite and run.scaler.get_scale() <= SMALLEST_SCALE:  # such a step would make every weight nan
         raise _in_trouble(run, f"the gradient's norm is {norm.item()}", _place(run), _rate(run))
@@ -267,6 +303,15 @@ def _step(run: Run[Batch]) -> None:
         raise _in_trouble(run, trouble, _place(run), rate)
 
 
+def _parameters(run: Run[Batch]) -> list[torch.nn.Parameter]:
+    """In the optimiser's order."""
+    return [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+
+
+def _sharded(run: Run[Batch]) -> list[torch.nn.Parameter]:
+    return [parameter for name in run.task.sharded for parameter in run.task.modules[name].parameters()]
+
+
 @contextlib.contextmanager
 def _averaged(run: Run[Batch]) -> Iterator[None]:
     """While it lasts, the modules have their averaged weights, if there are any."""
@@ -291,7 +336,7 @@ def _rate(run: Run[Batch]) -> float:
 
 def _in_trouble(run: Run[Batch], trouble: str, where: str, rate: float) -> UserError:
     """Forgets the states after the last that was validated: what has been saved since then is not known to be good."""
-    for state in _states(run.state_dir):
+    for state in _states(run.state_dir) if rank() == 0 else []:
         if state.name > _state_name(run.progress.epoch, 0):
             state.unlink()
     half = " or set precision: fp32," if run.settings.precision != "fp32" else ""
@@ -329,17 +374,19 @@ def _best_epoch(history: list[dict[str, Any]], select_by: str) -> int:
 
 
 def _save(run: Run[Batch]) -> None:
+    """The state of all ranks as one process would have it, written by the first."""
     progress = run.progress
     state = {
-        "modules": {name: _state_of(module) for name, module in run.task.modules.items()},
-        "averages": {name: average.state_dict() for name, average in run.averages.items()},
-        "optimizer": run.optimizer.state_dict(),
+        **_joined(run, _state(run), whole),
         "scheduler": run.scheduler.state_dict(),
         "scaler": run.scaler.state_dict(),
-        **{name: getattr(progress, name) for name in ("history", "best", "losses", "norms", "first")},
-        "random": torch.get_rng_state(),  # of dropout
-        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        **{name: getattr(progress, name) for name in ("history", "losses", "norms", "first")},
+        # of dropout, a row a rank
+        "random": gather(torch.get_rng_state()[None]),
+        "random_cuda": gather(torch.cuda.get_rng_state(run.device)[None]) if run.device.type == "cuda" else None,
     }
+    if rank() > 0:
+        return
     with (
         artifacts.replacing(run.state_dir / _state_name(progress.epoch, len(progress.losses))) as temporary,
         temporary.open("wb") as stream,
@@ -355,25 +402,66 @@ def _save(run: Run[Batch]) -> None:
 
 
 def _resume(run: Run[Batch]) -> None:
-    for saved in reversed(_states(run.state_dir)):
+    if (saved := from_first(lambda: _newest_readable(run.state_dir))) is None:
+        return
+    state = torch.load(saved, weights_only=True, map_location="cpu")
+    own = _joined(run, {name: state[name] for name in ("modules", "averages", "best", "optimizer")}, _own_shard)
+    for name, module in run.task.modules.items():
+        _load(module, own["modules"][name])
+    for name, average in run.averages.items():
+        average.load_state_dict(own["averages"][name])
+    run.optimizer.load_state_dict(own["optimizer"])
+    run.scheduler.load_state_dict(state["scheduler"])
+    run.scaler.load_state_dict(state["scaler"])
+    torch.set_rng_state(state["random"][rank()].clone())  # torch crashes on a view
+    if run.device.type == "cuda" and state["random_cuda"] is not None:
+        torch.cuda.set_rng_state(state["random_cuda"][rank()].clone(), run.device)
+    run.progress = Progress(best=own["best"], **{name: state[name] for name in ("history", "losses", "norms", "first")})
+    logger.info("resuming in epoch %d, after %d batches of it", run.progress.epoch, len(run.progress.losses))
+
+
+def _newest_readable(state_dir: Path) -> Path | None:
+    for saved in reversed(_states(state_dir)):
         try:
-            state = torch.load(saved, weights_only=True, map_location="cpu")
+            torch.load(saved, weights_only=True, map_location="cpu")
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             logger.warning("%s cannot be read (%s); trying the state before it", saved, error)
-            continue
-        for name, module in run.task.modules.items():
-            _load(module, state["modules"][name])
-        for name, average in run.averages.items():
-            average.load_state_dict(state["averages"][name])
-        run.optimizer.load_state_dict(state["optimizer"])
-        run.scheduler.load_state_dict(state["scheduler"])
-        run.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random"])
-        for device, random in enumerate(state["random_cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(random, device)
-        run.progress = Progress(**{name: state[name] for name in ("history", "best", "losses", "norms", "first")})
-        logger.info("resuming in epoch %d, after %d batches of it", run.progress.epoch, len(run.progress.losses))
-        return
+        else:
+            return saved
+    return None
+
+
+def _state(run: Run[Batch]) -> dict[str, Any]:
+    """What this rank holds of the weights, and what belongs to each."""
+    return {
+        "modules": {name: _state_of(module) for name, module in run.task.modules.items()},
+        "averages": {name: average.state_dict() for name, average in run.averages.items()},
+        "best": run.progress.best,
+        "optimizer": run.optimizer.state_dict(),
+    }
+
+
+def _joined(run: Run[Batch], state: dict[str, Any], join: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
+    """`state` with `join` applied to every array of a sharded module, and to what the optimiser keeps for it."""
+
+    def rows(tensors: dict[str, Any]) -> dict[str, Any]:
+        return {name: join(value) if value.ndim else value for name, value in tensors.items()}
+
+    def of_modules(states: dict[str, Any]) -> dict[str, Any]:
+        return {name: rows(tensors) if name in run.task.sharded else tensors for name, tensors in states.items()}
+
+    places = {id(parameter): place for place, parameter in enumerate(_parameters(run))}
+    sharded = {places[id(parameter)] for parameter in _sharded(run)}
+    moments = {place: rows(values) if place in sharded else values for place, values in state["optimizer"]["state"].items()}
+    return {
+        **{name: of_modules(state[name]) for name in ("modules", "averages", "best")},
+        "optimizer": state["optimizer"] | {"state": moments},
+    }
+
+
+def _own_shard(rows: torch.Tensor) -> torch.Tensor:
+    own = shard(len(rows))
+    return rows[own.start : own.stop]
 
 
 def _state_name(epoch: int, batches: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from assets import artifacts
 from assets.clip.model import Clip, save_tuned
+from assets.training.distributed import rank
 from assets.training.loop import best_measures, forget_state
 
 
@@ -15,8 +16,10 @@ def write_result(
 ) -> None:
     """Write models/<recipe>, a tuned copy of the model directory `like`, and history/<recipe>.json; then forget `state_dir`.
 
-    The card holds what determined the run and the validation measures of the epoch that was kept.
+    The card holds what determined the run and the validation measures of the epoch that was kept. In several processes the first writes.
     """
+    if rank() > 0:
+        return
     card = {"recipe": recipe, **determined_by, "validation": best_measures(history, select_by)}
     save_tuned(model, like, artifacts.model_dir(recipe), card)
     artifacts.write_json(artifacts.history_file(recipe), {"recipe": recipe, "rows": history})

@@ -26,12 +26,15 @@ class ImageTexts:
         shares = torch.rand(len(rows), generator=generator, dtype=torch.float64).numpy()
         return self.ids[rows, (shares * self.counts[rows]).astype(np.int64)]
 
-    def related(self, rows: np.ndarray, texts: np.ndarray) -> np.ndarray:
-        """bool [B, B]: image i shares text j, or the class of the image that text j was drawn for. Such a pair is no negative."""
+    def related(self, rows: np.ndarray, others: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        """bool [B, T]: image i of rows [B] shares text j, or the class of the image others[j] that text j of [T] was drawn for.
+
+        Such a pair is no negative.
+        """
         shares_text = np.zeros((len(rows), len(texts)), bool)
         for column in self.ids[rows].T:  # one at a time: a batch of 32k pairs has no room for all K at once
             shares_text |= column[:, None] == texts
-        shares_class = self.labels[rows][:, None] == self.labels[rows][None, :]
+        shares_class = self.labels[rows][:, None] == self.labels[others][None, :]
         return shares_text | shares_class
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from assets.clip.model import Clip, image_normalization, image_size
-from assets.training.augmentation import augment, stored_size
+from assets.training.augmentation import apply_views, draw_views, stored_size
 from assets.training.data import prefetched, training_batches
+from assets.training.distributed import own_rows, world_size
 from assets.training.randomness import generator_for
 
 BATCHES_AHEAD = 2
@@ -35,8 +36,8 @@ def training_views(
 ) -> Callable[[int, int], Iterator[Views]]:
     """batches(epoch, done): the batches of that epoch from the one after the first `done`; the same epoch always gives the same.
 
-    Pixels are normalised as `model` wants them, channels last. `augmentation`: the settings of `augment`; `classes` and
-    `images_per_class` as in `training_batches`.
+    Pixels are normalised as `model` wants them, channels last. `augmentation`: the settings of `draw_views`; `classes` and
+    `images_per_class` as in `training_batches`. In several processes each gets its `own_rows`, seen as one process would see them.
     """
     size = image_size(model)
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in image_normalization(model))
@@ -56,7 +57,10 @@ def training_views(
             images_per_class=images_per_class,
         )
         for step, (rows, pixels) in enumerate(prefetched(reading, depth=BATCHES_AHEAD), done):
-            views = augment(pixels.to(device), size, **augmentation, generator=generator_for(seed, epoch, step))
+            count = len(rows) * world_size()
+            drawn = draw_views(count, stored_size(size) / size, **augmentation, generator=generator_for(seed, epoch, step))
+            own = own_rows(count)
+            views = apply_views(pixels.to(device), size, (drawn[0][own], drawn[1][own], drawn[2][own]))
             yield rows, ((views - mean) / std).contiguous(memory_format=torch.channels_last)
 
     return batches

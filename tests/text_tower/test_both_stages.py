@@ -19,7 +19,7 @@ from assets import artifacts
 from assets.clip.model import WEIGHTS
 from assets.clip.trainable import layer_groups
 from assets.errors import UserError
-from assets.image_tower.losses import arc_margin_loss
+from assets.image_tower.losses import sharded_arc_margin_loss
 from assets.image_tower.stage import train_image_tower
 from assets.params import Guards, ImageTower, PseudoCaptions, TextTower
 from assets.pseudo_captions.stage import make_pseudo_captions
@@ -223,12 +223,12 @@ def test_a_stage_killed_at_any_step_ends_with_the_same_weights(workspace, sectio
     monkeypatch.setattr(locked, "encode_images", lambda *given, **named: encoded.append(1) or real(*given, **named))
     steps = count(1)
 
-    def dies(*arguments):
+    def dies(*arguments, **named):
         if next(steps) % 3 == 0:  # eight steps, and two more are done before each death
             raise KeyboardInterrupt
-        return arc_margin_loss(*arguments)
+        return sharded_arc_margin_loss(*arguments, **named)
 
-    monkeypatch.setattr("assets.image_tower.stage.arc_margin_loss", dies)
+    monkeypatch.setattr("assets.image_tower.stage.sharded_arc_margin_loss", dies)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             train_image_tower(settings, "gpr")

@@ -39,7 +39,7 @@ def test_related_pairs_share_the_text_or_the_class():
     texts = image_texts(ROWS, with_class_names=True)
     number = texts.vocabulary.index
     rows = np.array([0, 1, 2, 3])
-    related = texts.related(rows, np.array([number("fruit"), number("apple"), number("animal"), number("pet")]))
+    related = texts.related(rows, rows, np.array([number("fruit"), number("apple"), number("animal"), number("pet")]))
     assert related.tolist() == [
         [True, True, False, False],  # apples share their class
         [True, True, False, False],
