@@ -19,9 +19,9 @@ from assets.clip.encoding import ahead
 from assets.clip.pictures import pictures, row_groups, split_mask
 from assets.training.distributed import own_rows, world_size
 
-SHUFFLE_POOL = 16384  # encoded pictures held while shuffling
+SHUFFLE_POOL = 8192  # encoded pictures held while shuffling
 POOL_BYTES = 1 << 30  # of them all: big photographs are fewer
-KEPT_BYTES = 1 << 30  # of decoded pictures kept from one epoch to the next
+KEPT_BYTES = 128 << 20  # of decoded pictures kept from one epoch to the next: a small collection is decoded once
 
 T = TypeVar("T")
 Item = tuple[int, bytes]  # row number within the split, encoded picture
