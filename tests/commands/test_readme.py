@@ -9,10 +9,10 @@ import subprocess
 import pytest
 
 from assets import artifacts
+from assets.commands import readme, summary
+from assets.commands.seeds.spread import aggregate
 from assets.errors import UserError
-from assets.report import readme, summary
 from assets.report.measures import COLUMNS
-from assets.report.seeds import aggregate
 
 SEEDS = f"{readme.SEEDS_BEGIN}\nolder\n{readme.SEEDS_END}\n"
 TEXT = f"# onespace\n\n{readme.BEGIN}\nold\n{readme.END}\n\n![grid](data/report/plots/before_after_images.png)\n{SEEDS}"
@@ -183,7 +183,7 @@ def test_make_demo_ends_with_the_summary_of_what_it_made_and_with_its_failure(ch
     assert (made.returncode != 0) == (repro != 0), made.stderr
     told = (tmp_path / "told").read_text().splitlines()
     assert told[:2] == ["-m assets --check", "-m dvc repro"]
-    assert ("-m assets.report.summary" in told) == summarised
+    assert ("-m assets.commands.summary" in told) == summarised
 
 
 def test_without_a_report_both_say_how_to_make_one(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""python -m assets.report.promote: make the published recipe the champion that later ones are compared with (data/champion.json).
+"""python -m assets.commands.promote: make the published recipe the champion that later ones are compared with (data/champion.json).
 
 What may be published is decided by the report's verdict, not here.
 """
