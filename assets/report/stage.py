@@ -16,6 +16,7 @@ from assets import artifacts, params
 from assets.artifacts import RECIPES
 from assets.metrics import PairedDifference
 from assets.report import changes, comparison, embedding_map, examples, health, page, plots, provenance
+from assets.report.benchmarks import read_benchmarks, table_1_view
 from assets.report.changes import ClassChange
 from assets.report.examples import Query
 from assets.report.gate import decide
@@ -33,7 +34,6 @@ from assets.report.inputs import (
 from assets.report.measures import MEASURES, RECIPE_MEANINGS
 from assets.report.pictures import credit_line, data_uri, share_alike, tile
 from assets.report.similarity import Similarities, draw_pairs, similarities
-from assets.report.table_1 import read_benchmarks, table_1
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def measured_context(
         "groups": page.group_views(compare_groups(evaluations["base"], published, settings.seed)),
         "health_recipes": list(in_order),
         "health": page.health_rows(in_order),
-        "table_1": table_1(read_benchmarks()),
+        "table_1": table_1_view(read_benchmarks()),
         "funnel": page.funnel_view(count_rejected(), count_rows()),
         "tile_columns": min(settings.top_k, TILES_ABREAST),
     }
