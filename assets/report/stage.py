@@ -18,6 +18,7 @@ from assets.metrics import PairedDifference
 from assets.report import changes, comparison, embedding_map, examples, health, page, plots, provenance
 from assets.report.benchmarks import read_benchmarks, table_1_view
 from assets.report.changes import ClassChange
+from assets.report.comparison import Bootstrap
 from assets.report.examples import Query
 from assets.report.gate import decide
 from assets.report.inputs import (
@@ -75,11 +76,10 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
     models = {recipe: artifacts.sha256_of(artifacts.model_dir(recipe)) for recipe in RECIPES}
     published = evaluations[published_recipe]
 
-    rows, differences = compare_with_base(evaluations, settings.seed)
+    bootstrap = Bootstrap(settings.bootstrap_samples, published.level, settings.seed)
+    rows, differences = compare_with_base(evaluations, bootstrap)
     test_sha256 = comparison.split_digest(test.rows)
-    with_champion = comparison.paired_with_champion(
-        champion, published.per_query, published.per_class, test_sha256, published.level, settings.seed
-    )
+    with_champion = comparison.paired_with_champion(champion, published.per_query, published.per_class, test_sha256, bootstrap)
     verdict = decide(rows[published_recipe], rows["base"], differences[published_recipe], champion, with_champion, promotion)
     verdict |= {"model_sha256": models[published_recipe], "test_sha256": test_sha256}  # what `make promote` may make the champion
     logger.info("%s %s: %s", verdict["decision"], published_recipe, " ".join(verdict["reasons"]))
@@ -97,7 +97,7 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
     )
     context = (
         decision_context(verdict, rows, champion)
-        | measured_context(metrics, evaluations, published, changed, in_order, settings)
+        | measured_context(metrics, evaluations, published, changed, in_order, bootstrap, settings.top_k)
         | training_context(histories)
         | provenance_context(settings, promotion, published_recipe, champion, models)
     )
@@ -140,7 +140,8 @@ def measured_context(
     published: Evaluation,
     changed: Sequence[ClassChange],
     in_order: Mapping[str, Mapping[str, float | None]],
-    settings: params.Report,
+    bootstrap: Bootstrap,
+    top_k: int,
 ) -> dict[str, Any]:
     """What the recipes score, where that changed, whether their embeddings are in order, and on which images."""
     return {
@@ -150,12 +151,12 @@ def measured_context(
         "table": page.recipe_rows(metrics["rows"], published.recipe),
         "tally": changes.tally(changed),
         "noticeable": changes.NOTICEABLE,
-        "groups": page.group_views(compare_groups(evaluations["base"], published, settings.seed)),
+        "groups": page.group_views(compare_groups(evaluations["base"], published, bootstrap)),
         "health_recipes": list(in_order),
         "health": page.health_rows(in_order),
         "table_1": table_1_view(read_benchmarks()),
         "funnel": page.funnel_view(count_rejected(), count_rows()),
-        "tile_columns": min(settings.top_k, TILES_ABREAST),
+        "tile_columns": min(top_k, TILES_ABREAST),
     }
 
 
@@ -185,7 +186,7 @@ def provenance_context(
 
 
 def compare_with_base(
-    evaluations: Mapping[str, Evaluation], seed: int
+    evaluations: Mapping[str, Evaluation], bootstrap: Bootstrap
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, PairedDifference]]]:
     """By recipe: the row of metrics.json, with its differences to base in `confidence`; and these differences by measure."""
     base = evaluations["base"]
@@ -194,7 +195,7 @@ def compare_with_base(
     rows, differences = {}, {}
     for recipe, each in evaluations.items():
         values = comparison.query_values(each.per_query, each.per_class)
-        paired = comparison.paired_differences(values, base_values, classes, base.level, seed)
+        paired = comparison.paired_differences(values, base_values, classes, bootstrap)
         differences[recipe] = comparison.all_differences(each.metrics, base.metrics, paired)
         against_base = {key: comparison.difference_json(difference) for key, difference in differences[recipe].items()}
         row = {key: value for key, value in each.metrics.items() if key != "counts"}
@@ -202,12 +203,12 @@ def compare_with_base(
     return rows, differences
 
 
-def compare_groups(base: Evaluation, published: Evaluation, seed: int) -> list[dict[str, Any]]:
+def compare_groups(base: Evaluation, published: Evaluation, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Mean average precision by group; empty where no image has a group."""
     groups = np.array([group or "" for group in base.per_query["group"].to_pylist()])
     classes = np.array(base.per_query["label"].to_pylist())
     after, before = (each.per_query["average_precision"].to_numpy() for each in (published, base))
-    return comparison.group_differences(after, before, groups, classes, base.level, seed)
+    return comparison.group_differences(after, before, groups, classes, bootstrap)
 
 
 def choose_examples(

@@ -168,7 +168,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 
 @pytest.fixture(scope="session")
 def settings() -> params.Report:
-    return params.Report(seed=0, queries=3, top_k=4, worst_failures=2, changed_classes=2, map_images=16)
+    return params.Report(seed=0, bootstrap_samples=500, queries=3, top_k=4, worst_failures=2, changed_classes=2, map_images=16)
 
 
 @pytest.fixture(scope="session")
