@@ -169,6 +169,7 @@ STAGES = (
                 "text_embeddings.npy",
                 "per_query.parquet",
                 "per_class.parquet",
+                "settings.json",
             )
         ],
         recipes=RECIPES,

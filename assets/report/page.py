@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -252,8 +252,13 @@ def health_rows(found: Mapping[str, Mapping[str, float | None]]) -> list[dict[st
     ]
 
 
-def metric_changes(row: Mapping[str, Any], reference: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every measure of the published row beside the reference's, as `dvc metrics diff` prints them, and an outcome where it is judged."""
+def metric_changes(
+    row: Mapping[str, Any], reference: Mapping[str, Any], verdict: Mapping[str, Any], unlike: Collection[str]
+) -> list[dict[str, Any]]:
+    """Every measure of the published row beside the reference's, as `dvc metrics diff` prints them, and an outcome where it is judged.
+
+    `unlike`: measures whose two values are not comparable, so that their difference means nothing.
+    """
     judged = {GATED[family]: entry for family, entry in verdict["families"].items()}
     if verdict["against"] == "base":
         judged = dict(row["confidence"]["against_base"]) | judged
@@ -266,7 +271,7 @@ def metric_changes(row: Mapping[str, Any], reference: Mapping[str, Any], verdict
                 "name": measure.name,
                 "before": "–" if before is None else percent(before),
                 "after": "–" if after is None else percent(after),
-                "points": "–" if before is None or after is None else signed(after - before),
+                "points": "–" if before is None or after is None or measure.key in unlike else signed(after - before),
                 "judged": outcome_view(entry) if entry else None,
             }
         )

@@ -17,6 +17,7 @@ from assets.artifacts import RECIPES
 from assets.metrics import PairedDifference
 from assets.report import changes, comparison, embedding_map, examples, health, page, plots, provenance
 from assets.report.benchmarks import read_benchmarks, table_1_view
+from assets.report.champion import incomparable, paired_with_champion, split_digest
 from assets.report.changes import ClassChange
 from assets.report.comparison import Bootstrap
 from assets.report.examples import Query
@@ -75,12 +76,14 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
     champion = artifacts.read_json(artifacts.CHAMPION)
     models = {recipe: artifacts.sha256_of(artifacts.model_dir(recipe)) for recipe in RECIPES}
     published = evaluations[published_recipe]
+    made_with = provenance.recipe_settings(published_recipe)
 
     bootstrap = Bootstrap(settings.bootstrap_samples, published.level, settings.seed)
     rows, differences = compare_with_base(evaluations, bootstrap)
-    test_sha256 = comparison.split_digest(test.rows)
-    with_champion = comparison.paired_with_champion(champion, published.per_query, published.per_class, test_sha256, bootstrap)
-    verdict = decide(rows[published_recipe], rows["base"], differences[published_recipe], champion, with_champion, promotion)
+    test_sha256 = split_digest(test.rows)
+    with_champion = paired_with_champion(champion, published.per_query, published.per_class, test_sha256, bootstrap)
+    unlike = incomparable(champion.get("settings") or {}, made_with, with_champion or {})
+    verdict = decide(rows[published_recipe], rows["base"], differences[published_recipe], champion, with_champion, unlike, promotion)
     verdict |= {"model_sha256": models[published_recipe], "test_sha256": test_sha256}  # what `make promote` may make the champion
     logger.info("%s %s: %s", verdict["decision"], published_recipe, " ".join(verdict["reasons"]))
     metrics = {"rows": list(rows.values()), "counts": published.metrics["counts"]}
@@ -96,10 +99,10 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
         {recipe: (each.images, each.texts) for recipe, each in evaluations.items()}, test.labels, pairs.image_caption, len(test.classes)
     )
     context = (
-        decision_context(verdict, rows, champion)
+        decision_context(verdict, rows, champion, unlike)
         | measured_context(metrics, evaluations, published, changed, in_order, bootstrap, settings.top_k)
         | training_context(histories)
-        | provenance_context(settings, promotion, published_recipe, champion, models)
+        | provenance_context(settings, promotion, made_with, champion, models)
     )
     html = render_page(context | drawings(context["histories"], spread, in_order, changed), shown, places, test)
     markdown = page.render_markdown(
@@ -118,8 +121,10 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
     logger.info("%s, %.1f MB", artifacts.REPORT_PAGE, len(html.encode()) / 1e6)
 
 
-def decision_context(verdict: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], champion: Mapping[str, Any]) -> dict[str, Any]:
-    """What was decided on which recipe, against what. `rows` by recipe."""
+def decision_context(
+    verdict: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], champion: Mapping[str, Any], unlike: Mapping[str, str]
+) -> dict[str, Any]:
+    """What was decided on which recipe, against what. `rows` by recipe; `unlike`: measures that are not comparable."""
     published, against_base = verdict["recipe"], verdict["against"] == "base"
     against = "base" if against_base else f"the champion ({champion['recipe']})"
     reference = rows["base"] if against_base else champion["metrics"] or {}
@@ -130,7 +135,7 @@ def decision_context(verdict: Mapping[str, Any], rows: Mapping[str, Mapping[str,
         "published": published,
         "meaning": RECIPE_MEANINGS[published],
         "against": against,
-        "metric_changes": page.metric_changes(rows[published], reference, verdict),
+        "metric_changes": page.metric_changes(rows[published], reference, verdict, () if against_base else unlike),
     }
 
 
@@ -168,18 +173,21 @@ def training_context(histories: Mapping[str, History]) -> dict[str, Any]:
 
 
 def provenance_context(
-    settings: params.Report, promotion: params.Promotion, published_recipe: str, champion: Mapping[str, Any], models: Mapping[str, str]
+    settings: params.Report,
+    promotion: params.Promotion,
+    made_with: Mapping[str, Any],
+    champion: Mapping[str, Any],
+    models: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What the report was made from. `models`: their SHA-256 by recipe."""
-    trained_with = provenance.recipe_settings(published_recipe)
+    """What the report was made from. `made_with`: the published recipe's settings by name; `models`: SHA-256 by recipe."""
     return {
         "inputs": [{"path": path.as_posix(), "md5": provenance.dvc_md5(path)} for path in input_files()],
         "models": [{"recipe": recipe, "sha256": digest} for recipe, digest in models.items()],
         "champion": champion["recipe"],
         "champion_sha256": champion["model_sha256"],
-        "trained_with": trained_with,
-        # a champion of earlier times does not say how it was trained
-        "settings_diff": provenance.settings_diff(champion["settings"], trained_with) if champion.get("settings") else None,
+        "made_with": made_with,
+        # a champion of earlier times does not say how it was made
+        "settings_diff": provenance.settings_diff(champion["settings"], made_with) if champion.get("settings") else None,
         "settings": json.dumps({"report": settings.model_dump(), "promotion": promotion.model_dump()}, indent=2, ensure_ascii=False),
         "seed": settings.seed,
     }

@@ -35,6 +35,7 @@ def published(tmp_path, monkeypatch):
     row = row | {"confidence": row["confidence"] | {"against_base": {"average": {"difference": 1.0}}}}
     artifacts.write_json(artifacts.METRICS, {"rows": [{"recipe": "base"}, row], "counts": {}})
     write_values(artifacts.evaluation_dir("mcip"))
+    artifacts.write_json(artifacts.evaluation_dir("mcip") / "settings.json", {"knn_k": 21, "prompts": ["{}"]})
     for model, lr in (("base", 1e-3), ("mcip", 1e-4)):
         # an empty group of settings, and a value that looks like a part of the file that is written
         card = {"recipe": model, "params": {"lr": lr, "guards": {}, "note": '"classes": {}'}}
@@ -52,6 +53,7 @@ def test_it_writes_recipe_model_and_row_and_says_so(published, capsys):
     note = '"classes": {}'
     assert champion.pop("settings") == {
         "base_clip.lr": 1e-3, "base_clip.note": note, "image_tower.lr": 1e-4, "image_tower.note": note,
+        "evaluation.knn_k": 21, "evaluation.prompts": ["{}"],
     }  # fmt: skip
     assert champion == {"recipe": "mcip", "model_sha256": digest, "override_reason": None, "metrics": published}
     assert paired["test_sha256"] == "5" * 64
