@@ -30,10 +30,10 @@ help: ## list the targets
 demo: $(VENV) ## make everything that is out of date, then show the five rows and where things are
 	@$(RUN) assets --check
 	@code=0; $(RUN) dvc repro || { code=$$?; $(RUN) dvc status --quiet --with-deps report; } \
-	  && { $(RUN) assets.report.summary || code=$$?; }; exit $$code
+	  && { $(RUN) assets.commands.summary || code=$$?; }; exit $$code
 
 test: lint ## everything that .ci/run checks: lint, the README against its artefacts, pytest
-	$(RUN) assets.report.readme --check
+	$(RUN) assets.commands.readme --check
 	$(RUN) pytest
 
 lint: $(VENV) ## ruff, mypy and who may import whom
@@ -50,16 +50,16 @@ report: $(VENV) ## bring the report up to date
 	@$(RUN) dvc repro report
 
 seeds: $(VENV) ## repeat training and evaluation with N seeds, J at a time: make seeds N=3 J=1
-	@$(RUN) assets.report.seeds "$(N)" "$(J)"
+	@$(RUN) assets.commands.seeds "$(N)" "$(J)"
 
 search: $(VENV) ## ask the table: make search Q="a red heart"
 	@$(RUN) assets.search_table "$$Q"
 
 promote: $(VENV) ## make the published recipe the champion that later ones are compared with
-	@$(RUN) assets.report.promote
+	@$(RUN) assets.commands.promote
 
 readme: $(VENV) ## write the numbers and pictures of the artefacts into README.md
-	@$(RUN) assets.report.readme
+	@$(RUN) assets.commands.readme
 
 materialize: $(VENV) ## run assets through Dagster: make materialize SELECT='evaluation/mcip_rea+'
 	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml

@@ -205,6 +205,7 @@ class Evaluation(Section):
 
 class Report(Section):
     seed: Seed
+    bootstrap_samples: Annotated[int, Field(ge=100)]  # for differences between recipes
     queries: PositiveInt
     top_k: PositiveInt
     worst_failures: PositiveInt

@@ -154,7 +154,7 @@ STAGES = (
         "evaluation",
         _evaluation,
         params=("evaluation",),
-        code=("assets/evaluation", "assets/clip", "assets/metrics"),
+        code=("assets/evaluation", "assets/clip", "assets/metrics", "assets/table_1.py"),
         inputs=lambda recipe, params: [
             artifacts.CURATED_IMAGES,
             artifacts.model_dir(recipe),
@@ -169,6 +169,7 @@ STAGES = (
                 "text_embeddings.npy",
                 "per_query.parquet",
                 "per_class.parquet",
+                "settings.json",
             )
         ],
         recipes=RECIPES,
@@ -177,7 +178,7 @@ STAGES = (
         "report",
         _report,
         params=("report", "promotion", "search_table.recipe"),
-        code=("assets/report", "assets/metrics"),
+        code=("assets/report", "assets/metrics", "assets/table_1.py"),
         inputs=lambda recipe, params: [
             artifacts.CURATED_IMAGES,
             artifacts.REJECTED_IMAGES,

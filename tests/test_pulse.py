@@ -339,10 +339,11 @@ def test_models_are_chosen_without_test_data(project, tmp_path):
 def test_seed_0_is_the_run_that_is_there(project):
     # its stages are taken from dvc's cache: the copy that `make seeds` makes for a seed has the same code, settings and data
     script = (
-        "from pathlib import Path; from assets import artifacts; from assets.params import read_params; from assets.report import seeds\n"
-        "_, written = read_params(); pipeline = artifacts.read_yaml(seeds.PIPELINE); workspace = Path('.cache/seeds/0')\n"
-        "seeds.prepare(workspace, 0, pipeline, written, str(Path('.dvc/cache').resolve()))\n"
-        "assert seeds.Runs(None).repro(workspace, 0)"
+        "from pathlib import Path; from assets import artifacts; from assets.params import read_params\n"
+        "from assets.commands.seeds.copies import PIPELINE, prepare; from assets.commands.seeds.runs import Runs\n"
+        "_, written = read_params(); pipeline = artifacts.read_yaml(PIPELINE); workspace = Path('.cache/seeds/0')\n"
+        "prepare(workspace, 0, pipeline, written, str(Path('.dvc/cache').resolve()))\n"
+        "assert Runs(None).repro(workspace, 0)"
     )
     project.python(script)
     log = (project.folder / ".cache/seeds/0/log.txt").read_text(encoding="utf-8")

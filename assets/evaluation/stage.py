@@ -30,6 +30,8 @@ from assets.params import Evaluation
 
 logger = logging.getLogger(__name__)
 
+NOT_OF_THE_NUMBERS = {"device", "batch_size", "benchmarks_root"}  # benchmarks have protocols of their own
+
 # A value a query, for paired comparisons: average_precision and recall_at_5 in percent, null where an image is alone in its class.
 PER_QUERY_SCHEMA = pa.schema(
     [
@@ -54,10 +56,12 @@ PER_CLASS_SCHEMA = pa.schema(
 
 
 def evaluate(settings: Evaluation, recipe: str) -> None:
-    """Write metrics.json and benchmarks.json (percent), image_embeddings.npy, text_embeddings.npy, per_query.parquet, per_class.parquet.
+    """Write metrics.json and benchmarks.json (percent), image_embeddings.npy, text_embeddings.npy, per_query.parquet, per_class.parquet,
+    settings.json.
 
     image_embeddings: float32 [N, d], in test order. text_embeddings: float32 [C + T, d], the class names as they are, in the order of the
     labels, then the distinct captions in their order. per_query: N rows in test order; per_class: C rows in the order of the labels.
+    settings.json: the settings that the numbers of metrics.json follow from.
     """
     rows = read_rows(artifacts.CURATED_IMAGES, "test")
     labels = rows["label"].to_pylist()
@@ -119,6 +123,7 @@ def evaluate(settings: Evaluation, recipe: str) -> None:
     _write(folder / "per_class.parquet", _per_class(rows, classes, names, class_numbers, scores))
     artifacts.write_json(folder / "metrics.json", {"recipe": recipe, **scores.metrics})
     artifacts.write_json(folder / "benchmarks.json", on_benchmarks)
+    artifacts.write_json(folder / "settings.json", settings.model_dump(exclude=NOT_OF_THE_NUMBERS))
     logger.info("%s", _summary(recipe, scores.metrics))
 
 

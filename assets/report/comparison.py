@@ -5,17 +5,14 @@ Shapes: N images, C classes, M = 5 measures. Differences in percentage points.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from assets.metrics import PairedDifference, bootstrap_means, paired_bootstrap, percentile_interval
 from assets.report.measures import FAMILIES, GATED, MEASURES, known_value, value_of
-
-SAMPLES = 2000  # enough for the second digit of a 95 % interval
 
 PER_QUERY = {  # measure → column of per_query.parquet
     "image_to_image.map": "average_precision",
@@ -25,6 +22,14 @@ PER_QUERY = {  # measure → column of per_query.parquet
 }
 PER_CLASS = {"text_to_image.recall_at_5": "recall_at_5"}  # and of per_class.parquet
 PAIRED = (*PER_QUERY, *PER_CLASS)
+
+
+class Bootstrap(NamedTuple):
+    """How the interval of a difference is drawn."""
+
+    samples: int
+    level: float
+    seed: int
 
 
 def query_values(per_query: pa.Table, per_class: pa.Table) -> np.ndarray:
@@ -48,9 +53,7 @@ def query_classes(per_query: pa.Table, per_class: pa.Table) -> np.ndarray:
     return np.array([*per_query["label"].to_pylist(), *per_class["label"].to_pylist()])
 
 
-def paired_differences(
-    values: np.ndarray, reference: np.ndarray, classes: np.ndarray, level: float, seed: int
-) -> dict[str, PairedDifference]:
+def paired_differences(values: np.ndarray, reference: np.ndarray, classes: np.ndarray, bootstrap: Bootstrap) -> dict[str, PairedDifference]:
     """The difference of every measure that has values per query [N + C, M], and of their average where all its measures have.
 
     All from the same resamples of whole classes, so that the average has an interval as well.
@@ -59,56 +62,15 @@ def paired_differences(
     taken = np.flatnonzero(~np.isnan(differences).all(axis=0))
     if not len(taken):
         return {}
-    resampled = bootstrap_means(differences[:, taken], SAMPLES, np.random.default_rng([seed, 4]), classes)
+    resampled = bootstrap_means(differences[:, taken], bootstrap.samples, np.random.default_rng([bootstrap.seed, 4]), classes)
     means = np.nanmean(differences[:, taken], axis=0)
     keys = [PAIRED[column] for column in taken]
-    found = {key: PairedDifference(float(means[n]), *percentile_interval(resampled[:, n], level)) for n, key in enumerate(keys)}
+    found = {key: PairedDifference(float(means[n]), *percentile_interval(resampled[:, n], bootstrap.level)) for n, key in enumerate(keys)}
     if found.keys() >= set(FAMILIES.values()):
         averaged = [keys.index(key) for key in FAMILIES.values()]
-        interval = percentile_interval(resampled[:, averaged].mean(axis=1), level)
+        interval = percentile_interval(resampled[:, averaged].mean(axis=1), bootstrap.level)
         found["average"] = PairedDifference(float(means[averaged].mean()), *interval)
     return found
-
-
-def class_means(per_query: pa.Table, per_class: pa.Table, test_sha256: str) -> dict[str, Any]:
-    """What a champion keeps so that later recipes can be paired with it: the mean of every paired measure in each test class, in percent.
-
-    `test_sha256` is the `split_digest` of the images that were measured. Whole classes are drawn, so a class's mean serves as well as
-    its queries' values, and is small enough for git.
-    """
-    values, classes = query_values(per_query, per_class), query_classes(per_query, per_class)
-    means: dict[str, list[float | None]] = {}
-    for label in sorted(set(classes)):
-        own = values[classes == label]
-        known = ~np.isnan(own)
-        sums, counts = np.where(known, own, 0.0).sum(axis=0), known.sum(axis=0)
-        means[label] = [round(float(total / count), 4) if count else None for total, count in zip(sums, counts, strict=True)]
-    return {"test_sha256": test_sha256, "measures": list(PAIRED), "classes": means}
-
-
-def split_digest(rows: pa.Table) -> str:
-    """Of the test images in `rows` of the curated table, with their classes and the names that are searched for.
-
-    Means of other images are of other queries. The evaluation's own settings (knn_k, knn_temperature, prompts) are in no file that it
-    writes: that a champion was measured under other ones is not seen here.
-    """
-    columns = [rows[name].to_pylist() for name in ("id", "label", "class_name", "sha256")]
-    return hashlib.sha256("".join("\0".join(row) + "\n" for row in sorted(zip(*columns, strict=True))).encode()).hexdigest()
-
-
-def paired_with_champion(
-    champion: Mapping[str, Any], per_query: pa.Table, per_class: pa.Table, test_sha256: str, level: float, seed: int
-) -> dict[str, PairedDifference] | None:
-    """The differences of a recipe's values to the class means that the champion kept; None where it kept none of these test images."""
-    kept = champion.get("paired")
-    if not kept or kept["measures"] != list(PAIRED) or kept["test_sha256"] != test_sha256:
-        return None
-    values, classes = query_values(per_query, per_class), query_classes(per_query, per_class)
-    means = {label: np.array(row, np.float64) for label, row in kept["classes"].items()}
-    # nan in `values` where a row is no query of a measure, so a class's mean counts for its queries alone
-    found = paired_differences(values, np.stack([means[label] for label in classes]), classes, level, seed)
-    # the means were rounded: what is less than that is no difference
-    return {key: PairedDifference(*(round(part, 3) + 0.0 for part in each)) for key, each in found.items()}
 
 
 def overlap_difference(row: Mapping[str, Any], reference: Mapping[str, Any], key: str) -> PairedDifference:
@@ -145,7 +107,7 @@ def all_differences(
 
 
 def group_differences(
-    values: np.ndarray, reference: np.ndarray, groups: np.ndarray, classes: np.ndarray, level: float, seed: int
+    values: np.ndarray, reference: np.ndarray, groups: np.ndarray, classes: np.ndarray, bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
     """Each group's means of `reference` and `values` [N], and their difference by whole classes; the largest group first.
 
@@ -156,9 +118,11 @@ def group_differences(
         member = groups == group
         after, before, classes_in = values[member], reference[member], classes[member]
         row = {"group": group, "images": len(after), "classes": len(set(classes_in)), "before": float(np.nanmean(before))}
-        generator = np.random.default_rng([seed, 5, number])
-        difference = paired_bootstrap(after, before, SAMPLES, level, generator, classes_in) if row["classes"] > 1 else None
-        rows.append(row | {"after": float(np.nanmean(after)), "difference": difference and difference_json(difference)})
+        difference = None
+        if row["classes"] > 1:
+            generator = np.random.default_rng([bootstrap.seed, 5, number])
+            difference = difference_json(paired_bootstrap(after, before, bootstrap.samples, bootstrap.level, generator, classes_in))
+        rows.append(row | {"after": float(np.nanmean(after)), "difference": difference})
     return sorted(rows, key=lambda row: (-row["images"], row["group"]))
 
 

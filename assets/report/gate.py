@@ -11,6 +11,7 @@ from typing import Any
 from assets.artifacts import CHAMPION
 from assets.metrics import PairedDifference
 from assets.params import Promotion
+from assets.report.champion import says_how_it_was_measured
 from assets.report.comparison import difference_json, gated_differences
 from assets.report.measures import FAMILIES, GATED, MEASURE_NAMES, known_value, percent, signed, value_of
 
@@ -21,11 +22,13 @@ def decide(
     with_base: Mapping[str, PairedDifference],
     champion: Mapping[str, Any],
     with_champion: Mapping[str, PairedDifference] | None,
+    incomparable: Mapping[str, str],
     promotion: Promotion,
 ) -> dict[str, Any]:
     """The verdict on the recipe of row `published`, against base or the champion as `promotion` says.
 
     `with_base` and `with_champion` are its differences to them by measure; None for a champion whose test images were others.
+    `incomparable`: the measures that cannot be compared with the champion's, and why.
     """
     against, reference, notes = choose_reference(base, champion, promotion)
     if against == "champion":
@@ -34,10 +37,15 @@ def decide(
             if with_champion is None
             else "Both are measured on the same test images, so that their differences are paired."
         ]
+        if not says_how_it_was_measured(champion.get("settings") or {}):
+            notes += ["It does not say with which settings it was measured; they are taken to be the recipe's."]
     paired = (with_champion or {}) if against == "champion" else with_base
     named = [family for family in GATED if family in promotion.must_not_fall or family in promotion.must_rise]
     differences = gated_differences(published, reference, paired, dict.fromkeys([*FAMILIES, *named]))
-    return judge(published, reference, against, differences, promotion, notes)
+    if against == "base":
+        incomparable = {}
+    differences = {family: None if GATED[family] in incomparable else found for family, found in differences.items()}
+    return judge(published, reference, against, differences, promotion, notes, incomparable)
 
 
 def choose_reference(
@@ -57,9 +65,11 @@ def judge(
     against: str,
     differences: Mapping[str, PairedDifference | None],
     promotion: Promotion,
-    notes: Sequence[str] = (),
+    notes: Sequence[str],
+    incomparable: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The verdict as written to verdict.json. `differences` has one for each family, None where it cannot be judged.
+    """The verdict as written to verdict.json. `differences` has one for each family, None where it cannot be judged; `notes` are
+    the first of its reasons; `incomparable` says of measures why their values mean something else than the reference's.
 
     Three things hold the recipe back: a family of `must_not_fall` whose whole interval lies below −(its tolerance); a family of
     `must_rise` whose interval does not lie wholly above its points; and a family of either that cannot be judged. A recipe that is
@@ -71,7 +81,7 @@ def judge(
     for family, difference in differences.items():
         key = GATED[family]
         if difference is None:
-            unjudged[family] = _why_unjudged(published, reference, against, key)
+            unjudged[family] = incomparable.get(key) or _why_unjudged(published, reference, against, key)
             continue
         families[family] = {"value": known_value(published, key), "reference": known_value(reference, key), **difference_json(difference)}
     itself = published.get("recipe") == reference.get("recipe") and all(

@@ -6,7 +6,7 @@ Test order: the rows of the curated table's test split as they stand there, (spl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 from assets import artifacts
 from assets.errors import UserError
 from assets.report.pictures import Credit, credits_of
+
+History = Sequence[Mapping[str, Any]]  # of a training, a row an epoch
 
 
 @dataclass(frozen=True)

@@ -23,16 +23,17 @@ class Measure:
     key: str  # family.measure, as in metrics.json
     name: str
     meaning: str
+    settings: tuple[str, ...]  # of section evaluation, on which the value depends besides precision
 
 
 MEASURES = (
-    Measure("image_to_image.map", "image→image mAP", "every test image searches all the others; mean average precision"),
-    Measure("image_to_image.recall_at_1", "image→image R@1", "share of test images whose nearest other image is of their class"),
-    Measure("knn.accuracy", "k-NN", "class voted by the nearest other test images"),
-    Measure("zero_shot.accuracy", "zero-shot", "class whose name is nearest to the image"),
-    Measure("text_to_image.recall_at_5", "text→image R@5", "every class name searches the images; recall among the first five"),
-    Measure("text_to_image.caption_recall_at_5", "caption→image R@5", "every caption searches the images; recall among the first five"),
-    Measure("average", "average", "mean of mAP, k-NN, zero-shot and text→image R@5"),
+    Measure("image_to_image.map", "image→image mAP", "every test image searches all the others; mean average precision", ()),
+    Measure("image_to_image.recall_at_1", "image→image R@1", "share of test images whose nearest other image is of their class", ()),
+    Measure("knn.accuracy", "k-NN", "class voted by the nearest other test images", ("knn_k", "knn_temperature")),
+    Measure("zero_shot.accuracy", "zero-shot", "class whose name is nearest to the image", ("prompts",)),
+    Measure("text_to_image.recall_at_5", "text→image R@5", "every class name searches the images; recall among the first five", ()),
+    Measure("text_to_image.caption_recall_at_5", "caption→image R@5", "every caption searches the images; recall among the first five", ()),
+    Measure("average", "average", "mean of mAP, k-NN, zero-shot and text→image R@5", ("knn_k", "knn_temperature", "prompts")),
 )
 COLUMNS = tuple(measure.key for measure in MEASURES if "caption" not in measure.key)  # of a narrow table; captions are not everywhere
 FAMILIES = {  # the measure that stands for a family in the gate

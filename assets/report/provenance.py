@@ -38,12 +38,20 @@ def model_cards(recipe: str) -> list[Path]:
     return [artifacts.model_dir(model) / "model_card.json" for model in CHAIN[recipe]]
 
 
+def evaluation_settings(recipe: str) -> Path:
+    """What the recipe was measured with."""
+    return artifacts.evaluation_dir(recipe) / "settings.json"
+
+
 def recipe_settings(recipe: str) -> dict[str, Any]:
-    """Every setting that the recipe's model was trained with, from the cards of the models that it is made of: {"image_tower.lr": …}."""
+    """Every setting that the recipe's model was trained and measured with: {"image_tower.lr": …, "evaluation.knn_k": …}.
+
+    From the cards of the models that it is made of, and what its evaluation wrote.
+    """
     found: dict[str, Any] = {}
     for model, card in zip(CHAIN[recipe], model_cards(recipe), strict=True):
         found |= flat(artifacts.read_json(card)["params"], SECTIONS[model])
-    return found
+    return found | flat(artifacts.read_json(evaluation_settings(recipe)), "evaluation")
 
 
 def flat(settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -108,8 +108,12 @@ def test_what_it_writes(here: Path, caplog: pytest.LogCaptureFixture):
         "metrics.json",
         "per_class.parquet",
         "per_query.parquet",
+        "settings.json",
         "text_embeddings.npy",
     ]
+    settings = artifacts.read_json(here / "settings.json")
+    assert SETTINGS.model_dump() == settings | {"device": "cpu", "batch_size": 4, "benchmarks_root": "data/benchmarks"}
+    assert "benchmarks_root" not in settings, "artefacts name no place of this machine"
     metrics = artifacts.read_json(here / "metrics.json")
     assert metrics["recipe"] == RECIPE
     assert metrics["counts"] == {"images": 7, "classes": 4, "captions": 4}

@@ -29,6 +29,8 @@ SOURCES = (
     ("alpha", "CC-BY-SA-4.0", "Alpha Set by Ann, https://example.org/alpha"),
     ("beta", "MIT", "Beta Set by Bob & Co, https://example.org/beta"),
 )
+MEASURED_WITH: dict[str, Any] = {"seed": 0, "precision": "fp32", "knn_k": 3, "knn_temperature": 0.1}
+MEASURED_WITH |= {"bootstrap_samples": 200, "confidence": 0.95, "prompts": ["{}"]}
 VIEWS = 4  # images of a class
 NOISE = {
     "base": (1.3, 1.0),
@@ -123,6 +125,7 @@ def write_evaluation(recipe: str, rows: list[dict[str, Any]]) -> None:
             "confidence": confidence,
         },
     )
+    artifacts.write_json(folder / "settings.json", MEASURED_WITH)
     np.save(folder / "image_embeddings.npy", images)
     np.save(folder / "text_embeddings.npy", np.concatenate([names, caption_vectors]).astype(np.float32))
     per_query = {name: [row[name] for row in rows] for name in ("id", "label", "group")}
@@ -168,7 +171,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 
 @pytest.fixture(scope="session")
 def settings() -> params.Report:
-    return params.Report(seed=0, queries=3, top_k=4, worst_failures=2, changed_classes=2, map_images=16)
+    return params.Report(seed=0, bootstrap_samples=500, queries=3, top_k=4, worst_failures=2, changed_classes=2, map_images=16)
 
 
 @pytest.fixture(scope="session")

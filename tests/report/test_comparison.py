@@ -9,17 +9,15 @@ import pytest
 from assets.metrics import PairedDifference
 from assets.report.comparison import (
     PAIRED,
-    class_means,
+    Bootstrap,
     difference_json,
     gated_differences,
     group_differences,
     outcome,
     overlap_difference,
     paired_differences,
-    paired_with_champion,
     query_classes,
     query_values,
-    split_digest,
 )
 
 PER_QUERY = pa.table(
@@ -31,7 +29,7 @@ PER_QUERY = pa.table(
         "zero_shot_correct": [False, False, True],
     }
 )
-TEST = "the digest of the test images"
+BOOTSTRAP = Bootstrap(samples=500, level=0.95, seed=3)
 PER_CLASS = pa.table({"label": ["a", "b"], "recall_at_5": [100.0, 0.0]})
 
 
@@ -44,7 +42,7 @@ def test_query_values_are_percent_with_nan_where_nothing_was_asked():
 
 def test_a_difference_that_is_the_same_everywhere_has_an_interval_of_no_width():
     values, classes = query_values(PER_QUERY, PER_CLASS), query_classes(PER_QUERY, PER_CLASS)
-    found = paired_differences(values + 2, values, classes, 0.95, seed=0)
+    found = paired_differences(values + 2, values, classes, BOOTSTRAP)
     assert set(found) == {*PAIRED, "average"}
     for difference in found.values():
         assert tuple(difference) == pytest.approx((2, 2, 2))
@@ -54,7 +52,7 @@ def test_a_difference_that_is_the_same_everywhere_has_an_interval_of_no_width():
 def test_the_average_is_the_mean_of_its_four_measures():
     generator = np.random.default_rng(0)
     reference, values = generator.random((40, 5)), generator.random((40, 5))
-    found = paired_differences(values, reference, np.arange(40) // 4, 0.95, seed=0)
+    found = paired_differences(values, reference, np.arange(40) // 4, BOOTSTRAP)
     difference = (values - reference).mean(axis=0)
     assert found["average"].value == pytest.approx(difference[[0, 2, 3, 4]].mean())
     assert found["average"].low < found["average"].value < found["average"].high
@@ -63,62 +61,11 @@ def test_the_average_is_the_mean_of_its_four_measures():
 def test_a_measure_that_was_taken_nowhere_has_no_difference_and_the_others_keep_theirs():
     generator = np.random.default_rng(0)
     reference, values = generator.random((40, 5)), generator.random((40, 5))
-    whole = paired_differences(values, reference, np.arange(40) // 4, 0.95, seed=0)
+    whole = paired_differences(values, reference, np.arange(40) // 4, BOOTSTRAP)
     values[:, PAIRED.index("zero_shot.accuracy")] = np.nan
-    found = paired_differences(values, reference, np.arange(40) // 4, 0.95, seed=0)
+    found = paired_differences(values, reference, np.arange(40) // 4, BOOTSTRAP)
     assert found == {key: each for key, each in whole.items() if key not in ("zero_shot.accuracy", "average")}
-    assert paired_differences(np.full((4, 5), np.nan), np.zeros((4, 5)), np.arange(4), 0.95, seed=0) == {}
-
-
-def measured(seed: int) -> tuple[pa.Table, pa.Table]:
-    """Random results on 60 images of 12 classes of unequal size, of which the last has one image and searches for nothing."""
-    generator = np.random.default_rng(seed)
-    labels = np.sort(np.append(np.random.default_rng(0).integers(11, size=59), 11)).astype(str)
-    alone = labels == "11"
-    precision = [None if lone else float(value) for lone, value in zip(alone, 100 * generator.random(60), strict=True)]
-    hits = [None if lone else bool(value) for lone, value in zip(alone, generator.integers(2, size=60), strict=True)]
-    right = generator.integers(2, size=(2, 60)).astype(bool)
-    per_query = {"id": [str(n) for n in range(60)], "label": labels, "average_precision": precision, "hit_at_1": hits}
-    per_query |= {"knn_correct": right[0], "zero_shot_correct": right[1]}
-    classes = sorted(set(labels))
-    return pa.table(per_query), pa.table({"label": classes, "recall_at_5": 100 * generator.random(len(classes))})
-
-
-def test_what_a_champion_keeps_pairs_as_well_as_its_queries():
-    champion, recipe = measured(1), measured(2)
-    kept = {"paired": class_means(*champion, TEST)}
-    expected = paired_differences(query_values(*recipe), query_values(*champion), query_classes(*recipe), 0.95, seed=3)
-    found = paired_with_champion(kept, *recipe, TEST, 0.95, seed=3)
-    assert found is not None
-    assert set(found) == {*PAIRED, "average"}
-    for key, difference in expected.items():
-        assert tuple(found[key]) == pytest.approx(tuple(difference), abs=1e-3)  # means are kept to four digits
-
-
-def test_a_champion_is_a_tie_with_itself_whatever_was_rounded():
-    per_query, per_class = measured(1)
-    thirds = pa.array([None if each is None else 200 / 3 for each in per_query["average_precision"].to_pylist()])
-    per_query = per_query.set_column(2, "average_precision", thirds)
-    found = paired_with_champion({"paired": class_means(per_query, per_class, TEST)}, per_query, per_class, TEST, 0.95, seed=0)
-    assert found == dict.fromkeys((*PAIRED, "average"), (0, 0, 0))
-
-
-def test_a_champion_of_other_images_or_of_earlier_times_is_not_paired():
-    recipe = measured(2)
-    kept = class_means(*recipe, TEST)
-    assert paired_with_champion({"paired": kept}, *recipe, TEST, 0.95, seed=0) is not None
-    assert paired_with_champion({"paired": kept}, *recipe, "of others", 0.95, seed=0) is None
-    assert paired_with_champion({"paired": kept | {"measures": ["knn.accuracy"]}}, *recipe, TEST, 0.95, seed=0) is None
-    assert paired_with_champion({"recipe": "gpr", "metrics": {}}, *recipe, TEST, 0.95, seed=0) is None
-
-
-def test_the_digest_is_of_the_images_their_classes_and_names_in_any_order():
-    rows = {"id": ["1", "2"], "label": ["a", "b"], "class_name": ["ant", "bee"], "sha256": ["0", "1"], "source": ["x", "x"]}
-    digest = split_digest(pa.table(rows))
-    assert split_digest(pa.table({name: values[::-1] for name, values in rows.items()})) == digest
-    assert split_digest(pa.table(rows | {"source": ["y", "y"]})) == digest
-    for name in ("id", "label", "class_name", "sha256"):
-        assert split_digest(pa.table(rows | {name: ["other", rows[name][1]]})) != digest
+    assert paired_differences(np.full((4, 5), np.nan), np.zeros((4, 5)), np.arange(4), BOOTSTRAP) == {}
 
 
 def test_a_family_is_compared_by_pairs_else_by_overlap_else_not_at_all():
@@ -139,14 +86,14 @@ def test_a_family_is_compared_by_pairs_else_by_overlap_else_not_at_all():
 
 def test_no_difference_is_a_tie():
     values, classes = query_values(PER_QUERY, PER_CLASS), query_classes(PER_QUERY, PER_CLASS)
-    assert {outcome(each) for each in paired_differences(values, values, classes, 0.95, seed=0).values()} == {"tie"}
+    assert {outcome(each) for each in paired_differences(values, values, classes, BOOTSTRAP).values()} == {"tie"}
 
 
 def test_classes_are_drawn_whole():
     # two classes of many equal images: drawn one by one the interval would be narrow, drawn as classes it reaches from one to the other
     reference = np.zeros((200, 5))
     values = np.repeat([[0.0], [10.0]], 100, axis=0) * np.ones(5)
-    found = paired_differences(values, reference, np.repeat(["a", "b"], 100), 0.95, seed=0)
+    found = paired_differences(values, reference, np.repeat(["a", "b"], 100), BOOTSTRAP)
     assert (found["knn.accuracy"].low, found["knn.accuracy"].high) == (0, 10)
 
 
@@ -171,7 +118,7 @@ def test_groups_by_size_and_without_a_verdict_where_there_is_one_class():
     after = before + np.array([5, 5, 5, 5, 1, 0])
     groups = np.array(["few", "many", "many", "many", "", "many"])
     classes = np.array(["a", "b", "b", "c", "d", "c"])
-    many, few = group_differences(after, before, groups, classes, 0.95, seed=0)
+    many, few = group_differences(after, before, groups, classes, BOOTSTRAP)
     assert (many["group"], many["images"], many["classes"], many["before"], many["after"]) == ("many", 4, 2, 30, 35)
     assert many["difference"] == {"difference": 5, "interval": [5, 5], "outcome": "better"}
     assert (few["group"], few["difference"]) == ("few", None)

@@ -1,47 +1,12 @@
-"""The sentence that the page begins with, the colours, and text in Markdown."""
+"""The colours, and text in Markdown."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from assets.report import page
-
-
-def verdict(outcomes: dict[str, str], decision: str = "publish", **more: Any) -> dict[str, Any]:
-    families = {family: {"outcome": outcome} for family, outcome in outcomes.items()}
-    return {"recipe": "mcip_rea", "families": families, "decision": decision, "unjudged": {}, "override_reason": None} | more
-
-
-def outcomes(image: str, knn: str, zero_shot: str, text: str) -> dict[str, str]:
-    return {"image_to_image": image, "knn": knn, "zero_shot": zero_shot, "text_to_image": text}
-
-
-@pytest.mark.parametrize(
-    ("found", "sentence"),
-    [
-        (verdict(outcomes("better", "better", "better", "better")), "better than base on 4 of 4 families: publish"),
-        (verdict(outcomes("better", "better", "tie", "better")), "better than base on 3 of 4 families, a tie on zero-shot: publish"),
-        (verdict(outcomes("tie", "tie", "tie", "tie")), "level with base on all 4 families: publish"),
-        (
-            verdict(outcomes("better", "tie", "worse", "tie"), "hold"),
-            "better than base on 1 of 4 families, a tie on k-NN and text→image, worse on zero-shot: hold",
-        ),
-        (
-            verdict(outcomes("worse", "worse", "worse", "worse"), override_reason="because"),
-            "worse than base on image→image, k-NN, zero-shot and text→image: publish, overriding the gate",
-        ),
-        (
-            verdict({"image_to_image": "better"}, "hold", unjudged={"caption_to_image": "not measured"}),
-            "better than base on 1 of 1 families, not judged on caption→image: hold",
-        ),
-    ],
-)
-def test_the_decision_is_one_sentence(found, sentence):
-    assert page.headline(found, "base") == f"mcip_rea is {sentence}"
+from assets.report.views import GROUP_COLORS
 
 
 def luminance(color: str) -> float:
@@ -63,7 +28,7 @@ def test_text_stands_out_from_what_is_behind_it_in_light_and_dark():
         for behind in ("paper", "card", "wash"):
             for text in ("ink", "muted", "blue", "good", "bad"):
                 assert contrast(color[text], color[behind]) >= 4.5, (text, behind)
-            for group in range(page.GROUP_COLORS + 1):
+            for group in range(GROUP_COLORS + 1):
                 assert contrast(color[f"group-{group}"], color[behind]) >= 3, (group, behind)
         assert contrast(color["good"], color["good-wash"]) >= 4.5
         assert contrast(color["bad"], color["bad-wash"]) >= 4.5

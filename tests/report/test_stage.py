@@ -275,12 +275,18 @@ def test_what_was_measured_of_the_paper_s_table_stands_beside_it(inputs, setting
 def test_settings_are_compared_with_those_of_a_champion_that_keeps_them(inputs, settings, promotion):
     inputs()
     kept = {"base_clip.seed": 0, "base_clip.lr": 1e-4, "image_tower.seed": 0, "image_tower.lr": 3e-4, "image_tower.epochs": 7}
+    measured_with = artifacts.read_json(artifacts.evaluation_dir("gpr") / "settings.json") | {"knn_k": 21}
+    kept |= {f"evaluation.{name}": value for name, value in measured_with.items()}
     row = artifacts.read_json(artifacts.evaluation_dir("gpr") / "metrics.json")
     artifacts.write_json(artifacts.CHAMPION, {"recipe": "gpr", "model_sha256": "0" * 64, "metrics": row, "settings": kept})
     make_report(settings, promotion, "gpr")
     markdown = artifacts.REPORT_MARKDOWN.read_text(encoding="utf-8")
     table = re.search(r"^\| setting \|.*\n(?:\|.*\n)+", markdown, re.MULTILINE)[0]
-    assert re.findall(r"`(\S+)` \| (\S+) \| (\S+)", table) == [("image_tower.lr", "0.0003", "0.0001"), ("image_tower.epochs", "7", "–")]
+    assert re.findall(r"`(\S+)` \| (\S+) \| (\S+)", table) == [
+        ("image_tower.lr", "0.0003", "0.0001"),
+        ("evaluation.knn_k", "21", "3"),
+        ("image_tower.epochs", "7", "–"),
+    ]
 
 
 def test_base_itself_can_be_the_published_recipe(inputs, settings, promotion):

@@ -1,6 +1,6 @@
 """The table of benchmarks: what each is called, where its makers keep it, how it lies on the disk, who reads and measures it.
 
-And which measures are the fourteen columns of Table 1 (arXiv 2409.01936).
+Which of their measures are the columns of the paper's Table 1 is in assets/table_1.py.
 """
 
 from __future__ import annotations
@@ -160,16 +160,3 @@ IMAGENET_TRAIN_IMAGES = 1_281_167
 # Of every k-NN here, as in the public code of the paper: not the settings of one's own collection, or the columns would not be comparable.
 KNN_K = 21
 KNN_TEMPERATURE = 0.1  # weights exp(cosine / temperature)
-
-# family: column: (benchmark, measure)
-TABLE_1 = {
-    "image_to_image": {
-        "gpr1200": ("gpr1200", "map_with_query"),
-        "instre": ("instre", "map_with_query"),
-        "cub200": ("cub200", "recall_at_1"),
-        "roxford": ("roxford5k", "map_medium"),
-    },
-    "knn": {name: (name, "knn") for name in ("imagenet_val", "imagenet_sketch", "imagenet_a", "fgvc_aircraft")},
-    "zero_shot": {name: (name, "zero_shot") for name in ("imagenet_val", "imagenet_sketch", "imagenet_a", "objectnet")},
-    "text_to_image": {name: (name, "text_to_image_recall_at_5") for name in ("flickr30k", "coco")},
-}

@@ -13,8 +13,9 @@ import numpy as np
 from assets.errors import UserError
 from assets.evaluation.benchmarks import registry
 from assets.evaluation.benchmarks.imagenet import Labelled, imagenet_class_embeddings, read_imagenet_train
-from assets.evaluation.benchmarks.registry import BENCHMARKS, TABLE_1
+from assets.evaluation.benchmarks.registry import BENCHMARKS
 from assets.evaluation.benchmarks.tools import EncodeImages, EncodeTexts, Tools
+from assets.table_1 import COLUMNS
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +84,9 @@ def measure_benchmarks(
 
 def table_1(scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """The fourteen columns of Table 1 by family, percent, null where a benchmark is missing; their mean where none is."""
-    table = {
-        family: {column: scores.get(benchmark, {}).get(measure) for column, (benchmark, measure) in columns.items()}
-        for family, columns in TABLE_1.items()
-    }
+    table: dict[str, dict[str, float | None]] = {}
+    for column in COLUMNS:
+        table.setdefault(column.family, {})[column.key] = scores.get(column.benchmark, {}).get(column.measure)
     values = [value for columns in table.values() for value in columns.values()]
     known = [value for value in values if value is not None]
     return table | {"average": round(float(np.mean(known)), 4) if len(known) == len(values) else None}

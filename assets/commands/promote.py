@@ -1,4 +1,4 @@
-"""python -m assets.report.promote: make the published recipe the champion that later ones are compared with (data/champion.json).
+"""python -m assets.commands.promote: make the published recipe the champion that later ones are compared with (data/champion.json).
 
 What may be published is decided by the report's verdict, not here.
 """
@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from assets import artifacts
 from assets.errors import UserError
-from assets.report.comparison import class_means
+from assets.report.champion import class_means
 from assets.report.measures import percent
-from assets.report.provenance import model_cards, recipe_settings
+from assets.report.provenance import evaluation_settings, model_cards, recipe_settings
 
 
 def promote() -> dict[str, Any]:
@@ -34,7 +34,8 @@ def promote() -> dict[str, Any]:
     row = next(row for row in artifacts.read_json(artifacts.METRICS)["rows"] if row["recipe"] == recipe)
     model, evaluated = artifacts.model_dir(recipe), artifacts.evaluation_dir(recipe) / "metrics.json"
     per_query, per_class = (evaluated.with_name(name) for name in ("per_query.parquet", "per_class.parquet"))
-    if missing := [path.as_posix() for path in (model, *model_cards(recipe), evaluated, per_query, per_class) if not path.exists()]:
+    needed_files = (model, *model_cards(recipe), evaluated, evaluation_settings(recipe), per_query, per_class)
+    if missing := [path.as_posix() for path in needed_files if not path.exists()]:
         raise UserError(f"no {', '.join(missing)}. `dvc checkout` restores it, `dvc repro report` makes it.")
     if not _is_of(row, artifacts.read_json(evaluated)):
         raise UserError(f"{artifacts.METRICS} is not of the {recipe} that {evaluated} measured. `dvc repro report` brings it up to date.")

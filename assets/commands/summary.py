@@ -1,4 +1,4 @@
-"""python -m assets.report.summary: what `make demo` ends with: the five rows, where things are, and what to try next."""
+"""python -m assets.commands.summary: what `make demo` ends with: the five rows, where things are, and what to try next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""python -m assets.report.readme [--check]: write the report's numbers into README.md between its markers, or fail where they differ.
+"""python -m assets.commands.readme [--check]: write the report's numbers into README.md between its markers, or fail where they differ.
 
 Only the marked blocks are touched; what the numbers are is the concern of the report and of `make seeds`.
 """

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 
 import pytest
 
 from assets import artifacts
+from assets.commands import readme
+from assets.commands.seeds.spread import aggregate
 from assets.errors import UserError
-from assets.report import readme, summary
-from assets.report.measures import COLUMNS
-from assets.report.seeds import aggregate
+from tests.commands.rows import METRICS, ROWS, row
 
 SEEDS = f"{readme.SEEDS_BEGIN}\nolder\n{readme.SEEDS_END}\n"
 TEXT = f"# onespace\n\n{readme.BEGIN}\nold\n{readme.END}\n\n![grid](data/report/plots/before_after_images.png)\n{SEEDS}"
-
-
-def row(recipe: str, value: float, difference: float, outcome: str) -> dict:
-    values = {"image_to_image": {"map": value, "recall_at_1": value}, "knn": {"accuracy": value}, "zero_shot": {"accuracy": value}}
-    values |= {"text_to_image": {"recall_at_5": value, "caption_recall_at_5": None}, "average": value}
-    against = {key: {"difference": difference, "interval": [0, 0], "outcome": outcome} for key in COLUMNS}
-    return {"recipe": recipe, **values, "confidence": {"level": 0.95, "against_base": against}}
-
-
-ROWS = [
-    row("base", 31.25, 0, "tie"),
-    row("gpr", 42.96, 11.71, "better"),
-    row("mcip", 30.0, -1.25, "tie"),
-    row("mcip_rea", 20, -11.25, "worse"),
-]
-METRICS = {"rows": ROWS, "counts": {"images": 4662, "classes": 769, "captions": 2000}}
 
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     artifacts.write_json(artifacts.METRICS, METRICS)
-    artifacts.write_json(artifacts.VERDICT, {"recipe": "mcip_rea", "decision": "hold", "reasons": ["k-NN must not fall and did."]})
     artifacts.PLOTS.mkdir()
     (artifacts.PLOTS / "before_after_images.png").touch()
     readme.README.write_text(TEXT, encoding="utf-8")
@@ -130,67 +111,10 @@ def test_changed_seeds_are_noticed(made):
     assert readme.main(["--check"]) == 0
 
 
-def test_the_summary_tells_the_rows_and_where_things_are(made, capsys):
-    assert summary.main() == 0
-    told = capsys.readouterr().out
-    lines = [line.split() for line in told.splitlines()]
-    assert ["base", *["31.2"] * 6] in lines
-    assert ["mcip", *["30.0", "tie"] * 6] in lines
-    assert ["mcip_rea", *["20.0", "−11.2"] * 6] in lines
-    assert "mcip_rea, held back: k-NN must not fall and did." in told
-    assert "tie: the 95 % interval of the difference holds 0" in told
-    assert "data/report/index.html" in told
-    assert "table    none yet; a recipe that is not held back makes it" in told
-    assert told.count('make search Q="a red heart"') == 1
-
-
-def test_the_summary_tells_an_override(made, capsys):
-    verdict = {"recipe": "mcip_rea", "decision": "publish", "reasons": [], "override_reason": "a demonstration"}
-    artifacts.write_json(artifacts.VERDICT, verdict)
-    assert summary.main() == 0
-    assert "mcip_rea, published though the gate said no: a demonstration" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("decision", "kept"), [("publish", ""), ("hold", ", as it was before")])
-def test_the_summary_tells_where_the_table_is(made, capsys, decision, kept):
-    artifacts.LANCEDB.mkdir()
-    artifacts.write_json(artifacts.VERDICT, artifacts.read_json(artifacts.VERDICT) | {"decision": decision, "override_reason": None})
-    assert summary.main() == 0
-    assert f"table    data/lancedb (LanceDB, table images){kept}\n" in capsys.readouterr().out
-
-
-PYTHON = """#!/bin/sh
-echo "$*" >> told
-case "$*" in
-  *" repro") exit $REPRO ;;
-  *" status "*) exit $STATUS ;;
-esac
-"""
-
-
-@pytest.mark.parametrize(
-    ("repro", "status", "summarised"),
-    [(0, 0, True), (255, 0, True), (255, 1, False)],  # done; held back after a report that is up to date; failed before it
-)
-def test_make_demo_ends_with_the_summary_of_what_it_made_and_with_its_failure(checkout, tmp_path, repro, status, summarised):
-    for name in ("requirements.lock", "pyproject.toml", ".ci/torchvision_without_cuda.py", ".venv/bin/python", ".venv/installed"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(PYTHON if name.endswith("python") else "")
-    (tmp_path / ".venv/bin/python").chmod(0o755)
-    given = {"PATH": os.environ["PATH"], "REPRO": str(repro), "STATUS": str(status)}
-    command = ["make", "-f", str(checkout / "Makefile"), "demo"]
-    made = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False)
-    assert (made.returncode != 0) == (repro != 0), made.stderr
-    told = (tmp_path / "told").read_text().splitlines()
-    assert told[:2] == ["-m assets --check", "-m dvc repro"]
-    assert ("-m assets.report.summary" in told) == summarised
-
-
-def test_without_a_report_both_say_how_to_make_one(tmp_path, monkeypatch, capsys):
+def test_without_a_report_it_says_how_to_make_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert readme.main(["--check"]) == 1
-    assert summary.main() == 1
-    assert capsys.readouterr().err.count("dvc repro report") == 2
+    assert "dvc repro report" in capsys.readouterr().err
 
 
 def test_the_readme_has_its_block_and_its_tree_names_what_is_there(checkout):

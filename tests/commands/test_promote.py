@@ -7,9 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets import artifacts
+from assets.commands import promote
 from assets.errors import UserError
-from assets.report import promote
-from assets.report.stage import make_report
 
 
 def write_values(folder):
@@ -36,6 +35,7 @@ def published(tmp_path, monkeypatch):
     row = row | {"confidence": row["confidence"] | {"against_base": {"average": {"difference": 1.0}}}}
     artifacts.write_json(artifacts.METRICS, {"rows": [{"recipe": "base"}, row], "counts": {}})
     write_values(artifacts.evaluation_dir("mcip"))
+    artifacts.write_json(artifacts.evaluation_dir("mcip") / "settings.json", {"knn_k": 21, "prompts": ["{}"]})
     for model, lr in (("base", 1e-3), ("mcip", 1e-4)):
         # an empty group of settings, and a value that looks like a part of the file that is written
         card = {"recipe": model, "params": {"lr": lr, "guards": {}, "note": '"classes": {}'}}
@@ -53,6 +53,7 @@ def test_it_writes_recipe_model_and_row_and_says_so(published, capsys):
     note = '"classes": {}'
     assert champion.pop("settings") == {
         "base_clip.lr": 1e-3, "base_clip.note": note, "image_tower.lr": 1e-4, "image_tower.note": note,
+        "evaluation.knn_k": 21, "evaluation.prompts": ["{}"],
     }  # fmt: skip
     assert champion == {"recipe": "mcip", "model_sha256": digest, "override_reason": None, "metrics": published}
     assert paired["test_sha256"] == "5" * 64
@@ -108,22 +109,3 @@ def test_without_a_report_it_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="dvc repro report"):
         promote.promote()
-
-
-def test_from_one_report_to_the_next(inputs, settings, promotion):
-    # captions are asked for and there are none: nobody can judge that, so a person says why it is published all the same
-    inputs(captions=False)
-    few = settings.model_copy(update={"queries": 1, "worst_failures": 1})
-    asked = {"must_not_fall": {"caption_to_image": 0.0}, "override_reason": "there are no captions"}
-    make_report(few, promotion.model_copy(update=asked), "gpr")
-    assert "caption→image R@5 cannot be judged, and promotion names it." in artifacts.read_json(artifacts.VERDICT)["reasons"]
-    assert promote.promote()["override_reason"] == "there are no captions"
-
-    # the next ones are compared with it on the same images: the realigned one has the same image tower and another text tower
-    make_report(few, promotion.model_copy(update={"against": "champion", "must_rise": {"image_to_image": 0.0}}), "gpr_rea")
-    verdict = artifacts.read_json(artifacts.VERDICT)
-    assert (verdict["against"], verdict["decision"]) == ("champion", "hold")
-    assert "paired" in verdict["reasons"][1]
-    found = verdict["families"]["image_to_image"]
-    assert (found["difference"], found["interval"], found["outcome"]) == (0, [0, 0], "tie")
-    assert verdict["must_rise"]["image_to_image"]["rose"] is False

@@ -1,0 +1,1 @@
+"""`make seeds`: the pipeline repeated with other seeds, and how far its numbers spread."""

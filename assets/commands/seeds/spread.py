@@ -1,0 +1,66 @@
+"""What several seeds score: mean and t-interval of every measure, and of its difference to base. It takes rows and runs nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student_t
+
+from assets.artifacts import RECIPES
+from assets.report.measures import MEASURES, value_of
+
+
+def t_interval(values: Sequence[float], level: float) -> tuple[float, float, float, float]:
+    """(mean, standard deviation with n − 1, low, high): mean ∓ t((1 + level) / 2, n − 1) · sd / √n. ValueError below two values."""
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least two values, given {len(values)}")
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    half = float(student_t.ppf((1 + level) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
+    return mean, deviation, mean - half, mean + half
+
+
+def aggregate(rows: Mapping[int, Mapping[str, Mapping[str, Any]]], asked: int, level: float) -> dict[str, Any]:
+    """What seeds.json holds, from the rows of metrics by seed and recipe; percent, and points of difference to base.
+
+    A measure that some seed could not take is null. A difference `holds` where it has the same sign in every seed; its outcome is
+    better or worse where it holds and its interval leaves 0 out, else a tie.
+    """
+    seeds = sorted(rows)
+    recipes = []
+    for recipe in RECIPES:
+        measures: dict[str, Any] = {}
+        for measure in MEASURES:
+            values = [value_of(rows[seed][recipe], measure.key) for seed in seeds]
+            base = [value_of(rows[seed]["base"], measure.key) for seed in seeds]
+            known = [value for value in values if value is not None]
+            known_base = [value for value in base if value is not None]
+            if len(known) < len(seeds) or len(known_base) < len(seeds):
+                measures[measure.key] = None
+                continue
+            measures[measure.key] = _spread(known, level)
+            if recipe != "base":
+                differences = [value - other for value, other in zip(known, known_base, strict=True)]
+                measures[measure.key]["against_base"] = _spread(differences, level) | _judged(differences, level)
+        recipes.append({"recipe": recipe, "measures": measures})
+    missing = [seed for seed in range(asked) if seed not in rows]
+    return {"seeds": seeds, "missing": missing, "level": level, "rows": recipes}
+
+
+def _spread(values: Sequence[float], level: float) -> dict[str, Any]:
+    mean, deviation, low, high = t_interval(values, level)
+    return {
+        "values": [round(value, 4) for value in values],
+        "mean": round(mean, 4),
+        "sd": round(deviation, 4),
+        "interval": [round(low, 4), round(high, 4)],
+    }
+
+
+def _judged(differences: Sequence[float], level: float) -> dict[str, Any]:
+    _, _, low, high = t_interval(differences, level)
+    rose, fell = all(each > 0 for each in differences), all(each < 0 for each in differences)
+    outcome = "better" if rose and low > 0 else "worse" if fell and high < 0 else "tie"
+    return {"holds": rose or fell, "outcome": outcome}
