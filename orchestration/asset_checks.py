@@ -101,16 +101,24 @@ def _captioned(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
 
 def _loss_of(suffix: str) -> Callable[[Path, str, Orchestration], Outcome]:
     def look(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
-        rows = artifacts.read_json(checkout / artifacts.history_file(recipe + suffix))["rows"]
-        losses = [row["loss"] for row in rows]
-        if not all(isinstance(loss, int | float) and math.isfinite(loss) for loss in losses):
-            return Outcome(False, f"the loss is not finite: {losses}", {"losses": MetadataValue.json(losses)})
-        told = {"losses": MetadataValue.json(losses)}
-        if len(losses) < 2:
-            return Outcome(True, f"finite; {len(losses)} epoch says nothing of falling", told)
-        return Outcome(losses[-1] < losses[0], f"from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses)} epochs", told, warning=True)
+        return _falls(artifacts.read_json(checkout / artifacts.history_file(recipe + suffix))["rows"])
 
     return look
+
+
+def _loss_of_base(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+    card = artifacts.read_json(checkout / artifacts.model_dir("base") / "model_card.json")
+    return _falls(card["alignment"]) if "alignment" in card else Outcome(True, "a checkpoint as it came: nothing was trained", {})
+
+
+def _falls(rows: list[dict[str, Any]]) -> Outcome:
+    losses = [row["loss"] for row in rows]
+    told = {"losses": MetadataValue.json(losses)}
+    if not all(isinstance(loss, int | float) and math.isfinite(loss) for loss in losses):
+        return Outcome(False, f"the loss is not finite: {losses}", told)
+    if len(losses) < 2:
+        return Outcome(True, f"finite; {len(losses)} epoch says nothing of falling", told)
+    return Outcome(losses[-1] < losses[0], f"from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses)} epochs", told, warning=True)
 
 
 def _unit_norm(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
@@ -182,6 +190,7 @@ CHECKS = (
     Check("curated_images", "expectations", True, "The Great Expectations suite of the curated pictures.", _expectations),
     Check("curated_images", "no_leakage", True, "No class and no file of the test split is in training or validation.", _no_leakage),
     Check("pseudo_captions", "pictures_have_captions", False, "Few training pictures are without a pseudo-caption.", _captioned),
+    Check("base_clip", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of_base),
     Check("image_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of("")),
     Check("text_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of("_rea")),
     Check("evaluation", "unit_norm", True, "Every embedding is finite and of norm 1.", _unit_norm),

@@ -20,6 +20,7 @@ RUNNING = Path(".cache") / "orchestration" / "running"  # in the checkout: a fil
 RUNS = Path(".cache") / "orchestration" / "runs"  # a file a run, locked by its process
 SECONDS_TO_STOP = 5.0
 SECONDS_TO_DIE = 3.0
+SECONDS_OF_DOUBT = 2.0  # no process number is given to another so soon
 
 
 class StageFailed(Exception):
@@ -72,8 +73,7 @@ def alive(run_id: str, checkout: Path) -> Iterator[None]:
     unlocked = path.parent.with_name(f"{run_id}.tmp")  # under its own name it would be taken for a dead run's before it is locked
     with unlocked.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(str(os.getpid()))
-        file.flush()
+        _write(file, {"process": os.getpid(), "since": psutil.Process().create_time()})
         os.replace(unlocked, path)
         try:
             yield
@@ -83,35 +83,42 @@ def alive(run_id: str, checkout: Path) -> Iterator[None]:
 
 def dead_runs(checkout: Path) -> Iterator[str]:
     """The ids of runs whose process was killed; each is forgotten when the next one is asked for."""
-    for path in sorted((checkout / RUNS).glob("*")):
-        with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_nlink:  # else the run ended in good order after we opened its file
-                yield path.name
-                path.unlink()
+    for path, file, free in _locked(checkout / RUNS, fcntl.LOCK_EX):
+        if free and os.fstat(file.fileno()).st_nlink:  # else the run ended in good order after we opened its file
+            yield path.name
+            path.unlink(missing_ok=True)
 
 
 def living_runs(checkout: Path) -> Iterator[tuple[str, int]]:
     """The ids and process ids of runs that are at it."""
-    for path in sorted((checkout / RUNS).glob("*")):
-        with contextlib.suppress(FileNotFoundError, ValueError), path.open("r") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield path.name, int(file.read())
+    for path, file, free in _locked(checkout / RUNS, fcntl.LOCK_SH):
+        with contextlib.suppress(psutil.NoSuchProcess):  # the file of a dead run, which another process is about to forget
+            if not free and (told := _read(file)) and _began(told["process"], told["since"]):
+                yield path.name, told["process"]
+
+
+def running(checkout: Path) -> list[str]:
+    """The stages that some living Dagster run is at."""
+    return [path.stem for path, _, free in _locked(checkout / RUNNING, fcntl.LOCK_SH) if not free]
 
 
 def end_orphans(checkout: Path, tell: Callable[[str], None]) -> list[str]:
     """End every stage whose run was killed, and return their addresses. A stage of a living run is left alone."""
-    ended = []
-    for path in sorted((checkout / RUNNING).glob("*.json")):
-        with path.open("r+", encoding="utf-8") as file:
+    return [
+        address for _, file, free in _locked(checkout / RUNNING, fcntl.LOCK_EX) if free for address in _end_orphan(file, checkout, tell)
+    ]
+
+
+def _locked(folder: Path, how: int) -> Iterator[tuple[Path, IO[str], bool]]:
+    """Each file of a folder, open, and whether no other process holds it: then we do, until the next one is asked for."""
+    for path in sorted(folder.glob("*")):
+        with contextlib.suppress(FileNotFoundError), path.open("r+", encoding="utf-8") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, how | fcntl.LOCK_NB)
+                free = True
             except BlockingIOError:
-                continue
-            ended += _end_orphan(file, checkout, tell)
-    return ended
+                free = False
+            yield path, file, free
 
 
 def _end_orphan(file: IO[str], checkout: Path, tell: Callable[[str], None]) -> list[str]:
@@ -125,18 +132,6 @@ def _end_orphan(file: IO[str], checkout: Path, tell: Callable[[str], None]) -> l
         _forget_locks_of(left["group"], checkout)
         _write(file, None)
     return ended
-
-
-def running(checkout: Path) -> list[str]:
-    """The stages that some living Dagster run is at."""
-    found = []
-    for path in sorted((checkout / RUNNING).glob("*.json")):
-        with path.open("r", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                found.append(path.stem)
-    return found
 
 
 def stop(group: int) -> None:
@@ -183,9 +178,14 @@ def _members(group: int) -> list[int]:
 def _leads(left: dict[str, Any]) -> bool:
     """Whether the recorded group still exists, and its number was not given to another one."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        if psutil.Process(left["group"]).create_time() != left["since"]:
+        if not _began(left["group"], left["since"]):
             return False
     return bool(_members(left["group"]))
+
+
+def _began(process: int, since: float) -> bool:
+    """Whether a process, which may be a zombie, began then; setting the clock moves when processes are said to have begun."""
+    return abs(psutil.Process(process).create_time() - since) < SECONDS_OF_DOUBT
 
 
 @contextlib.contextmanager

@@ -112,11 +112,15 @@ def _model(checkout: Path, recipe: str) -> Metadata:
 
 
 def _base_clip(checkout: Path, recipe: str) -> Metadata:
-    return _model(checkout, "base")
+    rows = artifacts.read_json(checkout / artifacts.model_dir("base") / "model_card.json").get("alignment")  # a checkpoint has none
+    return (_training(rows) if rows else {}) | _model(checkout, "base")
 
 
 def _tower(checkout: Path, recipe: str) -> Metadata:
-    rows = artifacts.read_json(checkout / artifacts.history_file(recipe))["rows"]
+    return _training(artifacts.read_json(checkout / artifacts.history_file(recipe))["rows"]) | _model(checkout, recipe)
+
+
+def _training(rows: list[dict[str, Any]]) -> Metadata:
     validation = sorted(name for name in rows[-1] if name.startswith("validation_"))
     return {
         "epochs": MetadataValue.int(len(rows)),
@@ -124,7 +128,6 @@ def _tower(checkout: Path, recipe: str) -> Metadata:
         "loss curve": _curve([row["epoch"] for row in rows], {"loss": [row["loss"] for row in rows]}),
         "validation curve": _curve([row["epoch"] for row in rows], {name: [row[name] for row in rows] for name in validation}),
         "history": MetadataValue.md(_table(rows)),
-        **_model(checkout, recipe),
     }
 
 

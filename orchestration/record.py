@@ -85,8 +85,24 @@ def is_code(path: str) -> bool:
 
 
 def read_records(checkout: Path, only: str | None = None) -> list[StageRecord]:
-    """Every stage, in the order of dvc.yaml, or one. Hashes what changed since dvc last looked, and nothing else."""
+    """Every stage, in the order of dvc.yaml, or one. Hashes what changed since dvc last looked, and nothing else.
+
+    dvc writes dvc.lock in place, for a quarter of a second: where it changed meanwhile, half of it may have been read.
+    """
     lock = checkout / "dvc.lock"
+    while True:
+        before = _size(lock)
+        try:
+            records = _read_records(checkout, lock, only)
+        except Exception:  # whatever half a file leads to
+            if _size(lock) == before:
+                raise
+        else:
+            if _size(lock) == before:
+                return records
+
+
+def _read_records(checkout: Path, lock: Path, only: str | None) -> list[StageRecord]:
     entries = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {}) if lock.exists() else {}
     with Repo(str(checkout)) as repo:
         graph = repo.index.graph

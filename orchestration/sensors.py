@@ -90,6 +90,8 @@ def new_images_sensor(checkout: Path, retrain: Job, settings: Orchestration) -> 
         now = fingerprint(root, since=seen["newest"] if seen else 0)
         if seen is None:
             return SensorResult(skip_reason=f"{now['files']} files to begin with", cursor=json.dumps(now))
+        if not now["files"]:
+            return SensorResult(skip_reason=f"{root} is empty or not there: there is nothing to train on")
         changed = now["newer"] + max(0, seen["files"] - now["files"])  # at least: a file that went while another came is not seen
         if changed < settings.retrain_from_new_images:
             return SensorResult(

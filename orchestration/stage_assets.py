@@ -36,7 +36,7 @@ from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 from dvc.stage import PipelineStage as DvcStage
 
-from orchestration.dvc_stage import Held, StageFailed, alone_at, reproduce
+from orchestration.dvc_stage import Held, StageFailed, alone_at, reproduce, running
 from orchestration.metadata import NOT_SHOWN, told_by
 from orchestration.record import DATA_VERSION, Describe, Judge, asset_key, is_code, read_records, recipe_key, report, source_key
 
@@ -141,7 +141,7 @@ def stage_asset(
             remove_half_written(checkout, stage.outputs)
             if on_failure:
                 on_failure(context, begun)
-            report(context.instance, checkout, describe, judge, during=[stage.address])
+            report(context.instance, checkout, describe, judge, during=running(checkout))
             killed = failed.killed or (handler.received_opened_message and not handler.received_closed_message)
             error = told.get("error")
             again = context.op_execution_context.retry_number + 1
@@ -163,7 +163,7 @@ def stage_asset(
                 earlier = last.asset_materialization.metadata
                 heard = {name: value for name, value in earlier.items() if name not in (NOT_SHOWN, "made")}
         else:
-            records, _ = report(context.instance, checkout, describe, judge, during=[stage.address])
+            records, _ = report(context.instance, checkout, describe, judge, during=running(checkout))
             (record,) = [each for each in records if each.address == stage.address]
         if record.version is None:
             raise Failure(f"dvc.lock has no {stage.address} after `dvc repro`; is the stage frozen, or does dvc.yaml just change?")

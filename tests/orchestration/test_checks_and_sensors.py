@@ -82,6 +82,14 @@ def test_the_loss_is_finite_and_falls(losses, passed, warning, tmp_path, setting
     assert (outcome.passed, outcome.warning) == (passed, warning)
 
 
+def test_a_base_that_was_trained_tells_its_loss_and_a_checkpoint_has_none(tmp_path, settings):
+    look, card = LOOK["base_clip", "loss_falls"], tmp_path / "data/models/base/model_card.json"
+    write_json(card, {"recipe": "base", "alignment": [{"loss": 1.0}, {"loss": 2.0}]})
+    assert not look(tmp_path, "", settings).passed
+    write_json(card, {"recipe": "base"})
+    assert look(tmp_path, "", settings).passed
+
+
 @pytest.mark.parametrize(("scale", "passed"), [(1.0, True), (1.01, False), (np.nan, False)])
 def test_embeddings_have_norm_one(scale, passed, tmp_path, settings):
     folder = tmp_path / "data/evaluation/base"
@@ -176,6 +184,9 @@ def test_the_watch_of_new_pictures_counts_each_change_once(tmp_path, checkout):
     three = tick(begun.cursor)
     assert len(three.run_requests) == 1
     assert tick(three.cursor).skip_reason.skip_message.startswith("0 files")
+    root.rename(tmp_path / "unmounted")
+    gone = tick(three.cursor)
+    assert (gone.run_requests, gone.cursor) == ([], None), "nothing to train on"
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
 import logging
 import os
 import signal
@@ -163,6 +165,28 @@ def test_runs_that_begin_or_end_are_not_taken_for_dead(tmp_path: Path):
     (tmp_path / ".cache/orchestration/runs/killed").write_text("1")
     assert list(dead_runs(tmp_path)) == ["killed"]
     assert list(dead_runs(tmp_path)) == []
+
+
+def test_a_process_that_got_the_number_of_a_killed_run_is_not_taken_for_it(tmp_path: Path):
+    path = tmp_path / ".cache/orchestration/runs/killed"
+    path.parent.mkdir(parents=True)
+    for since, living in ((psutil.Process().create_time() + 1, [("killed", os.getpid())]), (psutil.Process().create_time() - 60, [])):
+        path.write_text(json.dumps({"process": os.getpid(), "since": since}))
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # as one that looks whether the run is dead
+            assert list(living_runs(tmp_path)) == living
+
+
+def test_a_run_leaves_a_stage_that_another_run_is_at_to_that_run(toy: Toy):
+    toy.set("curated_images", seed=7)
+    with DagsterInstance.ephemeral() as instance:
+        toy.tick(instance)
+        with dvc_stage.alone_at("copy@a", toy.folder, print):
+            toy.dvc("repro", "copy@a")  # made, and not yet stored
+            before = instance.get_latest_materialization_event(asset_key("copy@a"))
+            toy.materialize(instance, "copy@b")
+            assert instance.get_latest_materialization_event(asset_key("copy@a")) == before
+        assert toy.tick(instance) == ["copy@a"]
 
 
 def test_a_living_run_is_waited_for(toy: Toy, waiting):

@@ -1,6 +1,6 @@
 """The real pipeline on a tiny corpus through Dagster's door: made whole, found unchanged, held back, killed, resumed.
 
-One workspace, made once by the first test's fixture; a test that changes it puts it back by dvc.
+One workspace, a copy of the project that tests/conftest.py makes; a test that changes it puts it back by dvc.
 """
 
 from __future__ import annotations
@@ -30,16 +30,32 @@ from orchestration.definitions import define
 from orchestration.dvc_stage import end_orphans, running
 from orchestration.record import asset_key
 from orchestration.stage_assets import UNCHANGED, read_pipeline
-from tests.orchestration.workspace import DAGSTER, LOCATION, Workspace, lives, tiny_workspace
+from tests.orchestration.workspace import DAGSTER, LOCATION, Workspace, lives
+from tests.tiny_project import Project, copy_project
 
 PASSED, FAILED = AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED
+LOST = (  # one of each kind: a recipe more would run the same code
+    "source_images",
+    "curated_images",
+    "base_clip",
+    "pseudo_captions",
+    "image_tower@mcip",
+    "text_tower@mcip",
+    "evaluation@mcip_rea",
+    "report",
+    "search_table",
+)
 EPOCHS = 30  # enough that none of the kills comes too late
 NO_MESSAGES = "did not receive any messages"
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    made = tiny_workspace(tmp_path_factory.mktemp("door") / "a checkout", tmp_path_factory.mktemp("site"))
+def workspace(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """What `dvc repro` made; then some stages are lost, and Dagster is asked for everything."""
+    folder = tmp_path_factory.mktemp("door") / "a checkout"
+    copy_project(project.folder, folder)
+    made = Workspace(folder, tmp_path_factory.mktemp("site"))
+    made.forget(*LOST)
     made.dagster("asset", "materialize", "--select", "*")
     return made
 
@@ -61,14 +77,16 @@ def checks_of(workspace: Workspace) -> list[tuple[str, str]]:
     return [(address, check.name) for address in addresses for check in CHECKS if check.stage == address.partition("@")[0]]
 
 
-def test_everything_is_made_and_checked_and_dvc_has_nothing_left_to_do(workspace):
+def test_what_is_missing_is_made_all_is_checked_and_dvc_has_nothing_left_to_do(workspace):
     assert workspace.status() == {}
+    stages = read_pipeline(workspace.folder)
+    assert {stage.address.partition("@")[0] for stage in stages} == {address.partition("@")[0] for address in LOST}
     with workspace.instance() as instance:
-        for stage in read_pipeline(workspace.folder):
+        for stage in stages:
             shown = metadata(instance, stage.address)
-            assert shown["made"] == "now, by `dvc repro`"
             assert "not shown" not in shown
-            assert shown["seconds"] > 0, "what the stage told"
+            assert shown["made"] == ("now, by `dvc repro`" if stage.address in LOST else UNCHANGED), "made again, the same to the bit"
+            assert stage.address not in LOST or shown["seconds"] > 0, "what the stage told"
         assert set(verdicts(instance, checks_of(workspace)).values()) == {PASSED}
         assert metadata(instance, "curated_images")["rejected"] == 3
         assert metadata(instance, "search_table")["dagster/row_count"] == len(workspace.table())
@@ -76,7 +94,12 @@ def test_everything_is_made_and_checked_and_dvc_has_nothing_left_to_do(workspace
 
 def test_pictures_are_seen_without_a_click(workspace):
     with workspace.instance() as instance:
-        for address, name in (("source_images", "pictures"), ("image_tower@mcip", "loss curve"), ("search_table", "a sample search")):
+        for address, name in (
+            ("source_images", "pictures"),
+            ("base_clip", "loss curve"),
+            ("image_tower@mcip", "loss curve"),
+            ("search_table", "a sample search"),
+        ):
             text = str(metadata(instance, address)[name])
             assert text.startswith("![](data:image/")
             assert len(text) < 1000, "Dagster's pages put longer Markdown behind a click"

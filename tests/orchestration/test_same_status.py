@@ -15,7 +15,9 @@ import pytest
 from dagster import DagsterInstance
 from dvc.dependency.base import Dependency
 from dvc.output import Output
+from dvc.repo import Repo
 
+from orchestration import record
 from orchestration.record import read_records
 
 if TYPE_CHECKING:
@@ -264,6 +266,20 @@ def test_a_folder_that_several_stages_read_is_looked_at_once(toy: Toy, monkeypat
     changed = {record.address: record.changes for record in read_records(toy.folder)}
     assert looked["assets/copy"] == 1
     assert changed == {"words": {}, **{name: {"changed deps": {"assets/copy": "modified"}} for name in COPIES}, "both": {}}
+
+
+def test_half_of_a_lock_that_dvc_is_writing_is_read_again(toy: Toy, monkeypatch: pytest.MonkeyPatch):
+    whole, expected = toy.read("dvc.lock"), read_records(toy.folder)
+
+    def written_meanwhile(path: str) -> Repo:
+        if toy.read("dvc.lock") != whole:
+            toy.write("dvc.lock", whole)
+        return Repo(path)
+
+    monkeypatch.setattr(record, "Repo", written_meanwhile)
+    for half in ("", "schema: '2.0'\nstages:\n", whole.partition("  words:")[0], whole[: whole.index("md5:") + 2]):
+        toy.write("dvc.lock", half)
+        assert read_records(toy.folder) == expected, half
 
 
 SITUATIONS: list[Callable[[Toy, DagsterInstance], Situation]] = [

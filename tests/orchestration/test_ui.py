@@ -28,7 +28,8 @@ from PIL import Image
 from orchestration.sensors import clear_up
 from orchestration.stage_assets import read_pipeline
 from tests.orchestration import chromium
-from tests.orchestration.workspace import Workspace, copy_checkout, lives
+from tests.orchestration.workspace import Workspace, lives
+from tests.tiny_project import copy_checkout
 
 ENDLESS = """
   endless:
@@ -86,10 +87,11 @@ class Pages:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The checkout with three pictures and a stage that never ends."""
-    made = Workspace(tmp_path_factory.mktemp("ui") / "a checkout", tmp_path_factory.mktemp("site"))
-    copy_checkout(made.folder)
+    folder = tmp_path_factory.mktemp("ui") / "a checkout"
+    copy_checkout(checkout, folder)
+    made = Workspace(folder, tmp_path_factory.mktemp("site"))
     made.change("source_images", kind="image_folder")
     text = (made.folder / "dvc.yaml").read_text(encoding="utf-8")
     (made.folder / "dvc.yaml").write_text(text.replace("\nplots:\n", ENDLESS), encoding="utf-8")

@@ -9,35 +9,24 @@ import sys
 from pathlib import Path
 
 import psutil
+import yaml
 from dagster import DagsterInstance
 
 from orchestration.dvc_stage import CHECKOUT
-from tests.test_pulse import TINY, Project, make_pictures
+from tests.tiny_project import TINY, Project, copy_checkout, make_pictures
 
-WANTED = ("assets", "orchestration", "data", ".dvc", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "Makefile")
 DAGSTER = (sys.executable, "-m", "dagster")
 LOCATION = ("-m", "orchestration.definitions")
 
 
-def copy_checkout(folder: Path) -> None:
-    """What git knows of the checkout, or would take in, without what the pipeline made."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *WANTED]
-    listed = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (CHECKOUT / name).is_file() and not name.startswith("data/report"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(CHECKOUT / name, folder / name)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    (folder / ".dagster").mkdir()
-    shutil.copy(folder / "orchestration/dagster.yaml", folder / ".dagster")
-
-
 class Workspace(Project):
-    """The project of tests/test_pulse.py, with Dagster's door."""
+    """The tiny project with Dagster's door, whose home is made from the settings that `make ui` puts there."""
 
     def __init__(self, folder: Path, home: Path) -> None:
         super().__init__(folder, home)
         self.environment |= {"DAGSTER_HOME": str(folder / ".dagster"), "DAGSTER_DISABLE_TELEMETRY": "1"}
+        (folder / ".dagster").mkdir()
+        shutil.copy(folder / "orchestration/dagster.yaml", folder / ".dagster")
 
     def dagster(self, *arguments: str, code: int = 0) -> str:
         """The command's output and log."""
@@ -54,17 +43,35 @@ class Workspace(Project):
         assert done.returncode == code, f"dagster {' '.join(arguments)} left with {done.returncode}:\n{done.stdout[-6000:]}"
         return done.stdout
 
+    def forget(self, *addresses: str) -> None:
+        """Lose what dvc has of stages: outputs, entries in dvc.lock, entries in the run cache."""
+        lock = self.folder / "dvc.lock"
+        entries = yaml.safe_load(lock.read_text(encoding="utf-8"))
+        for address in addresses:
+            for output in entries["stages"].pop(address)["outs"]:
+                remove(self.folder / output["path"])
+        lock.write_text(yaml.safe_dump(entries), encoding="utf-8")
+        commands = {f"python -m assets {address}" for address in addresses}
+        for run in (self.folder / ".dvc/cache/runs").glob("*/*/*"):
+            if yaml.safe_load(run.read_text(encoding="utf-8"))["cmd"] in commands:
+                remove(run)
+
     def instance(self) -> DagsterInstance:
         return DagsterInstance.from_config(self.environment["DAGSTER_HOME"])
 
 
 def tiny_workspace(folder: Path, home: Path) -> Workspace:
-    copy_checkout(folder)
+    """With nothing made yet."""
+    copy_checkout(CHECKOUT, folder)
     workspace = Workspace(folder, home)
     for section, settings in TINY.items():
         workspace.change(section, **settings)
     make_pictures(folder / "data" / "images")
     return workspace
+
+
+def remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def lives(process: psutil.Process) -> bool:
