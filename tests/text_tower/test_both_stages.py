@@ -215,6 +215,16 @@ def test_a_broken_learning_rate_of_the_text_tower_is_caught_in_the_first_epoch(w
     assert not artifacts.model_dir("gpr_rea").exists()
 
 
+def test_settling_batch_norms_stop_no_run(workspace, sections):
+    shutil.rmtree(artifacts.model_dir("base"))
+    write_model(artifacts.model_dir("base"), "timm_and_hugging_face")  # its statistics are those of no picture
+    limits = sections["image_tower"].guards.model_copy(update={"min_spread": None})  # random weights tell no pictures apart
+    settings = sections["image_tower"].model_copy(update={"epochs": 4, "lr": 1e-12, "guards": limits})
+    train_image_tower(settings, "gpr")
+    cosines = [row["validation_cosine_to_start"] for row in artifacts.read_json(artifacts.history_file("gpr"))["rows"]]
+    assert min(cosines) < limits.min_cosine_to_start, "the statistics did not move the embeddings, so this shows nothing"
+
+
 def test_a_stage_killed_at_any_step_ends_with_the_same_weights(workspace, sections, monkeypatch):
     settings = sections["image_tower"].model_copy(update={"checkpoint_minutes": 0.0, "batch_size": 4, "ema_decay": 0.5})
     train_image_tower(settings, "gpr")

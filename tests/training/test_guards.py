@@ -1,24 +1,19 @@
 """What counts as trouble, by hand-computed measures. Runs with a broken learning rate: tests/text_tower."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from assets.params import Guards
+from assets.params import Guards, read_params
 from assets.training import guards
 
-LIMITS = Guards(
-    max_loss_growth=2.0,
-    max_gradient_growth=100.0,
-    min_spread=0.1,
-    min_cosine_to_start=0.3,
-    min_text_to_image=0.5,
-    max_logit_scale_change=10.0,
-)
+CHECKOUT = Path(__file__).parents[2]
+LIMITS = read_params(CHECKOUT / "params.yaml")[0].image_tower.guards
 OFF = Guards(**dict.fromkeys(Guards.model_fields))
-START = {"spread": 0.5, "text_to_image": 0.8}
+START = {"spread": 0.5, "text_to_image": 0.8, "image_to_image": 0.7}
 
 
 def scalars(*values):
@@ -33,10 +28,10 @@ def test_spread_is_one_minus_the_mean_cosine_of_all_pairs():
     assert guards.spread(embeddings[:1]) is None
 
 
-def test_mean_cosine_is_of_rows():
+def test_health_of_embeddings():
     before, now = np.eye(3)[:2], np.array([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0]])
-    assert guards.mean_cosine(now, before) == pytest.approx((1 + 0.8) / 2)
-    assert guards.mean_cosine(np.zeros((0, 3)), np.zeros((0, 3))) is None
+    assert guards.health(now, before)["cosine_to_start"] == pytest.approx((1 + 0.8) / 2)
+    assert guards.health(np.zeros((0, 3)), np.zeros((0, 3))) == {"spread": None, "cosine_to_start": None}
 
 
 @pytest.mark.parametrize(
@@ -44,9 +39,13 @@ def test_mean_cosine_is_of_rows():
     [
         ({"spread": 0.051, "cosine_to_start": 0.31, "text_to_image": 0.36}, None),
         ({"spread": 0.049}, "collapsed: their spread is 0.049, at the start it was 0.5"),
-        ({"cosine_to_start": 0.29}, "drifted .* 0.290"),
+        ({"cosine_to_start": -0.1}, None),
+        ({"cosine_to_start": 0.29, "text_to_image": 0.76, "image_to_image": 0.66}, None),
+        ({"cosine_to_start": 0.29, "text_to_image": 0.74}, "drifted .* 0.290 .*, and text→image .* recall is 0.740, .* was 0.800"),
+        ({"cosine_to_start": 0.29, "text_to_image": 0.9, "image_to_image": 0.64}, "drifted .* mAP is 0.640, at the start it was 0.700"),
+        ({"image_to_image": 0.0}, None),
         ({"text_to_image": 0.34}, "text→image search is being lost: validation recall is 0.340, at the start it was 0.800"),
-        ({"spread": None, "cosine_to_start": None, "text_to_image": None}, None),
+        (dict.fromkeys(["spread", "cosine_to_start", "text_to_image", "image_to_image"]), None),
         ({}, None),
     ],
 )
@@ -61,6 +60,7 @@ def test_measures_of_a_validation_set_of_900_names(measures, told):
 
 
 def test_a_handful_of_names_or_equal_pictures_stop_no_run():
+    assert guards.trouble_in_measures({"text_to_image": 0.0, "cosine_to_start": 0.0}, {"text_to_image": 1.0}, 2, LIMITS) is None
     assert guards.trouble_in_measures({"text_to_image": 0.0}, {"text_to_image": 1.0}, 4, LIMITS) is None
     assert guards.trouble_in_measures({"text_to_image": 0.0}, {"text_to_image": 1.0}, 10, LIMITS) is not None
     assert guards.trouble_in_measures({"spread": 0.0}, {"spread": 1e-7}, 100, LIMITS) is None

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from assets.errors import UserError
-from assets.params import Guards, Training
+from assets.params import Training, read_params
 from assets.training.loop import Task, best_measures, decay_groups, fit, forget_state, learning_rate_factor, state_dir_for, train_mode
 from assets.training.randomness import generator_for
 
@@ -29,14 +29,7 @@ SETTINGS = Training(
     ema_decay=None,
     gradient_checkpointing=False,
     compile=False,
-    guards=Guards(
-        max_loss_growth=2.0,
-        max_gradient_growth=100.0,
-        min_spread=0.1,
-        min_cosine_to_start=0.3,
-        min_text_to_image=0.5,
-        max_logit_scale_change=10.0,
-    ),
+    guards=read_params(Path(__file__).parents[2] / "params.yaml")[0].image_tower.guards,
     checkpoint_minutes=60.0,
 )
 EVERY_STEP = SETTINGS.model_copy(update={"checkpoint_minutes": 0.0})
