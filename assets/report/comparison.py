@@ -53,7 +53,8 @@ def paired_differences(
 ) -> dict[str, PairedDifference]:
     """The difference of every measure that has values per query [N + C, M], and of their average where all its measures have.
 
-    All from the same resamples of whole classes, so that the average has an interval as well.
+    All from the same resamples of whole classes, so that the average has an interval as well. Where the classes are `too_few`, every
+    interval holds 0.
     """
     differences = values - reference
     taken = np.flatnonzero(~np.isnan(differences).all(axis=0))
@@ -67,7 +68,17 @@ def paired_differences(
         averaged = [keys.index(key) for key in FAMILIES.values()]
         interval = percentile_interval(resampled[:, averaged].mean(axis=1), level)
         found["average"] = PairedDifference(float(means[averaged].mean()), *interval)
+    if too_few(len(set(classes)), level):
+        return {key: PairedDifference(value, min(low, 0.0), max(high, 0.0)) for key, (value, low, high) in found.items()}
     return found
+
+
+def too_few(classes: int, level: float) -> bool:
+    """Whether so few classes rise or fall together by chance more often than 1 − level, as in a sign test: five or fewer for 95 %.
+
+    Resamples of what all lies on one side of 0 never reach the other, so that one class alone would make any difference a certain one.
+    """
+    return 2.0 ** (1 - classes) > 1 - level
 
 
 def class_means(per_query: pa.Table, per_class: pa.Table, test_sha256: str) -> dict[str, Any]:
