@@ -1,4 +1,4 @@
-"""python -m assets STAGE[@RECIPE]: run one stage. dvc.yaml calls this; so can you. `python -m assets --check` validates params.yaml."""
+"""python -m assets STAGE[@RECIPE]: run one stage. dvc.yaml calls this; so can you. `… --check` validates params.yaml and picture names."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from assets import artifacts, progress
 from assets.errors import UserError
 from assets.params import PARAMS_FILE, read_params
+from assets.source_images.folder_names import check_names
 from assets.stages import STAGES, address, find
 
 
@@ -31,7 +32,8 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     try:
         if arguments[0] == "--check":
-            read_params()
+            params, _ = read_params()
+            check_names(Path(params.source_images.image_folder.root))
             return 0
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that half-written files are removed
         with progress.attached():

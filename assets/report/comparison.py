@@ -56,7 +56,8 @@ def query_classes(per_query: pa.Table, per_class: pa.Table) -> np.ndarray:
 def paired_differences(values: np.ndarray, reference: np.ndarray, classes: np.ndarray, bootstrap: Bootstrap) -> dict[str, PairedDifference]:
     """The difference of every measure that has values per query [N + C, M], and of their average where all its measures have.
 
-    All from the same resamples of whole classes, so that the average has an interval as well.
+    All from the same resamples of whole classes, so that the average has an interval as well. Where the classes are `too_few`, every
+    interval holds 0.
     """
     differences = values - reference
     taken = np.flatnonzero(~np.isnan(differences).all(axis=0))
@@ -70,7 +71,17 @@ def paired_differences(values: np.ndarray, reference: np.ndarray, classes: np.nd
         averaged = [keys.index(key) for key in FAMILIES.values()]
         interval = percentile_interval(resampled[:, averaged].mean(axis=1), bootstrap.level)
         found["average"] = PairedDifference(float(means[averaged].mean()), *interval)
+    if too_few(len(set(classes)), bootstrap.level):
+        return {key: PairedDifference(value, min(low, 0.0), max(high, 0.0)) for key, (value, low, high) in found.items()}
     return found
+
+
+def too_few(classes: int, level: float) -> bool:
+    """Whether so few classes rise or fall together by chance more often than 1 − level, as in a sign test: five or fewer for 95 %.
+
+    Resamples of what all lies on one side of 0 never reach the other, so that one class alone would make any difference a certain one.
+    """
+    return 2.0 ** (1 - classes) > 1 - level
 
 
 def overlap_difference(row: Mapping[str, Any], reference: Mapping[str, Any], key: str) -> PairedDifference:

@@ -48,6 +48,8 @@ def make_report(settings: params.Report, promotion: params.Promotion, published_
     unlike = incomparable(champion.get("settings") or {}, made_with, with_champion or {})
     verdict = decide(rows[published_recipe], rows["base"], differences[published_recipe], champion, with_champion, unlike, promotion)
     verdict |= {"model_sha256": models[published_recipe], "test_sha256": test_sha256}  # what `make promote` may make the champion
+    if comparison.too_few(len(test.classes), published.level):
+        logger.warning("%d test class(es) are too few to tell a difference from chance, so all are ties", len(test.classes))
     logger.info("%s %s: %s", verdict["decision"], published_recipe, " ".join(verdict["reasons"]))
     metrics = {"rows": list(rows.values()), "counts": published.metrics["counts"]}
 

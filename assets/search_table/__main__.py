@@ -30,6 +30,8 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 1
+    if given.text is not None and Path(given.text).suffix and Path(given.text).is_file():
+        print(f"The words {given.text!r} were looked for. For what resembles that file: --image {given.text!r}", file=sys.stderr)
     return 0
 
 

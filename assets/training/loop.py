@@ -474,4 +474,4 @@ def _states(state_dir: Path) -> list[Path]:
 
 
 def _spell(row: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items())
+    return ", ".join(f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, float))

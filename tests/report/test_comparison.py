@@ -40,13 +40,15 @@ def test_query_values_are_percent_with_nan_where_nothing_was_asked():
     assert list(query_classes(PER_QUERY, PER_CLASS)) == ["a", "a", "b", "a", "b"]
 
 
-def test_a_difference_that_is_the_same_everywhere_has_an_interval_of_no_width():
-    values, classes = query_values(PER_QUERY, PER_CLASS), query_classes(PER_QUERY, PER_CLASS)
-    found = paired_differences(values + 2, values, classes, BOOTSTRAP)
-    assert set(found) == {*PAIRED, "average"}
-    for difference in found.values():
-        assert tuple(difference) == pytest.approx((2, 2, 2))
-        assert outcome(difference) == "better"
+@pytest.mark.parametrize(("classes", "level", "told"), [(6, 0.95, "better"), (5, 0.95, "tie"), (1, 0.95, "tie"), (5, 0.9, "better")])
+def test_a_difference_that_is_the_same_everywhere_is_told_from_chance_by_six_classes(classes, level, told):
+    values = np.random.default_rng(0).random((2 * classes, 5))
+    higher, lower = (paired_differences(values + each, values, np.arange(2 * classes) // 2, Bootstrap(200, level, 0)) for each in (2, -2))
+    assert set(higher) == set(lower) == {*PAIRED, "average"}
+    for up, down in zip(higher.values(), lower.values(), strict=True):
+        assert tuple(up) == pytest.approx((2, 2 if told == "better" else 0, 2))
+        assert tuple(down) == pytest.approx((-2, -2, -2 if told == "better" else 0))
+        assert outcome(up) == told
 
 
 def test_the_average_is_the_mean_of_its_four_measures():

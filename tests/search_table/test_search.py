@@ -192,6 +192,8 @@ def test_command_line(published: Path, tmp_path: Path, capsys: pytest.CaptureFix
     line = capsys.readouterr().out.splitlines()[1]
     assert line.split()[:2] in (["1", "0.0000"], ["1", "-0.0000"])
     assert line.rstrip().endswith(row["id"])
+    assert main([str(tmp_path / "query.png"), "-k", "1"]) == 0  # a word, as far as we can tell
+    assert "--image" in capsys.readouterr().err
 
     assert main(["a red heart", "--where", "colour = 1"]) == 1
     out, err = capsys.readouterr()

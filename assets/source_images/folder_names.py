@@ -1,0 +1,32 @@
+"""What dvc stops at with little said, when it hashes a folder of pictures before a stage runs. Reading them is image_folder's concern."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from assets.errors import UserError
+
+SHOWN = 3
+
+
+def check_names(root: Path) -> None:
+    """UserError for links that lead nowhere and names that are not UTF-8, anywhere under `root`."""
+    dead, odd = [], []
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            shown = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            if shown != str(path):
+                odd.append(shown)
+            elif path.is_symlink() and not path.exists():
+                dead.append(shown)
+    problems = [
+        f"{len(found)} {what}: {', '.join(sorted(found)[:SHOWN])}{', …' if len(found) > SHOWN else ''}"
+        for found, what in ((dead, "link(s) that lead nowhere"), (odd, "name(s) that are not UTF-8"))
+        if found
+    ]
+    if problems:
+        raise UserError(
+            f"source_images.image_folder.root: dvc cannot read {root}, for it holds {' and '.join(problems)}. Remove or rename them."
+        )
