@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 from dagster import (
     AssetExecutionContext,
     AssetsDefinition,
@@ -38,7 +37,7 @@ from dvc.stage import PipelineStage as DvcStage
 
 from orchestration.dvc_stage import Held, StageFailed, alone_at, reproduce, running
 from orchestration.metadata import NOT_SHOWN, told_by
-from orchestration.record import DATA_VERSION, Describe, Judge, asset_key, is_code, read_records, recipe_key, report, source_key
+from orchestration.record import DATA_VERSION, Describe, Judge, asset_key, is_code, read_lock, read_records, recipe_key, report, source_key
 
 UNCHANGED = "unchanged, taken from dvc.lock"
 UNSAID = {"group": "other", "kinds": []}  # of a stage whose `meta` does not say
@@ -121,7 +120,7 @@ def stage_asset(
             yield make(context, held)
 
     def make(context: AssetExecutionContext, held: Held) -> MaterializeResult:
-        before, begun = _entry(checkout, stage.address), time.time()
+        before, begun = read_lock(checkout / "dvc.lock").get(stage.address), time.time()
         with _pipes(context.op_execution_context) as session:  # Dagster itself calls what it deprecates of the other
             context.log.info("dvc repro --single-item %s", stage.address)
             try:
@@ -149,7 +148,7 @@ def stage_asset(
                 # not by a policy, by which Dagster would also repeat what somebody terminated
                 raise RetryRequested(retries.max_retries, retries.calculate_delay(again)) from failed
             raise Failure(error or str(failed), metadata={"dvc": str(failed)}, allow_retries=False) from None
-        after = _entry(checkout, stage.address)
+        after = read_lock(checkout / "dvc.lock").get(stage.address)
         if handler.received_opened_message or before != after:
             made = "now, by `dvc repro`" if handler.received_opened_message else "now, by dvc, from its run cache or a command"
         else:
@@ -205,11 +204,6 @@ def remove_half_written(checkout: Path, outputs: tuple[str, ...]) -> None:
             pid = left.name.removesuffix(".tmp").rpartition(".")[2]
             if pid.isdecimal() and not psutil.pid_exists(int(pid)):
                 shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-
-
-def _entry(checkout: Path, address: str) -> Any:
-    lock = checkout / "dvc.lock"
-    return ((yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages") or {}).get(address) if lock.exists() else None
 
 
 @contextlib.contextmanager

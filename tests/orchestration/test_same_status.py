@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from dagster import DagsterInstance
+from dvc.dependency import param
 from dvc.dependency.base import Dependency
 from dvc.output import Output
 from dvc.repo import Repo
+from dvc.utils.serialize import load_path
 
 from orchestration import record
 from orchestration.record import read_records
@@ -257,8 +260,14 @@ def test_a_folder_that_several_stages_read_is_looked_at_once(toy: Toy, monkeypat
         looked[self.def_path] += isinstance(self, Dependency)
         return status(self)
 
+    def parsed(path: str, *arguments: object) -> object:
+        looked[Path(path).name] += 1
+        return load_path(path, *arguments)
+
     monkeypatch.setattr(Output, "status", counted)
+    monkeypatch.setattr(param, "load_path", parsed)
     records = read_records(toy.folder)
+    assert looked["params.yaml"] == 1
     assert looked["assets/copy"] == looked["data/words.txt"] == 1
     assert [record.changes for record in records] == [{}] * 4
     toy.replace("assets/copy/run.py", "{seed}", "seed {seed}")
@@ -277,9 +286,17 @@ def test_half_of_a_lock_that_dvc_is_writing_is_read_again(toy: Toy, monkeypatch:
         return Repo(path)
 
     monkeypatch.setattr(record, "Repo", written_meanwhile)
-    for half in ("", "schema: '2.0'\nstages:\n", whole.partition("  words:")[0], whole[: whole.index("md5:") + 2]):
+    for half in ("schema: '2.0'\nstages:\n", whole.partition("  words:")[0]):
         toy.write("dvc.lock", half)
         assert read_records(toy.folder) == expected, half
+    toy.write("dvc.lock", whole[: whole.index("md5:") + 2])  # no YAML
+    rest = threading.Timer(0.2, toy.write, ["dvc.lock", whole])
+    rest.start()
+    assert read_records(toy.folder) == expected
+    rest.join()
+    toy.write("dvc.lock", "a: b: c")
+    with pytest.raises(yaml.YAMLError):
+        read_records(toy.folder)
 
 
 SITUATIONS: list[Callable[[Toy, DagsterInstance], Situation]] = [

@@ -49,12 +49,13 @@ class Workspace(Project):
         entries = yaml.safe_load(lock.read_text(encoding="utf-8"))
         for address in addresses:
             for output in entries["stages"].pop(address)["outs"]:
-                remove(self.folder / output["path"])
+                path = self.folder / output["path"]
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         lock.write_text(yaml.safe_dump(entries), encoding="utf-8")
         commands = {f"python -m assets {address}" for address in addresses}
-        for run in (self.folder / ".dvc/cache/runs").glob("*/*/*"):
+        for run in list((self.folder / ".dvc/cache/runs").glob("*/*/*")):
             if yaml.safe_load(run.read_text(encoding="utf-8"))["cmd"] in commands:
-                remove(run)
+                shutil.rmtree(run.parent)  # of the same command, code and inputs; dvc stumbles over it when it is empty
 
     def instance(self) -> DagsterInstance:
         return DagsterInstance.from_config(self.environment["DAGSTER_HOME"])
@@ -68,10 +69,6 @@ def tiny_workspace(folder: Path, home: Path) -> Workspace:
         workspace.change(section, **settings)
     make_pictures(folder / "data" / "images")
     return workspace
-
-
-def remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def lives(process: psutil.Process) -> bool:
