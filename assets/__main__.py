@@ -58,7 +58,7 @@ def run(wanted: str) -> None:
     if missing := [str(path) for path in inputs if not path.exists() and path != own_pictures]:
         raise UserError(f"missing input {', '.join(missing)}. `dvc repro {wanted}` makes what it needs, or `dvc checkout` restores it.")
     if "assets/clip" in stage.code:
-        _tune_memory_for_torch()
+        tune_memory_for_torch()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sections = {name.partition(".")[0] for name in stage.params}
@@ -97,7 +97,7 @@ def _alone(wanted: str) -> Iterator[None]:
         yield
 
 
-def _tune_memory_for_torch() -> None:
+def tune_memory_for_torch() -> None:
     """Tensors on the CPU in huge pages, and freed pages kept: a training step is a third faster, encoding a fifth."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if sys.platform == "linux":

@@ -1,7 +1,8 @@
 """A step of stage one, with all that a run has, against the least a step can be: `python -m tests.benchmarks.training_step`.
 
 The least: forward, backward and AdamW of the same ViT-B-32 on tensors that are already there. Prints the ratio of images/s, aim
-0.95 or more, of an epoch that decodes its pictures and of one that has them decoded. Asserts nothing; wants an idle machine.
+0.95 or more, of an epoch that decodes its pictures and of one that has them decoded; each is of the median step, and both sides
+have the memory settings of `python -m assets`. Asserts nothing; wants an idle machine.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -21,6 +24,7 @@ import torch
 from PIL import Image
 
 from assets import artifacts
+from assets.__main__ import tune_memory_for_torch
 from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
 from assets.clip.model import CONFIG, save_weights
@@ -41,6 +45,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
     asked = parser.parse_args()
+    tune_memory_for_torch()
     params, _ = read_params()
     settings = params.image_tower.model_copy(
         update={
@@ -56,44 +61,52 @@ def main() -> None:
         _write_pictures(asked.batch_size * asked.steps, asked.batch_size)
         _write_model()
         before = _least(settings, asked.steps)
-        decoding, decoded = _stage(settings)
+        decoding, decoded = _stage(settings, asked.steps)
         after = _least(settings, asked.steps)
-    least = (before + after) / 2
-    print(f"least: {before:.2f} and {after:.2f} images/s, before and after")  # noqa: T201
+    least = settings.batch_size / statistics.median([*before, *after])
+    print(f"least: {least:.2f} images/s, steps of {min(*before, *after):.2f} to {max(*before, *after):.2f} s")  # noqa: T201
     print(f"stage one, decoding: {decoding:.2f} images/s, ratio {decoding / least:.3f}")  # noqa: T201
     print(f"stage one, decoded:  {decoded:.2f} images/s, ratio {decoded / least:.3f}")  # noqa: T201
 
 
-def _stage(settings: ImageTower) -> list[float]:
-    """images/s of each epoch, validation apart."""
-    rates: list[float] = []
-    told, loop.report = loop.report, lambda **metadata: rates.append(metadata["images_per_second"])
+def _stage(settings: ImageTower, steps: int) -> list[float]:
+    """images/s of each epoch's median step, from one step's end to the next one's."""
+    ends: list[float] = []
+    step = loop._step
+
+    def timed(run: loop.Run[Any]) -> None:
+        step(run)
+        _wait(run.device.type)
+        ends.append(time.perf_counter())
+
+    loop._step = timed  # type: ignore[assignment]
     try:
         train_image_tower(settings, "gpr")
     finally:
-        loop.report = told
-    return rates
+        loop._step = step
+    return [settings.batch_size / float(np.median(np.diff(ends[first : first + steps]))) for first in range(0, len(ends), steps)]
 
 
-def _least(settings: ImageTower, steps: int) -> float:
+def _least(settings: ImageTower, steps: int) -> list[float]:
+    """Seconds of each step."""
     device = resolve_device(settings.device)
     model, _, _ = load_clip(artifacts.model_dir("base"), device)
     model.visual.train()
     optimizer = torch.optim.AdamW(model.visual.parameters(), lr=settings.lr)
     scaler = torch.amp.GradScaler(torch.device(device).type, enabled=settings.precision == "fp16")
     pixels = torch.randn(settings.batch_size, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
-    for step in range(WARM_UP + steps):
-        if step == WARM_UP:
-            _wait(device)
-            begun = time.perf_counter()
+    seconds = []
+    for _ in range(WARM_UP + steps):
+        begun = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
         with autocast(device, settings.precision):
             loss = model.encode_image(pixels).float().square().mean()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
-    _wait(device)
-    return settings.batch_size * steps / (time.perf_counter() - begun)
+        _wait(device)
+        seconds.append(time.perf_counter() - begun)
+    return seconds[WARM_UP:]
 
 
 def _wait(device: str) -> None:
