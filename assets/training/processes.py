@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
 
+from assets import memory
 from assets.errors import UserError
 from assets.training.distributed import rank, world_size
 
@@ -47,9 +47,11 @@ def run_in_processes(count: int, device: str, function: Callable[..., None], *ar
         function(*arguments)
     else:
         _enough_devices(device, count)
-        with tempfile.TemporaryDirectory() as folder, _followers(count, device, Path(folder), function, arguments), _group(
-            device, count, init_method=_store(folder), rank=0, world_size=count
-        ):  # fmt: skip
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            _followers(count, device, folder, function, arguments),
+            _group(device, count, init_method=_store(folder), rank=0, world_size=count),
+        ):
             function(*arguments)
 
 
@@ -87,11 +89,11 @@ def _group(device: str, count: int, **where: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _followers(count: int, device: str, folder: Path, function: Callable[..., None], arguments: tuple[Any, ...]) -> Iterator[None]:
+def _followers(count: int, device: str, folder: str, function: Callable[..., None], arguments: tuple[Any, ...]) -> Iterator[None]:
     """The processes of ranks 1 … count − 1. One that fails ends this process's wait for it."""
     context = multiprocessing.get_context("spawn")
     processes: list[BaseProcess] = [
-        context.Process(target=_follow, args=(number, count, device, str(folder), function, arguments), daemon=True)
+        context.Process(target=_follow, args=(number, count, device, folder, function, arguments), daemon=True)
         for number in range(1, count)
     ]
     for process in processes:
@@ -141,6 +143,7 @@ def _follow(number: int, count: int, device: str, folder: str, function: Callabl
     logging.getLogger("assets").setLevel(logging.WARNING)  # the first process tells
     logging.basicConfig(format=f"%(asctime)s process {number}: %(message)s", datefmt="%H:%M:%S")
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    memory.tune_for_torch()
     try:
         with _group(device, count, init_method=_store(folder), rank=number, world_size=count):
             function(*arguments)
@@ -157,5 +160,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _store(folder: str | Path) -> str:
+def _store(folder: str) -> str:
     return f"file://{folder}/store"

@@ -23,8 +23,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from assets import artifacts
-from assets.__main__ import tune_memory_for_torch
+from assets import artifacts, memory
 from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
 from assets.clip.model import CONFIG, save_weights
@@ -45,7 +44,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
     asked = parser.parse_args()
-    tune_memory_for_torch()
+    memory.tune_for_torch()
     params, _ = read_params()
     settings = params.image_tower.model_copy(
         update={

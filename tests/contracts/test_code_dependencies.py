@@ -11,7 +11,16 @@ import pytest
 from assets.stages import STAGES, Stage
 
 # A change here cannot change what a stage makes from given settings, or it changes the layout of all data: no stage depends on it.
-SHELL = {"assets", "assets.__main__", "assets.stages", "assets.params", "assets.artifacts", "assets.errors", "assets.progress"}
+SHELL = {
+    "assets",
+    "assets.__main__",
+    "assets.stages",
+    "assets.params",
+    "assets.artifacts",
+    "assets.errors",
+    "assets.memory",
+    "assets.progress",
+}
 
 
 @pytest.fixture(scope="module")
