@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,23 @@ if TYPE_CHECKING:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# `make test` runs them in several processes: each, and what it starts, takes its share of the cores.
+if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For several processes: tests of one file stay together, and so do all of the one pipeline, which begin first, being the longest."""
+
+    def group(item: pytest.Item) -> str:
+        return "the pipeline" if "project" in getattr(item, "fixturenames", ()) else item.path.relative_to(CHECKOUT).as_posix()
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    if processes:
+        items.sort(key=lambda item: group(item) != "the pipeline")
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,11 @@ from assets.params import DemoClip
 from assets.training import guards, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss
 from assets.training.data import batches_per_epoch
-from assets.training.loop import Task, best_measures, decay_groups, fit, forget_state, state_dir_for
+from assets.training.loop import best_measures, fit
+from assets.training.optimizer import decay_groups
 from assets.training.randomness import generator_for
+from assets.training.run import Task
+from assets.training.state import forget_state, state_dir_for
 from assets.training.texts import image_texts
 from assets.training.towers import checkpoint_image_tower, compiled
 from assets.training.views import training_views

@@ -14,12 +14,12 @@ from typing import TypeVar
 import numpy as np
 import torch
 from PIL import Image
-from torch.func import functional_call
 from torch.nn.functional import normalize
 
 from assets.clip.decoding import decode
 from assets.clip.device import autocast
-from assets.clip.model import Clip, Preprocess, Tokenizer, is_hugging_face, text_tower
+from assets.clip.model import Clip, Preprocess, Tokenizer, text_tower
+from assets.clip.text_encoding import encode_tokens
 from assets.progress import track
 
 A = TypeVar("A")
@@ -89,61 +89,6 @@ def text_features(model: Clip, tokenizer: Tokenizer, texts: Sequence[str], *, ba
         return torch.zeros(0, 0)
     # out of inference mode, so that a projection can be trained on them
     return torch.cat(batches)[torch.argsort(torch.tensor(order, device=device))].clone()
-
-
-def encode_tokens(model: Clip, tokens: torch.Tensor, device: str) -> torch.Tensor:
-    """What the model's encode_text gives for tokens [T, L] (on the CPU), [T, ·] on `device`; not normalised.
-
-    Columns that no text's result depends on are left out, which is most of the work for short texts.
-    """
-    longest = used_length(model, tokens)
-    if longest == tokens.shape[1]:
-        return model.encode_text(tokens.to(device), normalize=False)
-    return functional_call(_EncodeText(model), _cut_to(model, longest), (tokens[:, :longest].to(device),))
-
-
-def used_length(model: Clip, tokens: torch.Tensor) -> int:
-    """The number of leading columns of tokens [T, L] that the texts' embeddings depend on.
-
-    A tower that masks its padding needs what is before it; one with causal attention that reads its result at the end-of-text token
-    needs what is before that. Any other, such as SigLIP's, which sees the padding and reads its result there, needs all columns.
-    """
-    tower = text_tower(model)
-    if tower is not None and is_hugging_face(tower):
-        used = (tokens != tower.config.pad_token_id).any(dim=0).nonzero()
-        return int(used[-1]) + 1 if len(used) else 1
-    if tower is None:
-        causal, pool, end = model.attn_mask is not None, model.text_pool_type, model.text_eos_id
-    else:
-        # a class token at the end (CoCa) moves with the length
-        causal, pool, end = tower.attn_mask is not None and tower.cls_emb is None, tower.pool_type, tower.eos_id
-    if not causal or pool not in ("argmax", "eos"):
-        return tokens.shape[1]
-    # as open_clip's text_global_pool finds them
-    ends = tokens.argmax(dim=1) if pool == "argmax" else (tokens == end).int().argmax(dim=1)
-    return int(ends.max()) + 1
-
-
-class _EncodeText(torch.nn.Module):
-    """encode_text as a module's call, which functional_call can make with other tensors in place of the model's."""
-
-    def __init__(self, model: Clip) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.model.encode_text(tokens, normalize=False)
-
-
-def _cut_to(model: Clip, length: int) -> dict[str, torch.Tensor]:
-    """The tensors that open_clip's causal towers keep at the size of the whole context, for tokens of `length` columns."""
-    tower = text_tower(model)
-    if tower is None:
-        return {
-            "model.positional_embedding": model.positional_embedding[:length],
-            "model.attn_mask": model.attn_mask[:length, :length],
-        }
-    return {} if is_hugging_face(tower) else {"model.text.attn_mask": tower.attn_mask[:length, :length]}
 
 
 def embedding_size(model: Clip) -> int:

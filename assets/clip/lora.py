@@ -13,8 +13,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn.functional import scaled_dot_product_attention
 
-from assets.clip.encoding import encode_tokens
 from assets.clip.model import Clip, is_hugging_face, is_timm, text_tower
+from assets.clip.text_encoding import encode_tokens
 from assets.errors import UserError
 
 IN_A_LAYER = re.compile(r"(^|\.)\d+\.")  # layers are numbered; what stands before and after them is not

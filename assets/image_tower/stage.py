@@ -28,10 +28,12 @@ from assets.training import guards, locked, validation
 from assets.training.batch_norm import share_batch_statistics
 from assets.training.data import batches_per_epoch
 from assets.training.distributed import gather, rank, shard
-from assets.training.layer_decay import layer_decay_groups
-from assets.training.loop import Task, fit, state_dir_for
+from assets.training.loop import fit
+from assets.training.optimizer import layer_decay_groups
 from assets.training.processes import own_device, run_in_processes
 from assets.training.result import write_result
+from assets.training.run import Task
+from assets.training.state import state_dir_for
 from assets.training.towers import checkpoint_image_tower, compiled, drop_patches
 from assets.training.views import Views, training_views
 

@@ -17,9 +17,10 @@ from torch.nn.functional import normalize
 from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
-from assets.clip.encoding import encode_texts, encode_tokens, text_features
+from assets.clip.encoding import encode_texts, text_features
 from assets.clip.model import Clip, Tokenizer
 from assets.clip.pictures import read_rows
+from assets.clip.text_encoding import encode_tokens
 from assets.clip.text_projection import project, without_text_projection
 from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
 from assets.errors import UserError
@@ -28,11 +29,13 @@ from assets.training import guards, locked, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, global_info_nce_loss, global_sigmoid_loss
 from assets.training.data import batches_per_epoch
 from assets.training.distributed import own_rows, rank
-from assets.training.layer_decay import layer_decay_groups
-from assets.training.loop import Task, fit, state_dir_for
+from assets.training.loop import fit
+from assets.training.optimizer import layer_decay_groups
 from assets.training.processes import own_device, run_in_processes
 from assets.training.randomness import generator_for
 from assets.training.result import write_result
+from assets.training.run import Task
+from assets.training.state import state_dir_for
 from assets.training.texts import ImageTexts, image_texts
 from assets.training.towers import checkpoint_text_tower, compiled
 

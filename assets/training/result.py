@@ -8,7 +8,8 @@ from typing import Any
 from assets import artifacts
 from assets.clip.model import Clip, save_tuned
 from assets.training.distributed import rank
-from assets.training.loop import best_measures, forget_state
+from assets.training.loop import best_measures
+from assets.training.state import forget_state
 
 
 def write_result(

@@ -1,10 +1,10 @@
 """Stage two against open_clip's own training with its image tower locked, on the same pictures and captions, in one run.
 
-    python -m tests.benchmarks.realign [--model ViT-L-14-336] [--batch 64] [--steps 4] [--device cuda] [--precision bf16]
+    python -m tests.benchmarks.realign [--model ViT-L-14-336] [--batch 64] [--steps 4] [--rounds 2] [--device cuda] [--precision bf16]
 
 open_clip (`open_clip_train.train.train_one_epoch` after `lock_image_tower`) is given pictures that are preprocessed and captions that are
 tokenized, in memory; here the locked tower's embeddings are computed once before, which is told beside. Prints images/s from the second
-step on; asserts nothing.
+step on, by the median step of both sides in turns; asserts nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ import torch
 from open_clip_train.train import train_one_epoch
 from PIL import Image
 
+from assets import memory
 from assets.clip.device import resolve_device
 from assets.clip.encoding import encode_images
 from assets.clip.model import image_size
@@ -44,6 +46,7 @@ FULL = "as seen on a long and sunny afternoon walk through the park by the river
 def main() -> None:
     arguments = parse()
     logging.disable(logging.WARNING)
+    memory.tune_for_torch()  # for both sides
     device = resolve_device(arguments.device)
     count = arguments.batch * (arguments.steps + 1)
     pictures = [png(number) for number in range(arguments.batch)]
@@ -61,14 +64,16 @@ def main() -> None:
 
     for name, length in (("whole context", FULL * 5), ("short captions", "")):
         captions = [f"a {PARTS[0][n % 8]} {PARTS[1][n // 8 % 8]} number {n} {length}" for n in range(count)]
-        rates = {}
-        for side, train in (("open_clip", open_clip_s_own), ("onespace", realign)):
-            model.load_state_dict(weights)
-            rates[side] = arguments.batch / seconds_a_step(
-                lambda tick, train=train, captions=captions: train(
-                    model, tokenizer, captions, preprocess, pictures, embedded, arguments, device, tick
+        seconds: dict[str, list[float]] = {"open_clip": [], "onespace": []}
+        for _ in range(arguments.rounds):  # in turns, for a machine's speed changes within minutes
+            for side, train in (("open_clip", open_clip_s_own), ("onespace", realign)):
+                model.load_state_dict(weights)
+                seconds[side] += seconds_of_steps(
+                    lambda tick, train=train, captions=captions: train(
+                        model, tokenizer, captions, preprocess, pictures, embedded, arguments, device, tick
+                    )
                 )
-            )
+        rates = {side: arguments.batch / statistics.median(each) for side, each in seconds.items()}
         ratio = rates["onespace"] / rates["open_clip"]
         print(f"{name}: open_clip {rates['open_clip']:.2f}, onespace {rates['onespace']:.2f} images/s, ratio {ratio:.2f}")  # noqa: T201
 
@@ -78,13 +83,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=4, help="timed ones, after one that is not")
+    parser.add_argument("--rounds", type=int, default=2, help="of each side")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     return parser.parse_args()
 
 
-def seconds_a_step(train: Callable[[Callable[[], None]], None]) -> float:
-    """The mean time from one call of `tick`, which `train` makes once a step, to the next, but for the first."""
+def seconds_of_steps(train: Callable[[Callable[[], None]], None]) -> list[float]:
+    """From each call of `tick`, which `train` makes once a step, to the next, but for the first."""
     ticks: list[float] = []
 
     def tick() -> None:
@@ -93,7 +99,7 @@ def seconds_a_step(train: Callable[[Callable[[], None]], None]) -> float:
         ticks.append(time.perf_counter())
 
     train(tick)
-    return (ticks[-1] - ticks[1]) / (len(ticks) - 2)
+    return np.diff(ticks[1:]).tolist()
 
 
 def open_clip_s_own(

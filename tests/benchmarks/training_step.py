@@ -30,6 +30,7 @@ from assets.clip.model import CONFIG, save_weights
 from assets.image_tower.stage import train_image_tower
 from assets.params import ImageTower, read_params
 from assets.training import loop
+from assets.training.run import Run
 
 VISION = {"image_size": 224, "layers": 12, "width": 768, "patch_size": 32}  # ViT-B-32
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}  # no part of the step
@@ -40,7 +41,7 @@ WARM_UP = 2  # steps
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
     asked = parser.parse_args()
@@ -73,7 +74,7 @@ def _stage(settings: ImageTower, steps: int) -> list[float]:
     ends: list[float] = []
     step = loop._step
 
-    def timed(run: loop.Run[Any]) -> None:
+    def timed(run: Run[Any]) -> None:
         step(run)
         _wait(run.device.type)
         ends.append(time.perf_counter())
@@ -91,7 +92,7 @@ def _least(settings: ImageTower, steps: int) -> list[float]:
     device = resolve_device(settings.device)
     model, _, _ = load_clip(artifacts.model_dir("base"), device)
     model.visual.train()
-    optimizer = torch.optim.AdamW(model.visual.parameters(), lr=settings.lr)
+    optimizer = torch.optim.AdamW(model.visual.parameters(), lr=settings.lr, fused=True)
     scaler = torch.amp.GradScaler(torch.device(device).type, enabled=settings.precision == "fp16")
     pixels = torch.randn(settings.batch_size, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
     seconds = []

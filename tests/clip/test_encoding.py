@@ -11,9 +11,9 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from assets.clip.device import resolve_device
-from assets.clip.encoding import ahead, encode_images, encode_texts, encode_tokens, used_length
+from assets.clip.encoding import ahead, encode_images, encode_texts
 from assets.errors import UserError
-from tests.models import CONFIGS, TEXT, write_model
+from tests.models import CONFIGS
 
 OPTIONS = {"batch_size": 3, "device": "cpu", "precision": "fp32"}
 
@@ -56,46 +56,6 @@ def test_nothing_to_encode_is_an_empty_array(tiny):
     model, preprocess, tokenizer = tiny
     assert encode_images(model, preprocess, [], total=0, **OPTIONS).shape == (0, 16)
     assert encode_texts(model, tokenizer, [], **OPTIONS).shape == (0, 16)
-
-
-CAPTIONS = ["a red heart in the park", "dog", "the colour grey"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "columns"), [("vit", 8), ("custom_text", 8), ("timm_and_hugging_face", 8), ("sigmoid", 16)]
-)  # with the start and end tokens
-def test_columns_that_nothing_depends_on_are_left_out_exactly(kind, columns, tmp_path):
-    model = write_model(tmp_path / kind, kind).double()
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path / kind}")
-    tokens = tokenizer(CAPTIONS)[:, : model.context_length]
-    assert used_length(model, tokens) == columns
-    whole = model.encode_text(tokens)
-    torch.testing.assert_close(encode_tokens(model, tokens, "cpu"), whole, rtol=1e-12, atol=1e-14)
-    assert whole.abs().max() > 1e-3
-
-    def gradients(encoded):
-        model.zero_grad()
-        encoded.square().sum().backward()
-        return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-
-    expected, found = gradients(model.encode_text(tokens)), gradients(encode_tokens(model, tokens, "cpu"))
-    assert expected.keys() == found.keys()
-    for name, gradient in found.items():
-        torch.testing.assert_close(gradient, expected[name], rtol=1e-10, atol=1e-12, msg=name)
-
-
-@pytest.mark.parametrize("pool_type", ["argmax", "eos", "first", "last"])
-@pytest.mark.parametrize("causal", [True, False])
-def test_what_the_tokens_after_the_end_are_matters_only_where_no_column_is_left_out(pool_type, causal):
-    torch.manual_seed(0)
-    text = TEXT | {"context_length": 9, "vocab_size": 20, "pool_type": pool_type, "eos_id": 19, "no_causal_mask": not causal}
-    model = open_clip.CustomTextCLIP(**CONFIGS["vit"] | {"text_cfg": text}).double().eval()
-    tokens = torch.tensor([[1, 5, 19, 0, 0, 0, 0, 0, 0], [1, 5, 7, 4, 19, 0, 0, 0, 0]])
-    used = used_length(model, tokens)
-    other = tokens.clone()
-    other[:, used:] = 3
-    torch.testing.assert_close(model.encode_text(other), model.encode_text(tokens), rtol=1e-12, atol=1e-14)
-    assert used == (5 if causal and pool_type in ("argmax", "eos") else 9)
 
 
 def test_ahead_keeps_order_and_depth():

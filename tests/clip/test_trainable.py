@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from assets.clip import load_clip
-from assets.clip.encoding import encode_tokens
 from assets.clip.lora import SplitAttention, add_adapters, fold_adapters
+from assets.clip.text_encoding import encode_tokens
 from assets.clip.trainable import layer_groups, learning_rate_shares, trained_parameters, unlock
 from assets.errors import UserError
-from assets.training.layer_decay import layer_decay_groups
+from assets.training.optimizer import layer_decay_groups
 from tests.models import CONFIGS, write_model
 
 LORA = {"rank": 2, "alpha": 6, "dropout": 0.0}

@@ -23,7 +23,7 @@ def locked(checkout: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def project(checkout: Path) -> dict:
+def declared(checkout: Path) -> dict:
     return tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -31,20 +31,20 @@ def names(requirements: list[str]) -> set[str]:
     return {re.match(r"[A-Za-z0-9._-]+", each)[0].lower().replace("_", "-") for each in requirements}
 
 
-def test_every_direct_dependency_is_locked_but_torch(locked, project):
-    direct = names(project["project"]["dependencies"]) | names(project["dependency-groups"]["dev"])
+def test_every_direct_dependency_is_locked_but_torch(locked, declared):
+    direct = names(declared["project"]["dependencies"]) | names(declared["dependency-groups"]["dev"])
     # torch comes in a build an accelerator: pip picks it
     assert direct - locked.keys() == {"torch"}
 
 
-def test_torch_is_pinned_where_the_makefile_reads_it(project, checkout):
-    (torch,) = [each for each in project["project"]["dependencies"] if each.startswith("torch=")]
+def test_torch_is_pinned_where_the_makefile_reads_it(declared, checkout):
+    (torch,) = [each for each in declared["project"]["dependencies"] if each.startswith("torch=")]
     assert re.fullmatch(r"torch==\d+\.\d+\.\d+", torch)
     assert len(re.findall(r'^ *"torch==[^"]*"', (checkout / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)) == 1
 
 
-def test_what_belongs_to_a_build_of_torch_is_not_locked(locked, project):
-    left_out = set(project["tool"]["uv"]["pip"]["no-emit-package"])
+def test_what_belongs_to_a_build_of_torch_is_not_locked(locked, declared):
+    left_out = set(declared["tool"]["uv"]["pip"]["no-emit-package"])
     assert not left_out & locked.keys()
     assert not {name for name in locked if name.startswith(("nvidia-", "cuda-"))}
 

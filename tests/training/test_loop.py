@@ -12,8 +12,11 @@ import torch
 
 from assets.errors import UserError
 from assets.params import Training, read_params
-from assets.training.loop import Task, best_measures, decay_groups, fit, forget_state, learning_rate_factor, state_dir_for, train_mode
+from assets.training.loop import best_measures, fit, train_mode
+from assets.training.optimizer import decay_groups, learning_rate_factor
 from assets.training.randomness import generator_for
+from assets.training.run import Task
+from assets.training.state import forget_state, state_dir_for
 
 SETTINGS = Training(
     seed=0,
@@ -354,7 +357,7 @@ def test_state_is_found_only_by_the_same_settings_and_code(tmp_path, monkeypatch
     first = state_dir_for("image_tower", {"lr": 1.0, "seed": 0})
     assert first == state_dir_for("image_tower", {"seed": 0, "lr": 1.0})
     assert first != state_dir_for("image_tower", {"lr": 2.0, "seed": 0})
-    monkeypatch.setattr("assets.training.loop.ASSETS", tmp_path / "assets")
+    monkeypatch.setattr("assets.training.state.ASSETS", tmp_path / "assets")
     for name in ("image_tower", "training", "clip", "metrics"):
         (tmp_path / "assets" / name).mkdir(parents=True)
     elsewhere = state_dir_for("image_tower", {"lr": 1.0, "seed": 0})

@@ -1,0 +1,81 @@
+"""What a training run is: its task, given by a stage, what moves it, how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from assets.params import Training
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class Task(Generic[Batch]):
+    """One training run. `modules` are what is trained: their state is saved for resuming, and left at the best epoch's.
+
+    Measures with a meaning to the guards: `spread` and `cosine_to_start` of the validation embeddings, `text_to_image`. In several
+    processes `batches` gives this rank's part and `loss` its own, whose mean over ranks is the loss (see `distributed`).
+    """
+
+    modules: dict[str, torch.nn.Module]
+    parameter_groups: list[dict[str, Any]]
+    # (epoch, counted from 1; done): that epoch's batches without the first `done`. The same epoch always gives the same.
+    batches: Callable[[int, int], Iterable[Batch]]
+    steps_per_epoch: int  # batches
+    loss: Callable[[Batch], torch.Tensor]  # scalar
+    validate: Callable[[], dict[str, float | None]]  # measures by name; None where there is nothing to measure
+    select_by: str  # the measure whose highest value marks the best epoch
+    images_per_step: int  # of a batch, on all ranks together
+
+    patience: int | None  # epochs without a better validation before stopping; None: all epochs
+    start: dict[str, float | None] = field(default_factory=dict)  # what `validate` gives before the first step, as far as it is watched
+    names: int = 0  # queries of the measure text_to_image
+    logit_scale: torch.Tensor | None = None  # its logarithm, where it trains
+    sharded: frozenset[str] = frozenset()  # the `modules` of which each rank has a `shard` of the rows; the others are the same on all
+
+
+@dataclass
+class Progress:
+    """How far a run has come, beside the weights."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)  # a row a finished epoch
+    best: dict[str, Any] = field(default_factory=dict)  # the modules' state after the best of them
+    losses: list[torch.Tensor] = field(default_factory=list)  # of the batches done in the epoch under way
+    norms: list[torch.Tensor] = field(default_factory=list)  # of the gradient, before clipping, of the epoch's steps
+    first: dict[str, float] = field(default_factory=dict)  # the least loss and norm of the run's first steps
+
+    @property
+    def epoch(self) -> int:
+        return len(self.history) + 1
+
+
+@dataclass
+class Run(Generic[Batch]):
+    """A task with what moves it."""
+
+    task: Task[Batch]
+    loss: Callable[[Batch], torch.Tensor]  # the task's, with gradients averaged over ranks
+    settings: Training
+    state_dir: Path
+    device: torch.device
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LambdaLR
+    scaler: torch.amp.GradScaler
+    averages: dict[str, AveragedModel]  # of the modules; empty without settings.ema_decay
+    logit_scale_at_start: float | None
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """In the optimiser's order."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    @property
+    def sharded_parameters(self) -> list[torch.nn.Parameter]:
+        return [parameter for name in self.task.sharded for parameter in self.task.modules[name].parameters()]

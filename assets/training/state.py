@@ -1,0 +1,163 @@
+"""The state that a run resumes from: all that is needed to go on bit for bit, in one file, whatever the number of processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from assets import artifacts
+from assets.training.distributed import from_first, gather, rank, shard, whole
+from assets.training.run import Progress, Run
+
+logger = logging.getLogger(__name__)
+
+ASSETS = Path(__file__).parents[1]
+STATES_KEPT = 2  # the last ones: should a disk lose the newest, there is one before it; and the last that was validated
+
+
+def state_dir_for(stage: str, determined_by: dict[str, Any]) -> Path:
+    """Where a run of `<stage package>` or `<stage package>-<recipe>` keeps its state.
+
+    Named by a hash of all that determines it, code included, so that a changed setting or loss never resumes foreign state.
+    """
+    code = {name: artifacts.sha256_of(ASSETS / name) for name in (stage.partition("-")[0], "training", "clip", "metrics")}
+    key = hashlib.sha256(json.dumps([determined_by, code], sort_keys=True).encode()).hexdigest()[:16]
+    return artifacts.WORK / "training" / f"{stage}-{key}"
+
+
+def save(run: Run[Any]) -> None:
+    """The state of all ranks as one process would have it, written by the first."""
+    progress = run.progress
+    state = {
+        **_joined(run, _state(run), whole),
+        "scheduler": run.scheduler.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        **{name: getattr(progress, name) for name in ("history", "losses", "norms", "first")},
+        # of dropout, a row a rank
+        "random": gather(torch.get_rng_state()[None]),
+        "random_cuda": gather(torch.cuda.get_rng_state(run.device)[None]) if run.device.type == "cuda" else None,
+    }
+    if rank() > 0:
+        return
+    with (
+        artifacts.replacing(run.state_dir / _state_name(progress.epoch, len(progress.losses))) as temporary,
+        temporary.open("wb") as stream,
+    ):
+        try:
+            torch.save(state, stream)
+        except RuntimeError as error:  # torch puts an error of its own before that of a full disk
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+    states = _states(run.state_dir)
+    validated = [saved for saved in states if saved.name == _state_name(progress.epoch, 0)]
+    for old in set(states[:-STATES_KEPT]) - set(validated):
+        old.unlink()
+
+
+def resume(run: Run[Any]) -> None:
+    """Put the run where its newest readable state was saved; leave it at its start if there is none."""
+    if (saved := from_first(lambda: _newest_readable(run.state_dir))) is None:
+        return
+    state = torch.load(saved, weights_only=True, map_location="cpu")
+    own = _joined(run, {name: state[name] for name in ("modules", "averages", "best", "optimizer")}, _own_shard)
+    for name, module in run.task.modules.items():
+        load_trained(module, own["modules"][name])
+    for name, average in run.averages.items():
+        average.load_state_dict(own["averages"][name])
+    run.optimizer.load_state_dict(own["optimizer"])
+    run.scheduler.load_state_dict(state["scheduler"])
+    run.scaler.load_state_dict(state["scaler"])
+    torch.set_rng_state(state["random"][rank()].clone())  # torch crashes on a view
+    if run.device.type == "cuda" and state["random_cuda"] is not None:
+        torch.cuda.set_rng_state(state["random_cuda"][rank()].clone(), run.device)
+    run.progress = Progress(best=own["best"], **{name: state[name] for name in ("history", "losses", "norms", "first")})
+    logger.info("resuming in epoch %d, after %d batches of it", run.progress.epoch, len(run.progress.losses))
+
+
+def _newest_readable(state_dir: Path) -> Path | None:
+    for saved in reversed(_states(state_dir)):
+        try:
+            torch.load(saved, weights_only=True, map_location="cpu")
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            logger.warning("%s cannot be read (%s); trying the state before it", saved, error)
+        else:
+            return saved
+    return None
+
+
+def _state(run: Run[Any]) -> dict[str, Any]:
+    """What this rank holds of the weights, and what belongs to each."""
+    return {
+        "modules": {name: trained_state(module) for name, module in run.task.modules.items()},
+        "averages": {name: average.state_dict() for name, average in run.averages.items()},
+        "best": run.progress.best,
+        "optimizer": run.optimizer.state_dict(),
+    }
+
+
+def _joined(run: Run[Any], state: dict[str, Any], join: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
+    """`state` with `join` applied to every array of a sharded module, and to what the optimiser keeps for it."""
+
+    def rows(tensors: dict[str, Any]) -> dict[str, Any]:
+        return {name: join(value) if value.ndim else value for name, value in tensors.items()}
+
+    def of_modules(states: dict[str, Any]) -> dict[str, Any]:
+        return {name: rows(tensors) if name in run.task.sharded else tensors for name, tensors in states.items()}
+
+    places = {id(parameter): place for place, parameter in enumerate(run.parameters)}
+    sharded = {places[id(parameter)] for parameter in run.sharded_parameters}
+    moments = {place: rows(values) if place in sharded else values for place, values in state["optimizer"]["state"].items()}
+    return {
+        **{name: of_modules(state[name]) for name in ("modules", "averages", "best")},
+        "optimizer": state["optimizer"] | {"state": moments},
+    }
+
+
+def _own_shard(rows: torch.Tensor) -> torch.Tensor:
+    own = shard(len(rows))
+    return rows[own.start : own.stop]
+
+
+def _state_name(epoch: int, batches: int) -> str:
+    return f"epoch{epoch:05}-step{batches:09}.pt"
+
+
+def _states(state_dir: Path) -> list[Path]:
+    """The saved states, the newest last."""
+    return sorted(state_dir.glob("epoch*-step*.pt"))
+
+
+def forget_unvalidated(run: Run[Any]) -> bool:
+    """Remove the states after the last that was validated, for they are not known to be good; whether one is left."""
+    for state in _states(run.state_dir) if rank() == 0 else []:
+        if state.name > _state_name(run.progress.epoch, 0):
+            state.unlink()
+    return bool(_states(run.state_dir))
+
+
+def forget_state(state_dir: Path) -> None:
+    """Remove a finished run's state: call it once the result is safely written."""
+    shutil.rmtree(state_dir, ignore_errors=True)
+
+
+def trained_state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The module's state without its locked parameters, which no training changes."""
+    locked = _locked(module)
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in locked}
+
+
+def load_trained(module: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """The inverse of `trained_state`."""
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    assert not unexpected and set(missing) <= _locked(module), (missing, unexpected)
+
+
+def _locked(module: torch.nn.Module) -> set[str]:
+    return {name for name, parameter in module.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
