@@ -173,6 +173,7 @@ class ImageTower(TowerTraining):
     scale: PositiveFloat
     margin: Annotated[float, Field(ge=0, lt=1.5)]  # rad
     caption_weight: OpenFraction
+    sampled_classes: PositiveInt | None  # that a step's class loss is over, the batch's among them; null: all
     images_per_class: Annotated[int, Field(ge=2)] | None  # in a batch; null: pictures are drawn one by one
     patch_dropout: Annotated[float, Field(ge=0, lt=1)]  # share of a picture's patches left out
     augmentation: Augmentation

@@ -39,17 +39,18 @@ def arc_margin_loss(
 
 
 def sharded_arc_margin_loss(
-    embeddings: torch.Tensor, class_centers: torch.Tensor, labels: torch.Tensor, scale: float, margin: float, *, first_class: int
+    embeddings: torch.Tensor, class_centers: torch.Tensor, columns: torch.Tensor, scale: float, margin: float
 ) -> torch.Tensor:
     """`arc_margin_loss` of the global batch with the classes spread over ranks; every rank returns the same value.
 
-    embeddings [b, d] and labels int64 [b] of this rank's images, b the same on all; class_centers [C of this rank, d] those of the classes
-    from `first_class` on (`distributed.shard`). No rank holds all logits. Gradients: the embeddings' are such that averaging over ranks
-    (DistributedDataParallel) makes them the global loss's; the centers' are so already and must not be averaged.
+    embeddings [b, d] of this rank's images, b the same on all; class_centers [C of this rank, d]; columns int64 [B] of all ranks' images:
+    the row of class_centers that is the own class's, any number outside 0 … C − 1 where another rank has it. No rank holds all logits.
+    Gradients: the embeddings' are such that averaging over ranks (DistributedDataParallel) makes them the global loss's; the centers' are
+    so already and must not be averaged.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         embeddings, class_centers = _working(embeddings, class_centers)
-        everyone, columns = gather(embeddings, gradient_factor=world_size()), gather(labels) - first_class
+        everyone = gather(embeddings, gradient_factor=world_size())
         elsewhere = (columns < 0) | (columns >= len(class_centers))
         own_centers = class_centers.detach()[columns.masked_fill(elsewhere, 0)]
         log_sum, own = _MarginLogits.apply(everyone, class_centers, columns, own_centers, scale, margin)
@@ -60,16 +61,17 @@ def sharded_arc_margin_loss(
 def sample_classes(labels: torch.Tensor, classes: int, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """For millions of classes (Partial FC, arXiv 2203.15565): (chosen int64 [S] sorted, the labels' places among them int64 [B]).
 
-    All classes of the labels int64 [B] are chosen, then others at random until there are `count`, all of them where there are no more.
-    `arc_margin_loss(embeddings, centers(chosen), places, …)` with `centers = nn.Embedding(classes, d, sparse=True)` and SparseAdam
-    reads and changes the chosen rows alone.
+    All classes of the labels int64 [B] are chosen, then others at random until there are `count`, all of them where there are no more. A
+    label outside 0 … classes − 1, which another rank has, has the place −1. A loss of `embedding(chosen, centers, sparse=True)` and the
+    places reads and, with SparseAdam, changes the chosen centers alone.
     """
-    own = torch.unique(labels)
+    here = (labels >= 0) & (labels < classes)
+    own = torch.unique(labels[here])
     others = torch.ones(classes, dtype=torch.bool, device=labels.device).index_fill_(0, own, False).nonzero().squeeze(1)
     wanted = min(max(count - len(own), 0), len(others))
     order = torch.randperm(len(others), generator=generator, device=generator.device)[:wanted].to(labels.device)
     chosen = torch.cat([own, others[order]]).sort().values
-    return chosen, torch.searchsorted(chosen, labels)
+    return chosen, torch.searchsorted(chosen, labels).where(here, -1)
 
 
 def multi_caption_arc_margin_loss(

@@ -5,6 +5,7 @@ gpr: ArcMargin on class labels (GPR-FT). mcip: ArcMargin and Multi-Caption-ArcMa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from torch.nn.functional import normalize
+from torch.nn.functional import embedding, normalize
 
 from assets import artifacts
 from assets.clip import load_clip
@@ -22,7 +23,7 @@ from assets.clip.model import Clip, Preprocess, Tokenizer
 from assets.clip.pictures import read_rows
 from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
 from assets.image_tower.captions import CaptionSets
-from assets.image_tower.losses import multi_caption_arc_margin_loss, sharded_arc_margin_loss
+from assets.image_tower.losses import multi_caption_arc_margin_loss, sample_classes, sharded_arc_margin_loss
 from assets.params import ImageTower
 from assets.training import guards, locked, validation
 from assets.training.batch_norm import share_batch_statistics
@@ -31,6 +32,7 @@ from assets.training.distributed import gather, rank, shard
 from assets.training.loop import fit
 from assets.training.optimizer import layer_decay_groups
 from assets.training.processes import own_device, run_in_processes
+from assets.training.randomness import generator_for
 from assets.training.result import write_result
 from assets.training.run import Task
 from assets.training.state import state_dir_for
@@ -67,7 +69,7 @@ def _train(settings: ImageTower, recipe: str) -> None:
     own_classes = shard(len(classes))
     means = _class_means(locked.image_embeddings(model, preprocess, curated, "train", **before), labels, len(classes))
     centers = torch.nn.Parameter(means[own_classes.start : own_classes.stop].to(device))
-    loss = _class_loss(centers, own_classes.start, labels, settings)
+    loss = _class_loss(centers, own_classes, labels, settings)
     if recipe == "mcip":
         loss = _weighted(loss, _caption_loss(model, tokenizer, settings, before), settings.caption_weight)
     start_images = locked.image_embeddings(model, preprocess, curated, "validation", **before)
@@ -85,6 +87,7 @@ def _train(settings: ImageTower, recipe: str) -> None:
             embedded = encode(views)
         return loss(normalize(embedded.float(), dim=1), rows)
 
+    of_centers = {"params": [centers], "lr": settings.class_centers_lr, "weight_decay": 0.0}
     task = Task(
         modules={"visual": model.visual, "class_centers": torch.nn.ParameterList([centers])},
         parameter_groups=[
@@ -94,8 +97,9 @@ def _train(settings: ImageTower, recipe: str) -> None:
                 settings.lr,
                 settings.weight_decay,
             ),
-            {"params": [centers], "lr": settings.class_centers_lr, "weight_decay": 0.0},
+            *([of_centers] if settings.sampled_classes is None else []),
         ],
+        sparse_groups=[of_centers] if settings.sampled_classes is not None else [],
         batches=training_views(
             curated,
             model,
@@ -121,12 +125,19 @@ def _train(settings: ImageTower, recipe: str) -> None:
     write_result(model, recipe=recipe, like=base, determined_by=determined_by, history=history, select_by=SELECT_BY, state_dir=state_dir)
 
 
-def _class_loss(centers: torch.nn.Parameter, first_class: int, labels: np.ndarray, settings: ImageTower) -> Loss:
-    """`centers`: of this rank's classes, from `first_class` on."""
+def _class_loss(centers: torch.nn.Parameter, own_classes: range, labels: np.ndarray, settings: ImageTower) -> Loss:
+    """`centers`: of this rank's classes; with `settings.sampled_classes` this rank's share of so many at each step."""
+    most = len(own_classes)
+    if settings.sampled_classes is not None:
+        most = math.ceil(settings.sampled_classes * len(own_classes) / (labels.max() + 1))
 
     def loss(embedded: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        targets = torch.from_numpy(labels[rows]).to(embedded.device)
-        return sharded_arc_margin_loss(embedded, centers, targets, settings.scale, settings.margin, first_class=first_class)
+        columns = gather(torch.from_numpy(labels[rows]).to(embedded.device)) - own_classes.start
+        if settings.sampled_classes is None:
+            return sharded_arc_margin_loss(embedded, centers, columns, settings.scale, settings.margin)
+        # the batch itself is the seed: a step done again, after a kill, samples the same
+        chosen, places = sample_classes(columns, len(own_classes), most, generator_for(settings.seed, *rows.tolist()))
+        return sharded_arc_margin_loss(embedded, embedding(chosen, centers, sparse=True), places, settings.scale, settings.margin)
 
     return loss
 

@@ -110,20 +110,28 @@ def logsumexp_over_ranks(values: torch.Tensor) -> torch.Tensor:
 def clip_gradients_(replicated: Iterable[torch.Tensor], sharded: Iterable[torch.Tensor], max_norm: float) -> torch.Tensor:
     """Scale gradients so that their joint norm is at most `max_norm`, as one process would that holds everything; the norm before.
 
-    `replicated` parameters have the same gradient on every rank, of the `sharded` ones each rank has a part.
+    `replicated` parameters have the same gradient on every rank, of the `sharded` ones each rank has a part. Sparse ones are coalesced.
     """
     parts, copies = list(sharded), list(replicated)
     if world_size() == 1:
-        return torch.nn.utils.clip_grad_norm_([*copies, *parts], max_norm)
-    squares = _norm(parts).to(copies[0].device).square() if copies else _norm(parts).square()
-    distributed.all_reduce(squares)
-    norm = (_norm(copies).square() + squares).sqrt()
+        norm = _norm([*copies, *parts])
+    else:
+        squares = _norm(parts).to(copies[0].device).square() if copies else _norm(parts).square()
+        distributed.all_reduce(squares)
+        norm = (_norm(copies).square() + squares).sqrt()
     torch.nn.utils.clip_grads_with_norm_([*copies, *parts], max_norm, norm)
     return norm
 
 
 def _norm(parameters: list[torch.Tensor]) -> torch.Tensor:
-    return torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            gradients.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            gradients.append(parameter.grad)
+    return torch.nn.utils.get_total_norm(gradients)
 
 
 def _shards(count: int) -> list[range]:

@@ -24,8 +24,8 @@ from assets.params import Training
 from assets.progress import report, track
 from assets.training import guards
 from assets.training.distributed import clip_gradients_, from_first, mean_over_ranks, world_size
-from assets.training.optimizer import adamw, learning_rate_factor
-from assets.training.run import Batch, Run, Task
+from assets.training.optimizer import learning_rate_factor, optimizers
+from assets.training.run import Batch, Run, Task, parameters_of
 from assets.training.state import forget_unvalidated, load_trained, resume, save, trained_state
 
 logger = logging.getLogger(__name__)
@@ -40,23 +40,27 @@ def fit(task: Task[Batch], settings: Training, state_dir: Path) -> list[dict[str
     a CPU its weights end bit-equal to an undisturbed run's. Trouble (a loss or gradient that is not finite, a guard of
     `settings.guards`) stops the run with UserError. With `settings.ema_decay` validated and left are the averaged weights.
     """
-    optimizer = adamw(task.parameter_groups)
     total_steps = settings.epochs * math.ceil(task.steps_per_epoch / settings.accumulate)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: learning_rate_factor(
-            step, total_steps, warmup_fraction=settings.warmup_fraction, final_lr_fraction=settings.final_lr_fraction
-        ),
-    )
-    device = optimizer.param_groups[0]["params"][0].device if optimizer.param_groups[0]["params"] else torch.device("cpu")
+    moved_by = optimizers(task.parameter_groups, task.sparse_groups)
+    schedulers = [
+        torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda step: learning_rate_factor(
+                step, total_steps, warmup_fraction=settings.warmup_fraction, final_lr_fraction=settings.final_lr_fraction
+            ),
+        )
+        for optimizer in moved_by
+    ]
+    first = parameters_of(moved_by[0])
+    device = first[0].device if first else torch.device("cpu")
     run = Run(
         task,
         _averaging_gradients(task),
         settings,
         state_dir,
         device,
-        optimizer,
-        scheduler,
+        moved_by,
+        schedulers,
         scaler=torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16"),
         averages={
             name: AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)
@@ -75,11 +79,11 @@ def fit(task: Task[Batch], settings: Training, state_dir: Path) -> list[dict[str
         with _averaged(run):
             measures, trouble = from_first(lambda: _validated(run))
             if trouble:
-                raise _in_trouble(run, trouble, f"after epoch {progress.epoch}", float(scheduler.base_lrs[0]))
+                raise _in_trouble(run, trouble, f"after epoch {progress.epoch}", float(schedulers[0].base_lrs[0]))
             row = {
                 "epoch": progress.epoch,
                 "loss": float(torch.stack([loss.cpu() for loss in progress.losses]).mean()),
-                "learning_rate": float(scheduler.base_lrs[0] * scheduler.lr_lambdas[0](scheduler.last_epoch - 1)),
+                "learning_rate": float(schedulers[0].base_lrs[0] * schedulers[0].lr_lambdas[0](schedulers[0].last_epoch - 1)),
                 "gradient_norm": guards.typical(progress.norms) if progress.norms else None,
                 **({"logit_scale": float(task.logit_scale.detach().exp())} if task.logit_scale is not None else {}),
                 **{f"validation_{name}": value for name, value in measures.items()},
@@ -150,7 +154,8 @@ def _train_epoch(run: Run[Batch]) -> None:
     what = f"epoch {progress.epoch} of {settings.epochs}"
     batches = iter(track(task.batches(progress.epoch, done), task.steps_per_epoch - done, what, "steps"))
     while together := min(settings.accumulate, task.steps_per_epoch - len(progress.losses)):
-        run.optimizer.zero_grad(set_to_none=True)
+        for optimizer in run.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         before = len(progress.losses)
         for batch in itertools.islice(batches, together):
             loss = run.loss(batch)
@@ -176,7 +181,8 @@ def _train_epoch(run: Run[Batch]) -> None:
 def _step(run: Run[Batch]) -> None:
     """One step of the optimiser on the gradients that the batches have left; not taken where fp16 gradients overflow their scale."""
     progress, limits = run.progress, run.settings.guards
-    run.scaler.unscale_(run.optimizer)  # gradients are clipped as they are, not as they were scaled
+    for optimizer in run.optimizers:
+        run.scaler.unscale_(optimizer)  # gradients are clipped as they are, not as they were scaled
     sharded = run.sharded_parameters
     replicated = [parameter for parameter in run.parameters if all(parameter is not other for other in sharded)]
     norm = clip_gradients_(replicated, sharded, run.settings.gradient_clip_norm)
@@ -184,11 +190,13 @@ def _step(run: Run[Batch]) -> None:
     if not finite and run.scaler.get_scale() <= SMALLEST_SCALE:  # such a step would make every weight nan
         raise _in_trouble(run, f"the gradient's norm is {norm.item()}", _place(run), _rate(run))
     rate = _rate(run)
-    run.scaler.step(run.optimizer)
+    for optimizer in run.optimizers:
+        run.scaler.step(optimizer)
     run.scaler.update()
     if not finite:
         return
-    run.scheduler.step()
+    for scheduler in run.schedulers:
+        scheduler.step()
     for name, average in run.averages.items():
         average.update_parameters(run.task.modules[name])
     progress.norms.append(norm.detach())
@@ -226,7 +234,7 @@ def _place(run: Run[Batch]) -> str:
 
 
 def _rate(run: Run[Batch]) -> float:
-    return float(run.scheduler.get_last_lr()[0])
+    return float(run.schedulers[0].get_last_lr()[0])
 
 
 def _in_trouble(run: Run[Batch], trouble: str, where: str, rate: float) -> UserError:

@@ -1,4 +1,4 @@
-"""AdamW: its parameter groups, its learning rate over a run."""
+"""AdamW, and Adam for sparse gradients: parameter groups, the learning rate over a run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 
-def adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
-    """In one pass over weights, gradients and moments: on a CPU torch's default takes ten."""
-    return torch.optim.AdamW(groups, fused=True)
+def optimizers(groups: list[dict[str, Any]], sparse_groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
+    """AdamW of `groups`; of `sparse_groups`, whose gradients are sparse, Adam without decay that changes the rows with a gradient alone."""
+    # fused: one pass over weights, gradients and moments, where torch's default takes ten on a CPU
+    dense = torch.optim.AdamW(groups, fused=True)
+    return [dense, torch.optim.SparseAdam(sparse_groups)] if sparse_groups else [dense]
 
 
 def decay_groups(parameters: dict[str, torch.nn.Parameter], learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ class Task(Generic[Batch]):
     images_per_step: int  # of a batch, on all ranks together
 
     patience: int | None  # epochs without a better validation before stopping; None: all epochs
+    sparse_groups: list[dict[str, Any]] = field(default_factory=list)  # of parameters whose gradients are sparse
     start: dict[str, float | None] = field(default_factory=dict)  # what `validate` gives before the first step, as far as it is watched
     names: int = 0  # queries of the measure text_to_image
     logit_scale: torch.Tensor | None = None  # its logarithm, where it trains
@@ -64,8 +65,8 @@ class Run(Generic[Batch]):
     settings: Training
     state_dir: Path
     device: torch.device
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LambdaLR
+    optimizers: list[torch.optim.Optimizer]
+    schedulers: list[torch.optim.lr_scheduler.LambdaLR]  # of each
     scaler: torch.amp.GradScaler
     averages: dict[str, AveragedModel]  # of the modules; empty without settings.ema_decay
     logit_scale_at_start: float | None
@@ -73,9 +74,13 @@ class Run(Generic[Batch]):
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
-        """In the optimiser's order."""
-        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        """In the optimisers' order."""
+        return [parameter for optimizer in self.optimizers for parameter in parameters_of(optimizer)]
 
     @property
     def sharded_parameters(self) -> list[torch.nn.Parameter]:
         return [parameter for name in self.task.sharded for parameter in self.task.modules[name].parameters()]
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -15,7 +15,7 @@ import torch
 
 from assets import artifacts
 from assets.training.distributed import from_first, gather, rank, shard, whole
-from assets.training.run import Progress, Run
+from assets.training.run import Progress, Run, parameters_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def save(run: Run[Any]) -> None:
     progress = run.progress
     state = {
         **_joined(run, _state(run), whole),
-        "scheduler": run.scheduler.state_dict(),
+        "schedulers": [scheduler.state_dict() for scheduler in run.schedulers],
         "scaler": run.scaler.state_dict(),
         **{name: getattr(progress, name) for name in ("history", "losses", "norms", "first")},
         # of dropout, a row a rank
@@ -66,13 +66,15 @@ def resume(run: Run[Any]) -> None:
     if (saved := from_first(lambda: _newest_readable(run.state_dir))) is None:
         return
     state = torch.load(saved, weights_only=True, map_location="cpu")
-    own = _joined(run, {name: state[name] for name in ("modules", "averages", "best", "optimizer")}, _own_shard)
+    own = _joined(run, {name: state[name] for name in ("modules", "averages", "best", "optimizers")}, _own_shard)
     for name, module in run.task.modules.items():
         load_trained(module, own["modules"][name])
     for name, average in run.averages.items():
         average.load_state_dict(own["averages"][name])
-    run.optimizer.load_state_dict(own["optimizer"])
-    run.scheduler.load_state_dict(state["scheduler"])
+    for optimizer, saved_optimizer in zip(run.optimizers, own["optimizers"], strict=True):
+        optimizer.load_state_dict(saved_optimizer)
+    for scheduler, saved_scheduler in zip(run.schedulers, state["schedulers"], strict=True):
+        scheduler.load_state_dict(saved_scheduler)
     run.scaler.load_state_dict(state["scaler"])
     torch.set_rng_state(state["random"][rank()].clone())  # torch crashes on a view
     if run.device.type == "cuda" and state["random_cuda"] is not None:
@@ -98,7 +100,7 @@ def _state(run: Run[Any]) -> dict[str, Any]:
         "modules": {name: trained_state(module) for name, module in run.task.modules.items()},
         "averages": {name: average.state_dict() for name, average in run.averages.items()},
         "best": run.progress.best,
-        "optimizer": run.optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
     }
 
 
@@ -106,17 +108,20 @@ def _joined(run: Run[Any], state: dict[str, Any], join: Callable[[torch.Tensor],
     """`state` with `join` applied to every array of a sharded module, and to what the optimiser keeps for it."""
 
     def rows(tensors: dict[str, Any]) -> dict[str, Any]:
-        return {name: join(value) if value.ndim else value for name, value in tensors.items()}
+        return {name: join(value) if isinstance(value, torch.Tensor) and value.ndim else value for name, value in tensors.items()}
 
     def of_modules(states: dict[str, Any]) -> dict[str, Any]:
         return {name: rows(tensors) if name in run.task.sharded else tensors for name, tensors in states.items()}
 
-    places = {id(parameter): place for place, parameter in enumerate(run.parameters)}
-    sharded = {places[id(parameter)] for parameter in run.sharded_parameters}
-    moments = {place: rows(values) if place in sharded else values for place, values in state["optimizer"]["state"].items()}
+    def of_optimizer(optimizer: torch.optim.Optimizer, own: dict[str, Any]) -> dict[str, Any]:
+        parameters = parameters_of(optimizer)
+        moments = {place: rows(values) if id(parameters[place]) in sharded else values for place, values in own["state"].items()}
+        return own | {"state": moments}
+
+    sharded = {id(parameter) for parameter in run.sharded_parameters}
     return {
         **{name: of_modules(state[name]) for name in ("modules", "averages", "best")},
-        "optimizer": state["optimizer"] | {"state": moments},
+        "optimizers": [of_optimizer(*each) for each in zip(run.optimizers, state["optimizers"], strict=True)],
     }
 
 

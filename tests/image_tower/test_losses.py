@@ -241,6 +241,15 @@ def test_sampled_classes_hold_those_of_the_batch(count):
     assert torch.equal(chosen[places], labels)
 
 
+def test_classes_that_another_rank_has_are_not_sampled():
+    labels = torch.tensor([-3, 2, 20, 19])
+    chosen, places = sample_classes(labels, 20, 6, torch.Generator().manual_seed(0))
+    assert len(chosen) == 6
+    assert places[[0, 2]].tolist() == [-1, -1]
+    assert chosen[places[[1, 3]]].tolist() == [2, 19]
+    assert sample_classes(torch.tensor([-1]), 20, 0, torch.Generator())[0].tolist() == []
+
+
 def test_others_are_sampled_evenly():
     generator = torch.Generator().manual_seed(0)
     drawn = torch.cat([sample_classes(torch.tensor([3]), 10, 4, generator)[0] for _ in range(600)]).bincount(minlength=10)

@@ -225,8 +225,9 @@ def test_settling_batch_norms_stop_no_run(workspace, sections):
     assert min(cosines) < limits.min_cosine_to_start, "the statistics did not move the embeddings, so this shows nothing"
 
 
-def test_a_stage_killed_at_any_step_ends_with_the_same_weights(workspace, sections, monkeypatch):
-    settings = sections["image_tower"].model_copy(update={"checkpoint_minutes": 0.0, "batch_size": 4, "ema_decay": 0.5})
+@pytest.mark.parametrize("own", [{"ema_decay": 0.5}, {"sampled_classes": 2}], ids=str)
+def test_a_stage_killed_at_any_step_ends_with_the_same_weights(workspace, sections, monkeypatch, own):
+    settings = sections["image_tower"].model_copy(update={"checkpoint_minutes": 0.0, "batch_size": 4} | own)
     train_image_tower(settings, "gpr")
     whole = (artifacts.model_dir("gpr") / WEIGHTS).read_bytes()
     encoded, real = [], locked.encode_images

@@ -119,10 +119,10 @@ def margin_step():
     classes = shard(CLASSES)  # 3 and 4 of them
     model, own_centers = DistributedDataParallel(tower()), centers[classes.start : classes.stop].clone().requires_grad_()
     embedded = normalize(model(images[rows]), dim=1)
-    class_loss = sharded_arc_margin_loss(embedded, own_centers, labels[rows], SCALE, MARGIN, first_class=classes.start)
+    class_loss = sharded_arc_margin_loss(embedded, own_centers, labels - classes.start, SCALE, MARGIN)
     loss = (1 - CAPTION_WEIGHT) * class_loss + CAPTION_WEIGHT * caption_loss(embedded, captions, caption_embeddings, rows)
     loss.backward()
-    unknown = sharded_arc_margin_loss(embedded.detach(), own_centers.detach(), labels[rows] + 1, SCALE, MARGIN, first_class=classes.start)
+    unknown = sharded_arc_margin_loss(embedded.detach(), own_centers.detach(), labels - classes.start + 1, SCALE, MARGIN)
     return loss.detach(), class_loss.detach(), model.module.weight.grad, own_centers.grad, unknown
 
 
@@ -180,7 +180,7 @@ def test_of_one_process_the_sharded_loss_is_the_plain_one():
     images, labels, centers, _, _ = margin_batch()
     embedded = normalize(tower()(images), dim=1)
     plain = arc_margin_loss(embedded, centers, labels, SCALE, MARGIN)
-    assert torch.equal(sharded_arc_margin_loss(embedded, centers, labels, SCALE, MARGIN, first_class=0), plain)
+    assert torch.equal(sharded_arc_margin_loss(embedded, centers, labels, SCALE, MARGIN), plain)
 
 
 def test_gather_and_logsumexp(ranks):

@@ -12,6 +12,7 @@ import torch
 
 from assets.errors import UserError
 from assets.params import Training, read_params
+from assets.training.distributed import clip_gradients_
 from assets.training.loop import best_measures, fit, train_mode
 from assets.training.optimizer import decay_groups, learning_rate_factor
 from assets.training.randomness import generator_for
@@ -195,8 +196,8 @@ def test_the_averaged_weights_are_validated_and_kept(tmp_path):
 
 
 def test_fp16_gradients_are_clipped_as_they_are_not_as_they_were_scaled(tmp_path, monkeypatch):
-    norms, real = [], torch.nn.utils.clip_grad_norm_
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: norms.append(real(*given)) or norms[-1])
+    norms, real = [], clip_gradients_
+    monkeypatch.setattr("assets.training.loop.clip_gradients_", lambda *given: norms.append(real(*given)) or norms[-1])
     weights = []
     for precision in ("fp32", "fp16"):  # the model's own arithmetic is fp32 in both
         model, run = task()

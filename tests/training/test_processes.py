@@ -124,6 +124,19 @@ def test_two_processes_train_as_one(workspace, sections, which, recipe, kind):
     assert other["gradient_norm"] == pytest.approx(first["gradient_norm"], rel=tolerance)
 
 
+def test_all_classes_sampled_is_training_without_sampling(workspace, sections):
+    write_model(artifacts.model_dir("base"))
+    rows = []
+    for update in ({}, {"sampled_classes": len(CLASSES)}, {"sampled_classes": len(CLASSES), "processes": 2}):
+        settings = sections["image"].model_copy(update=update)
+        run_in_processes(settings.processes, "cpu", image_tower._train, settings, "gpr")
+        rows.append(artifacts.read_json(artifacts.history_file("gpr"))["rows"][-1])
+    for other in rows[1:]:
+        assert {name: other[name] for name in ("loss", "gradient_norm")} == pytest.approx(
+            {name: rows[0][name] for name in ("loss", "gradient_norm")}, rel=1e-5
+        )
+
+
 def test_two_processes_of_which_one_dies_go_on_as_if_nothing_had_been(workspace, sections):
     write_model(artifacts.model_dir("base"))
     settings = sections["image"].model_copy(update={"processes": 2, "ema_decay": 0.5})
