@@ -23,6 +23,7 @@ if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For several processes: tests of one file stay together, and so do all of the one pipeline, which begin first, being the longest."""
 
