@@ -34,7 +34,7 @@ demo: $(VENV) ## make everything that is out of date, then show the five rows an
 
 test: lint ## everything that .ci/run checks: lint, the README against its artefacts, pytest
 	$(RUN) assets.commands.readme --check
-	$(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	$(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV) ## ruff, mypy and who may import whom
 	$(RUN) ruff check .

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
     from tests.tiny_project import Project
 
 # A shell that starts us in the background leaves interrupts ignored, here and in every child; tests interrupt what they start.
@@ -23,17 +25,25 @@ if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+# the files whose tests share the one pipeline below
+PIPELINE = ("tests/test_pulse.py", "tests/orchestration/test_real_pipeline.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For several processes: tests of one file stay together, and so do all of the one pipeline, which begin first, being the longest."""
+    if processes:  # the longest begins first
+        items.sort(key=lambda item: not item.nodeid.startswith(PIPELINE))
 
-    def group(item: pytest.Item) -> str:
-        return "the pipeline" if "project" in getattr(item, "fixturenames", ()) else item.path.relative_to(CHECKOUT).as_posix()
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    if processes:
-        items.sort(key=lambda item: group(item) != "the pipeline")
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """For several processes: tests of one file stay together, and so do all of the one pipeline."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "the pipeline" if nodeid.startswith(PIPELINE) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
