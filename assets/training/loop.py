@@ -190,7 +190,7 @@ def _step(run: Run[Batch]) -> None:
     if not finite and run.scaler.get_scale() <= SMALLEST_SCALE:  # such a step would make every weight nan
         raise _in_trouble(run, f"the gradient's norm is {norm.item()}", _place(run), _rate(run))
     rate = _rate(run)
-    for optimizer in run.optimizers:
+    for optimizer in run.optimizers if finite else []:  # of all or of none: one's gradients may overflow alone
         run.scaler.step(optimizer)
     run.scaler.update()
     if not finite:

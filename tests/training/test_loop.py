@@ -224,6 +224,26 @@ def test_an_fp16_step_that_overflows_is_left_out_and_the_scale_halved(tmp_path):
     assert math.isfinite(rows[0]["gradient_norm"])
 
 
+def test_an_fp16_step_that_overflows_leaves_sparse_rows_alone_too(tmp_path):
+    model, run = task()
+    rows = torch.nn.Parameter(torch.ones(3, 2))
+    run = replace(run, modules={"model": model, "rows": torch.nn.ParameterList([rows])}, sparse_groups=[{"params": [rows], "lr": 0.1}])
+    dense, steps, seen = run.loss, count(), []
+
+    def loss(x):
+        seen.append(rows.detach().clone())
+        value = dense(x)
+        if next(steps) == 2:
+            value.register_hook(lambda gradient: gradient * math.nan)
+        return value + torch.nn.functional.embedding(torch.tensor([1]), rows, sparse=True).sum()
+
+    fit(replace(run, loss=loss), SETTINGS.model_copy(update={"precision": "fp16", "epochs": 1}), tmp_path)
+    assert torch.equal(seen[2], seen[3])
+    assert not torch.equal(seen[1], seen[2])
+    assert torch.isfinite(rows).all()
+    assert torch.equal(rows[[0, 2]], torch.ones(2, 2))
+
+
 def test_a_loss_that_rises_and_a_logit_scale_that_runs_away_stop_the_run(tmp_path):
     _, run = task()
     with pytest.raises(UserError, match=r"the loss has risen to .* epoch [12]\. The likely cause .* \(it is 1"):
