@@ -17,16 +17,16 @@ from assets.clip.model import Clip, is_hugging_face, text_tower
 def encode_tokens(model: Clip, tokens: torch.Tensor, device: str) -> torch.Tensor:
     """What the model's encode_text gives for tokens [T, L] (on the CPU), [T, ·] on `device`; not normalised.
 
-    Columns that no text's result depends on are left out, which is most of the work for short texts. A tower that reads its result at the
-    end of text has its last MLP computed there alone, which saves one part in eighteen of twelve blocks.
+    Columns that no text's result depends on are left out, which is most of the work for short texts. A causal tower that reads its result
+    at the end of text has its last MLP computed there alone.
     """
-    kept = tokens[:, : used_length(model, tokens)].to(device)
-    ends = ends_of_text(model, kept)
-    return model.encode_text(kept, normalize=False) if ends is None else _encode_to_ends(model, kept, ends)
+    ends = ends_of_text(model, tokens)
+    used = tokens[:, : used_length(model, tokens, ends)].to(device)
+    return model.encode_text(used, normalize=False) if ends is None else _encode_to_ends(model, used, ends.to(device))
 
 
-def used_length(model: Clip, tokens: torch.Tensor) -> int:
-    """The number of leading columns of tokens [T, L] that the texts' embeddings depend on.
+def used_length(model: Clip, tokens: torch.Tensor, ends: torch.Tensor | None) -> int:
+    """The number of leading columns of tokens [T, L] that the texts' embeddings depend on; `ends`: their `ends_of_text`.
 
     A tower that masks its padding needs what is before it; one with causal attention that reads its result at the end-of-text token
     needs what is before that. Any other, such as SigLIP's, which sees the padding and reads its result there, needs all columns.
@@ -35,7 +35,6 @@ def used_length(model: Clip, tokens: torch.Tensor) -> int:
     if tower is not None and is_hugging_face(tower):
         used = (tokens != tower.config.pad_token_id).any(dim=0).nonzero()
         return int(used[-1]) + 1 if len(used) else 1
-    ends = ends_of_text(model, tokens)
     return tokens.shape[1] if ends is None else int(ends.max()) + 1
 
 

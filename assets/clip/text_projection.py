@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 
+from assets.clip.encoding import embedding_size
 from assets.clip.model import Clip, is_hugging_face, text_tower
+
+PROJECTIONS = ("text_projection", "text.text_projection", "text.proj")  # names in the models of open_clip's classes
 
 
 @contextlib.contextmanager
@@ -27,17 +30,22 @@ def without_text_projection(model: Clip) -> Iterator[None]:
 
 
 def project(model: Clip, features: torch.Tensor) -> torch.Tensor:
-    """Features [T, w] to the joint space [T, d], with gradients; not normalised."""
+    """Features [T, w] to the joint space [T, d], with gradients; not normalised. A tower without a projection ends there already."""
     owner, name, _ = _place(model)
     projection = getattr(owner, name)
+    if projection is None:
+        return features
     return projection(features) if isinstance(projection, torch.nn.Module) else features @ projection
 
 
 def projection_width(model: Clip) -> int:
-    """w, the size of what the projection takes."""
+    """w, the size of what the projection takes; d where there is none."""
     owner, name, _ = _place(model)
     projection = getattr(owner, name)
-    return int(next(projection.parameters()).shape[1] if isinstance(projection, torch.nn.Module) else projection.shape[0])
+    if isinstance(projection, torch.nn.Module):
+        first = next(projection.parameters(), None)
+        return int(first.shape[1]) if first is not None else embedding_size(model)
+    return int(projection.shape[0]) if projection is not None else embedding_size(model)
 
 
 def _place(model: Clip) -> tuple[Any, str, torch.nn.Module | None]:

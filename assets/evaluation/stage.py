@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import resolve_device
-from assets.clip.encoding import encode_images, encode_opened, encode_texts
-from assets.clip.pictures import read_images, read_rows
+from assets.clip.encoding import encode_opened, encode_texts
+from assets.clip.pictures import read_rows
+from assets.embeddings import image_embeddings, text_embeddings
 from assets.errors import UserError
 from assets.evaluation.benchmarks.pictures import Pictures, read_picture
 from assets.evaluation.benchmarks.registry import KNN_K, KNN_TEMPERATURE
@@ -79,10 +80,11 @@ def evaluate(settings: Evaluation, recipe: str) -> None:
     device = resolve_device(settings.device)
     model, preprocess, tokenizer = load_clip(directory, device)
     options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
-    images = encode_images(model, preprocess, read_images(artifacts.CURATED_IMAGES, "test"), total=len(rows), **options)
+    table_sha256 = artifacts.sha256_of(artifacts.CURATED_IMAGES)
+    images = image_embeddings(directory, model, preprocess, artifacts.CURATED_IMAGES, "test", table_sha256=table_sha256, **options)
     prompted = [[prompt.replace("{}", name) for prompt in settings.prompts] for name in names]
     texts = sorted({*names, *captions, *(text for own in prompted for text in own)})  # each is encoded once
-    encoded = encode_texts(model, tokenizer, texts, **options)
+    encoded = text_embeddings(directory, model, tokenizer, texts, **options)
     _check_directions(images, rows["id"].to_pylist(), directory)
     _check_directions(encoded, texts, directory)
     row_of = {text: row for row, text in enumerate(texts)}

@@ -22,13 +22,14 @@ from assets.clip.encoding import encode_texts
 from assets.clip.model import Clip, Preprocess, Tokenizer
 from assets.clip.pictures import read_rows
 from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
+from assets.embeddings import BATCH_SIZE, image_embeddings, text_embeddings
 from assets.image_tower.captions import CaptionSets
 from assets.image_tower.losses import multi_caption_arc_margin_loss, sample_classes, sharded_arc_margin_loss
 from assets.params import ImageTower
-from assets.training import guards, locked, validation
+from assets.training import guards, validation
 from assets.training.batch_norm import share_batch_statistics
 from assets.training.data import batches_per_epoch
-from assets.training.distributed import gather, rank, shard
+from assets.training.distributed import first_before_others, gather, rank, shard
 from assets.training.loop import fit
 from assets.training.optimizer import layer_decay_groups
 from assets.training.processes import own_device, run_in_processes
@@ -65,15 +66,18 @@ def _train(settings: ImageTower, recipe: str) -> None:
     model.requires_grad_(False)
     options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
     classes, labels = np.unique(np.array(read_rows(curated, "train")["label"].to_pylist()), return_inverse=True)
-    before: dict[str, Any] = {**options, "inputs": {name: determined_by["inputs"][name] for name in ("curated_images", "base")}}
+    before: dict[str, Any] = {**options, "batch_size": BATCH_SIZE}
+    table_sha256 = determined_by["inputs"]["curated_images"]
     own_classes = shard(len(classes))
-    means = _class_means(locked.image_embeddings(model, preprocess, curated, "train", **before), labels, len(classes))
+    with first_before_others():
+        images = image_embeddings(base, model, preprocess, curated, "train", table_sha256=table_sha256, **before)
+        held_out_images = image_embeddings(base, model, preprocess, curated, "validation", table_sha256=table_sha256, **before)
+    means = _class_means(images, labels, len(classes))
     centers = torch.nn.Parameter(means[own_classes.start : own_classes.stop].to(device))
     loss = _class_loss(centers, own_classes, labels, settings)
     if recipe == "mcip":
-        loss = _weighted(loss, _caption_loss(model, tokenizer, settings, before), settings.caption_weight)
-    start_images = locked.image_embeddings(model, preprocess, curated, "validation", **before)
-    held_out, validate, start = _validation(model, preprocess, tokenizer, curated, start_images, options)
+        loss = _weighted(loss, _caption_loss(base, model, tokenizer, settings, before), settings.caption_weight)
+    held_out, validate, start = _validation(model, preprocess, tokenizer, curated, held_out_images, options)
     unlock(model, "image", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
     share_batch_statistics(model.visual)
     drop_patches(model, settings.patch_dropout)
@@ -142,11 +146,12 @@ def _class_loss(centers: torch.nn.Parameter, own_classes: range, labels: np.ndar
     return loss
 
 
-def _caption_loss(model: Clip, tokenizer: Tokenizer, settings: ImageTower, options: dict[str, Any]) -> Loss:
-    """The text tower is locked, so the captions are encoded once."""
+def _caption_loss(base: Path, model: Clip, tokenizer: Tokenizer, settings: ImageTower, options: dict[str, Any]) -> Loss:
+    """The text tower is locked, so the captions are encoded once. `model` and `tokenizer` are those of the directory `base`."""
     table, assigned = pq.read_table(artifacts.CAPTIONS), pq.read_table(artifacts.IMAGE_CAPTIONS)
     captions = CaptionSets.from_lists(assigned["caption_ids"].to_pylist(), np.array(table["cluster"]))
-    encoded = locked.text_embeddings(model, tokenizer, table["caption"].to_pylist(), **options)
+    with first_before_others():
+        encoded = text_embeddings(base, model, tokenizer, table["caption"].to_pylist(), **options)
 
     def loss(embedded: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         everyone = gather(torch.from_numpy(rows)).numpy()

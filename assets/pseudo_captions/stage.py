@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +12,8 @@ import pyarrow.parquet as pq
 from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import resolve_device
-from assets.clip.encoding import encode_images, encode_texts
-from assets.clip.pictures import read_images, read_rows
+from assets.clip.pictures import read_rows
+from assets.embeddings import BATCH_SIZE, image_embeddings, text_embeddings
 from assets.params import PseudoCaptions
 from assets.pseudo_captions.assign import assign_captions
 from assets.pseudo_captions.clusters import cluster_captions
@@ -22,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 CAPTIONS_SCHEMA = pa.schema([("caption_id", pa.int64()), ("caption", pa.string()), ("cluster", pa.int64())])
 IMAGE_CAPTIONS_SCHEMA = pa.schema([("id", pa.string()), ("caption_ids", pa.list_(pa.int64())), ("similarities", pa.list_(pa.float32()))])
-BATCH_SIZE = 256  # of the base model's inference; no result depends on it
 
 
 def make_pseudo_captions(settings: PseudoCaptions) -> None:
@@ -35,17 +35,11 @@ def make_pseudo_captions(settings: PseudoCaptions) -> None:
     number = {normalised(caption): row for row, caption in enumerate(corpus)}
 
     device = resolve_device(settings.device)
-    model, preprocess, tokenizer = load_clip(artifacts.model_dir("base"), device)
-    texts = encode_texts(model, tokenizer, corpus, batch_size=BATCH_SIZE, device=device, precision=settings.precision)
-    images = encode_images(
-        model,
-        preprocess,
-        read_images(artifacts.CURATED_IMAGES, "train"),
-        total=len(own),
-        batch_size=BATCH_SIZE,
-        device=device,
-        precision=settings.precision,
-    )
+    base, curated = artifacts.model_dir("base"), artifacts.CURATED_IMAGES
+    model, preprocess, tokenizer = load_clip(base, device)
+    options: dict[str, Any] = {"batch_size": BATCH_SIZE, "device": device, "precision": settings.precision}
+    texts = text_embeddings(base, model, tokenizer, corpus, **options)
+    images = image_embeddings(base, model, preprocess, curated, "train", table_sha256=artifacts.sha256_of(curated), **options)
     clusters = cluster_captions(texts, round(settings.clusters_per_caption * len(corpus)), settings.seed)
     found = assign_captions(
         images,

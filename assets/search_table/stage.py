@@ -16,10 +16,11 @@ from assets import artifacts, params
 from assets.artifacts import RECIPES
 from assets.clip import load_clip
 from assets.clip.device import resolve_device
-from assets.clip.encoding import encode_images
+from assets.clip.encoding import embedding_size
+from assets.embeddings import image_embeddings
 from assets.errors import UserError
 from assets.search_table.table import model_name
-from assets.search_table.writing import curated_batches, write_table
+from assets.search_table.writing import write_table
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +77,16 @@ def _curated_ids() -> list[str]:
 
 
 def _embed(settings: params.SearchTable, rows: int) -> np.ndarray:
+    """float32 [N, d] of the N = `rows` curated images, in the table's order."""
+    directory, curated = artifacts.model_dir(settings.recipe), artifacts.CURATED_IMAGES
     device = resolve_device(settings.device)
-    model, preprocess, _ = load_clip(artifacts.model_dir(settings.recipe), device)
-    pictures = (image.as_py() for batch in curated_batches(["image"], settings.batch_size) for image in batch["image"])
-    return encode_images(
-        model, preprocess, pictures, total=rows, batch_size=settings.batch_size, device=device, precision=settings.precision
-    )
+    model, preprocess, _ = load_clip(directory, device)
+    options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
+    table_sha256, split_of = artifacts.sha256_of(curated), pq.read_table(curated, columns=["split"])["split"].to_numpy()
+    vectors = np.full((rows, embedding_size(model)), np.nan, np.float32)
+    for split in artifacts.SPLITS:
+        vectors[split_of == split] = image_embeddings(directory, model, preprocess, curated, split, table_sha256=table_sha256, **options)
+    return vectors
 
 
 def check_vectors(vectors: np.ndarray, ids: list[str], model: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,19 @@ from torch.nn.functional import normalize
 from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
-from assets.clip.encoding import encode_texts, text_features
+from assets.clip.encoding import encode_texts
 from assets.clip.model import Clip, Tokenizer
 from assets.clip.pictures import read_rows
 from assets.clip.text_encoding import encode_tokens
-from assets.clip.text_projection import project, without_text_projection
+from assets.clip.text_projection import project
 from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
+from assets.embeddings import BATCH_SIZE, image_embeddings, locked_text_features
 from assets.errors import UserError
 from assets.params import TextTower
-from assets.training import guards, locked, validation
+from assets.training import guards, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, global_info_nce_loss, global_sigmoid_loss
 from assets.training.data import batches_per_epoch
-from assets.training.distributed import own_rows, rank
+from assets.training.distributed import first_before_others, own_rows, rank
 from assets.training.loop import fit
 from assets.training.optimizer import layer_decay_groups
 from assets.training.processes import own_device, run_in_processes
@@ -38,8 +40,8 @@ from assets.training.run import Task
 from assets.training.state import state_dir_for
 from assets.training.texts import ImageTexts, image_texts
 from assets.training.towers import checkpoint_text_tower, compiled
+from assets.training.views import view_embeddings
 
-INFERENCE_BATCH = 256  # of the locked image tower; no result depends on it
 SELECT_BY = "text_to_image"
 
 
@@ -68,18 +70,18 @@ def _realign(settings: TextTower, recipe: str) -> None:
     torch.manual_seed(settings.seed + rank())  # of dropout
     model, preprocess, tokenizer = load_clip(tuned, device)
     rows = read_rows(curated, "train")
-    options: dict[str, Any] = {"batch_size": INFERENCE_BATCH, "device": device, "precision": settings.precision}
-    before: dict[str, Any] = {
-        **options,
-        "inputs": {"curated_images": determined_by["inputs"]["curated_images"], "model": determined_by["inputs"][recipe]},
-    }
-    images = locked.image_embeddings(model, preprocess, curated, "train", **before)
-    views = None
-    if settings.views > 1:
-        augmentation = settings.augmentation.model_dump()
-        views = locked.view_embeddings(model, curated, views=settings.views - 1, augmentation=augmentation, seed=settings.seed, **before)
+    options: dict[str, Any] = {"batch_size": BATCH_SIZE, "device": device, "precision": settings.precision}
+    before: dict[str, Any] = {**options, "table_sha256": determined_by["inputs"]["curated_images"]}
+    with first_before_others():
+        images = image_embeddings(tuned, model, preprocess, curated, "train", **before)
+        held_out_images = image_embeddings(tuned, model, preprocess, curated, "validation", **before)
+        views = None
+        if settings.views > 1:
+            augmentation = settings.augmentation.model_dump()
+            views = view_embeddings(
+                tuned, model, curated, views=settings.views - 1, augmentation=augmentation, seed=settings.seed, **before
+            )
     held_out = validation.read_validation_set(curated)
-    held_out_images = locked.image_embeddings(model, preprocess, curated, "validation", **before)
     start_names = encode_texts(model, tokenizer, held_out.names, **options)
 
     def measures(names: np.ndarray) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def _realign(settings: TextTower, recipe: str) -> None:
         return measures(encode_texts(model, tokenizer, held_out.names, **options))
 
     texts = image_texts(rows, with_class_names=True)
-    task = _task(model, tokenizer, images, views, texts, validate, settings, device)
+    task = _task(tuned, model, tokenizer, images, views, texts, validate, settings, device)
     task = replace(task, start=measures(start_names), names=len(held_out.names))
     history = fit(task, settings, state_dir)
     fold(model, settings.trains)
@@ -102,6 +104,7 @@ def _realign(settings: TextTower, recipe: str) -> None:
 
 
 def _task(
+    directory: Path,
     model: Clip,
     tokenizer: Tokenizer,
     images: np.ndarray,
@@ -125,7 +128,7 @@ def _task(
     for parameter in scales.values():
         parameter.requires_grad_(True)
     encode = (
-        _projecting(model, tokenizer, texts, settings, device)
+        _projecting(directory, model, tokenizer, texts, settings, device)
         if settings.trains == "projection"
         else _encoding(model, tokenizer, texts, settings, device)
     )
@@ -200,13 +203,14 @@ def _encoding(
 
 
 def _projecting(
-    model: Clip, tokenizer: Tokenizer, texts: ImageTexts, settings: TextTower, device: str
+    directory: Path, model: Clip, tokenizer: Tokenizer, texts: ImageTexts, settings: TextTower, device: str
 ) -> Callable[[np.ndarray], torch.Tensor]:
     """Text numbers [B] to embeddings [B, d], from the locked layers' features, which are computed here, once."""
-    with without_text_projection(model):
-        features = text_features(
-            model, tokenizer, texts.vocabulary, batch_size=INFERENCE_BATCH, device=device, precision=settings.precision
+    with first_before_others():
+        found = locked_text_features(
+            directory, model, tokenizer, texts.vocabulary, batch_size=BATCH_SIZE, device=device, precision=settings.precision
         )
+    features = torch.from_numpy(found).to(device)
 
     def encode(chosen: np.ndarray) -> torch.Tensor:
         return project(model, features[torch.from_numpy(chosen).to(device)])

@@ -238,12 +238,10 @@ def _rate(run: Run[Batch]) -> float:
 
 
 def _in_trouble(run: Run[Batch], trouble: str, where: str, rate: float) -> UserError:
+    """What to raise; states that a resumed run would come back to the trouble with are removed."""
     half = " or set precision: fp32," if run.settings.precision != "fp32" else ""
-    kept = (
-        f" The last good state, of the end of epoch {run.progress.epoch - 1}, is kept in {run.state_dir}."
-        if forget_unvalidated(run)
-        else ""
-    )
+    one_is_left = forget_unvalidated(run)
+    kept = f" The last good state, of the end of epoch {run.progress.epoch - 1}, is kept in {run.state_dir}." if one_is_left else ""
     return UserError(
         f"{trouble} {where}. The likely cause is a too high learning rate (it is {rate:.2g}): lower it, first to a tenth,{half}"
         f" or raise warmup_fraction.{kept}"

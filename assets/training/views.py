@@ -1,20 +1,28 @@
 """Augmented views of the training images, as the image tower takes them. What is learned from them is the stages' concern.
 
-Shapes: B images of a batch, R side as trained.
+Shapes: B images of a batch, R side as trained; N training images, V views of each, d embedding.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 
+from assets.clip.decoding import decode
+from assets.clip.device import autocast
+from assets.clip.encoding import ahead, embedding_size
 from assets.clip.model import Clip, image_normalization, image_size
-from assets.training.augmentation import apply_views, draw_views, stored_size
-from assets.training.data import prefetched, training_batches
+from assets.clip.pictures import read_images
+from assets.embeddings import ASSETS, kept, rows_of_split, tower_sha256
+from assets.progress import track
+from assets.training.augmentation import apply_views, augment, draw_views, stored_size
+from assets.training.data import prefetched, resized, training_batches
 from assets.training.distributed import own_rows, world_size
 from assets.training.randomness import generator_for
 
@@ -64,3 +72,52 @@ def training_views(
             yield rows, ((views - mean) / std).contiguous(memory_format=torch.channels_last)
 
     return batches
+
+
+def view_embeddings(
+    directory: Path,
+    model: Clip,
+    table: Path,
+    *,
+    views: int,
+    augmentation: dict[str, Any],
+    seed: int,
+    table_sha256: str,
+    batch_size: int,
+    device: str,
+    precision: str,
+) -> np.ndarray:
+    """float32 [N·V, d], unit norm, mapped from disk: V augmented views of each training picture, row n·V + v being view v of picture n.
+
+    `model` as `load_clip(directory)` gave it; the tower is locked, so a view is encoded once.
+    """
+    total, size = rows_of_split(table, "train"), image_size(model)
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in image_normalization(model))
+
+    def chunks() -> Iterator[np.ndarray]:
+        images = track(read_images(table, "train"), total, "encoding views", "images")
+        pixels = ahead(lambda data: resized(decode(data), stored_size(size)), images, depth=2 * batch_size)
+        for number in itertools.count():
+            batch = list(itertools.islice(pixels, batch_size))
+            if not batch:
+                return
+            stored = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).to(device)
+            seen = []
+            for view in range(views):
+                shown = augment(stored, size, **augmentation, generator=generator_for(seed, view, number))
+                with torch.inference_mode(), autocast(device, precision):
+                    embedded = model.encode_image(((shown - mean) / std).contiguous(memory_format=torch.channels_last))
+                seen.append(normalize(embedded.float(), dim=1).cpu().numpy())
+            yield np.stack(seen, axis=1).reshape(len(batch) * views, -1)
+
+    determined_by = {
+        "tower": tower_sha256(directory, "image"),
+        "table": table_sha256,
+        "views": views,
+        "augmentation": augmentation,
+        "seed": seed,
+        "batch_size": batch_size,
+        "device": device,
+        "precision": precision,
+    }
+    return kept("views", determined_by, [ASSETS / "clip", ASSETS / "training"], (total * views, embedding_size(model)), chunks)

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from assets import artifacts
+from assets import artifacts, embeddings
 from assets.clip.model import WEIGHTS
 from assets.clip.trainable import layer_groups
 from assets.errors import UserError
@@ -24,7 +24,6 @@ from assets.image_tower.stage import train_image_tower
 from assets.params import Guards, ImageTower, PseudoCaptions, TextTower
 from assets.pseudo_captions.stage import make_pseudo_captions
 from assets.text_tower.stage import realign_text_tower
-from assets.training import locked
 from tests.models import write_model
 
 COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "grey": (120, 120, 120)}
@@ -230,8 +229,8 @@ def test_a_stage_killed_at_any_step_ends_with_the_same_weights(workspace, sectio
     settings = sections["image_tower"].model_copy(update={"checkpoint_minutes": 0.0, "batch_size": 4} | own)
     train_image_tower(settings, "gpr")
     whole = (artifacts.model_dir("gpr") / WEIGHTS).read_bytes()
-    encoded, real = [], locked.encode_images
-    monkeypatch.setattr(locked, "encode_images", lambda *given, **named: encoded.append(1) or real(*given, **named))
+    encoded, real = [], embeddings.encode_images
+    monkeypatch.setattr(embeddings, "encode_images", lambda *given, **named: encoded.append(1) or real(*given, **named))
     steps = count(1)
 
     def dies(*arguments, **named):
