@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 256  # of stages that have no setting for it: what they train takes more memory than encoding does
 FOLDER = artifacts.WORK / "embeddings"
-FILES_KEPT = 16  # the last used; a run of all stages uses thirteen
+FILES_KEPT = 16  # the last used; the demo uses twelve
 UNTOUCHED_NS = 24 * 3600 * 10**9
 BATCHES_A_CHUNK = 256  # written together, so that memory does not grow with N
 ASSETS = Path(__file__).parent
