@@ -124,6 +124,21 @@ def test_texts_are_those_of_the_encoder_for_every_kind_of_tower(kind, workspace)
     assert embeddings.text_embeddings(directory, model, tokenizer, [], **OPTIONS).shape == (0, found.shape[1])
 
 
+@pytest.mark.parametrize("class_of_its_own", [False, True])
+@pytest.mark.parametrize("projection", [{"proj_type": "none"}, {"proj_bias": True}], ids=str)
+def test_any_projection_of_the_text_tower_and_none(class_of_its_own, projection, workspace, monkeypatch):
+    width = CONFIGS["vit"]["text_cfg"]["width"]
+    config = CONFIGS["vit"] | {"embed_dim": width, "custom_text": class_of_its_own, "text_cfg": CONFIGS["vit"]["text_cfg"] | projection}
+    monkeypatch.setitem(CONFIGS, "other", config)
+    directory = workspace / "other"
+    write_model(directory, "other")
+    model, _, tokenizer = load_clip(directory)
+    texts = ["red heart", "a dog in the park"]
+    found = embeddings.text_embeddings(directory, model, tokenizer, texts, **OPTIONS)
+    np.testing.assert_allclose(found, encode_texts(model, tokenizer, texts, **OPTIONS), atol=1e-6)
+    assert of_images(workspace, directory="other").shape == (9, width)
+
+
 def test_texts_are_encoded_once_for_models_whose_text_towers_differ_in_the_projection_alone(workspace, monkeypatch):
     passes, real = [], embeddings.text_features
     monkeypatch.setattr(

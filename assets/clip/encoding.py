@@ -96,4 +96,7 @@ def embedding_size(model: Clip) -> int:
     tower = text_tower(model)
     if tower is not None and hasattr(tower, "output_dim"):
         return int(tower.output_dim)
-    return int(model.text_projection.shape[1])
+    projection = model.text_projection
+    if projection is None:
+        return int(model.ln_final.normalized_shape[0])
+    return int(projection.out_features if isinstance(projection, torch.nn.Linear) else projection.shape[1])
