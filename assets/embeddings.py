@@ -14,6 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,11 +28,11 @@ from assets import artifacts
 from assets.clip.encoding import embedding_size, encode_images, text_features
 from assets.clip.model import CARD, WEIGHTS, Clip, Preprocess, Tokenizer
 from assets.clip.pictures import read_images, split_mask
-from assets.clip.text_projection import PROJECTIONS, project, projection_width, without_text_projection
+from assets.clip.text_projection import is_text_projection, project, projection_width, without_text_projection
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = 256  # of stages that have no setting for it: what they train takes more memory than encoding does
+BATCH_SIZE = 256  # of stages that have no setting for it; one for all, so that they find each other's files
 FOLDER = artifacts.WORK / "embeddings"
 FILES_KEPT = 16  # the last used; the demo uses twelve
 UNTOUCHED_NS = 24 * 3600 * 10**9
@@ -98,9 +99,19 @@ def tower_sha256(directory: Path, tower: Literal["image", "text"]) -> str:
     digest = hashlib.sha256()
     for file in sorted(path for path in directory.iterdir() if path.name not in (WEIGHTS, CARD)):
         digest.update(f"{file.name}\0{artifacts.sha256_of(file)}\0".encode())
-    with safe_open(directory / WEIGHTS, framework="pt") as weights:
+    file = (directory / WEIGHTS).resolve()
+    digest.update(_weights_sha256(file, tower, file.stat().st_size, file.stat().st_mtime_ns).encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _weights_sha256(file: Path, tower: Literal["image", "text"], size: int, changed_ns: int) -> str:
+    """A stage asks several times, of gigabytes; size and time of change are there to read again what was written anew."""
+    digest = hashlib.sha256()
+    with safe_open(file, framework="pt") as weights:
         for name in sorted(weights.keys()):
-            if name.startswith("visual.") == (tower == "image") and not _named(name, ("logit_scale", "logit_bias", *PROJECTIONS)):
+            of_neither = name in ("logit_scale", "logit_bias") or is_text_projection(name)
+            if name.startswith("visual.") == (tower == "image") and not of_neither:
                 tensor = weights.get_tensor(name)
                 digest.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
                 digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
@@ -162,7 +173,3 @@ def _forget_all_but_the_last_used() -> None:
 def _chunk_sizes(total: int, batch_size: int) -> list[int]:
     chunk = batch_size * BATCHES_A_CHUNK
     return [min(chunk, total - start) for start in range(0, total, chunk)]
-
-
-def _named(name: str, prefixes: Sequence[str]) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)

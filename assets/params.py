@@ -226,6 +226,7 @@ class SearchTable(Section):
     device: Device
     precision: Precision
     batch_size: PositiveInt
+    max_share_left_out: Fraction
     index_from_rows: PositiveInt
     refine_factor: PositiveInt
 

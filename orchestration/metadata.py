@@ -198,6 +198,7 @@ def _search_table(checkout: Path, recipe: str) -> Metadata:
         "table version": MetadataValue.int(int(table.version)),
         "recipe": MetadataValue.text(manifest["recipe"]),
         "indexes": MetadataValue.json(manifest["indexes"]),
+        "left out": MetadataValue.int(len(manifest["left_out"])),
         "a sample search": _strip(searches[0] if searches else []),
         "sample searches": _grid(searches),
     }

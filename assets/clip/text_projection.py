@@ -14,7 +14,12 @@ import torch
 from assets.clip.encoding import embedding_size
 from assets.clip.model import Clip, is_hugging_face, text_tower
 
-PROJECTIONS = ("text_projection", "text.text_projection", "text.proj")  # names in the models of open_clip's classes
+NAMES = ("text_projection", "text.text_projection", "text.proj")  # in the models of open_clip's classes
+
+
+def is_text_projection(name: str) -> bool:
+    """Whether a parameter of that name in the model is the projection's."""
+    return name.startswith(tuple(f"{own}." for own in NAMES)) or name in NAMES
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import torch
 from timm.models import group_parameters
 
 from assets.clip.model import Clip, is_hugging_face, is_modified_resnet, is_timm, text_tower
-from assets.clip.text_projection import PROJECTIONS
+from assets.clip.text_projection import is_text_projection
 from assets.errors import UserError
 
 Tower = Literal["image", "text"]
@@ -122,7 +122,7 @@ def _anatomy(model: Clip, tower: Tower) -> tuple[torch.nn.Module, str, Any, tupl
 def _projection(model: Clip, tower: Tower) -> set[str]:
     """Names of the parameters that map the tower's own width to the joint space."""
     if tower == "text":
-        return _named(model, PROJECTIONS)
+        return {name for name, _ in model.named_parameters() if is_text_projection(name)}
     if is_timm(model.visual):
         classifier = model.visual.trunk.get_classifier()  # where open_clip takes the network's own as the projection
         inner = {id(parameter) for parameter in classifier.parameters()} if isinstance(classifier, torch.nn.Module) else set()

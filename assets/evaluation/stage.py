@@ -26,7 +26,7 @@ from assets.evaluation.benchmarks.pictures import Pictures, read_picture
 from assets.evaluation.benchmarks.registry import KNN_K, KNN_TEMPERATURE
 from assets.evaluation.benchmarks.run import find_benchmarks, measure_benchmarks
 from assets.evaluation.protocol import Scores, score
-from assets.metrics import prompt_ensemble
+from assets.metrics import prompt_ensemble, unit_norm
 from assets.params import Evaluation
 
 logger = logging.getLogger(__name__)
@@ -146,11 +146,12 @@ def _images_of_captions(captions: list[list[str]]) -> dict[str, list[int]]:
 
 
 def _check_directions(embeddings: np.ndarray, names: Sequence[str], directory: Path) -> None:
-    wrong = np.flatnonzero(~(np.abs(np.linalg.norm(embeddings, axis=1) - 1) < 1e-3))
+    wrong = np.flatnonzero(~unit_norm(embeddings))
     if len(wrong):
         raise UserError(
             f"{directory} gives no usable embedding (NaN, infinite or zero) for {len(wrong)} of {len(names)} inputs,"
-            f" first {names[wrong[0]]!r}. With evaluation.precision bf16 try fp32; else the model is broken: train it again."
+            f" first {names[wrong[0]]!r}. With evaluation.precision bf16 try fp32. If these are blank pictures, in which the model sees nothing,"
+            " take them out of the source; else the model is broken: train it again with a lower learning rate."
         )
 
 

@@ -11,6 +11,7 @@ from assets.metrics.health import (
     modality_gap,
     same_class_threshold,
     uniformity,
+    unit_norm,
 )
 from assets.metrics.knn import knn_accuracy, knn_predictions
 from assets.metrics.ranking import relevant_ranks
@@ -70,5 +71,6 @@ __all__ = [
     "trapezoidal_average_precision",
     "trapezoidal_average_precisions",
     "uniformity",
+    "unit_norm",
     "zero_shot_predictions",
 ]

@@ -21,6 +21,7 @@ ROWS = 256  # rows compared at once with …
 COLUMNS = 8192  # … that many: 16 MiB in float64
 BINS = 2**15  # similarity bins between 0 and 1: a power of two, so that which bin a similarity is in is exact
 NEEDED_PRECISION = 0.95
+NORM_TOLERANCE = 1e-3
 
 
 class SameClassThreshold(NamedTuple):
@@ -31,6 +32,14 @@ class SameClassThreshold(NamedTuple):
     recall: float
     f1: float
     threshold_at_95_precision: float | None
+
+
+def unit_norm(vectors: Vectors) -> np.ndarray:
+    """Which embeddings can be compared at all: bool [N], true where a row of [N, d] is finite and its norm 1 within 10⁻³.
+
+    A tower that answers zeros for a picture, or overflows, gives one that cannot.
+    """
+    return np.abs(np.linalg.norm(as_array(vectors).astype(np.float64), axis=1) - 1) <= NORM_TOLERANCE  # false for nan
 
 
 def modality_gap(images: Vectors, texts: Vectors) -> float:
@@ -139,7 +148,7 @@ def same_class_threshold(vectors: Vectors, classes: np.ndarray) -> SameClassThre
         raise ValueError(f"classes must be [{len(vectors)}], given shape {list(numbers.shape)}")
     numbers = np.unique(numbers, return_inverse=True)[1]
     for (rows,) in _row_blocks(vectors):
-        if np.abs(np.linalg.norm(rows, axis=1) - 1).max() > 1e-3:
+        if not unit_norm(rows).all():
             raise ValueError("vectors must be unit norm, so that similarities are between −1 and 1; normalise them first")
     all_pairs, same_pairs = np.zeros(2 * BINS, np.int64), np.zeros(2 * BINS, np.int64)
     for start, column, block, pairs in _pair_blocks(vectors):

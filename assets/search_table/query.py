@@ -62,6 +62,7 @@ def search(query: Query, k: int = 10, where: str | None = None) -> pa.Table:
 def _embed(query: Query, table: Table, settings: Params) -> np.ndarray:
     from assets.clip.device import resolve_device
     from assets.clip.encoding import encode_images, encode_texts
+    from assets.metrics import unit_norm
 
     own = settings.search_table
     words, pictures = [], []
@@ -73,9 +74,11 @@ def _embed(query: Query, table: Table, settings: Params) -> np.ndarray:
         raise UserError("the query is empty. Give some words, or a picture as pathlib.Path, bytes or PIL.Image.")
     device = resolve_device(own.device)
     model, preprocess, tokenizer = _model_of(table, device)
-    if words:
-        return encode_texts(model, tokenizer, words, batch_size=own.batch_size, device=device, precision=own.precision)[0]
-    return encode_images(model, preprocess, pictures, total=1, batch_size=own.batch_size, device=device, precision=own.precision)[0]
+    options: dict[str, Any] = {"batch_size": own.batch_size, "device": device, "precision": own.precision}
+    vectors = encode_texts(model, tokenizer, words, **options) if words else encode_images(model, preprocess, pictures, total=1, **options)
+    if not unit_norm(vectors).all():
+        raise UserError("the table's model gives this query no embedding: it answers zeros, or overflows. Try another query.")
+    return vectors[0]
 
 
 def _picture(query: Path | bytes | Image.Image, max_pixels: int) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,29 +20,31 @@ from assets.clip.device import resolve_device
 from assets.clip.encoding import embedding_size
 from assets.embeddings import image_embeddings
 from assets.errors import UserError
+from assets.metrics import unit_norm
 from assets.search_table.table import model_name
 from assets.search_table.writing import write_table
 
 logger = logging.getLogger(__name__)
 
-NORM_TOLERANCE = 1e-3
-
 
 def publish(settings: params.SearchTable) -> None:
     """Write the table `images` of data/lancedb and data/search_table/manifest.json.
 
-    Readers see the old table until the new one is whole, and may go on reading the old one until the publish after this one begins.
-    Needs memory for the vectors (4·N·d bytes), not for the pictures.
+    Images that the model gives no embedding are left out and named in the manifest. Readers see the old table until the new one is
+    whole, and may go on reading the old one until the publish after this one begins. Needs memory for the vectors (4·N·d bytes), not
+    for the pictures.
     """
     refuse_if_held_back(artifacts.read_json(artifacts.VERDICT), settings.recipe)
     ids = _curated_ids()
     model_dir = artifacts.model_dir(settings.recipe)
     model_sha256 = artifacts.sha256_of(model_dir)
     vectors = _embed(settings, len(ids))
-    check_vectors(vectors, ids, str(model_dir))
-    content = write_table(vectors, ids, model_name(settings.recipe, model_sha256), settings.batch_size, settings.index_from_rows)
-    artifacts.write_json(artifacts.TABLE_MANIFEST, {"recipe": settings.recipe, "model_sha256": model_sha256, **content})
-    logger.info("%s: %d images, %d dimensions, embedded by %s", artifacts.LANCEDB, len(ids), vectors.shape[1], settings.recipe)
+    left_out = without_embedding(vectors, ids, model_dir, settings.max_share_left_out)
+    model = model_name(settings.recipe, model_sha256)
+    content = write_table(vectors, ids, set(left_out), model, settings.batch_size, settings.index_from_rows)
+    manifest = {"recipe": settings.recipe, "model_sha256": model_sha256, **content, "left_out": left_out}
+    artifacts.write_json(artifacts.TABLE_MANIFEST, manifest)
+    logger.info("%s: %d images, %d dimensions, embedded by %s", artifacts.LANCEDB, content["rows"], vectors.shape[1], settings.recipe)
 
 
 def refuse_if_held_back(verdict: dict[str, Any], recipe: str) -> None:
@@ -89,13 +92,21 @@ def _embed(settings: params.SearchTable, rows: int) -> np.ndarray:
     return vectors
 
 
-def check_vectors(vectors: np.ndarray, ids: list[str], model: str) -> None:
-    """Raise unless every vector [N, d] is finite and of norm 1: LanceDB would store any other and never find it again."""
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    bad = np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE))  # also where the norm is NaN or infinite
-    if bad.size:
-        examples = ", ".join(f"{ids[row]} (norm {norms[row]:.4g})" for row in bad[:3])
+def without_embedding(vectors: np.ndarray, ids: list[str], model_dir: Path, most: float) -> dict[str, str]:
+    """The images whose vector [N, d] is not finite and of norm 1, and why: LanceDB would store such a one and never find it again.
+
+    Raises where they are more than the share `most`, or all.
+    """
+    bad = np.flatnonzero(~unit_norm(vectors))
+    if not bad.size:
+        return {}
+    found = {ids[row]: "the embedding is zero" if not vectors[row].any() else "the embedding is not finite and of norm 1" for row in bad}
+    examples = ", ".join(f"{image} ({why})" for image, why in list(found.items())[:3])
+    said = f"{model_dir} gives {len(found)} of {len(ids)} images no embedding, such as {examples}."
+    if len(found) > most * len(ids) or len(found) == len(ids):
         raise UserError(
-            f"{model} gives {bad.size} of {len(ids)} images a vector that is not finite and of norm 1, such as {examples}. Set"
-            " search_table.precision: fp32; if that does not help, the model is broken: train it again with a lower learning rate."
+            f"{said} Up to a share of {most} would be left out (search_table.max_share_left_out). Set search_table.precision: fp32; if that"
+            " does not help, the model is broken: train it again with a lower learning rate."
         )
+    logger.warning("%s They are left out of the table and named in %s.", said, artifacts.TABLE_MANIFEST)
+    return found

@@ -32,14 +32,18 @@ LOCK = artifacts.WORK / "search_table.lock"
 VECTOR_STEP = 1e-4  # vectors are hashed in whole steps of this size: fp32 noise below it seldom shows
 
 
-def write_table(vectors: np.ndarray, ids: list[str], model: str, batch_size: int, index_from_rows: int) -> dict[str, Any]:
-    """Publish the curated rows with `vectors` (float32 [N, d], in their order, which is that of `ids`); returns what identifies the table.
+def write_table(
+    vectors: np.ndarray, ids: list[str], left_out: set[str], model: str, batch_size: int, index_from_rows: int
+) -> dict[str, Any]:
+    """Publish the curated rows but those `left_out`; returns what identifies the table. vectors: float32 [N, d], in the order of all `ids`.
 
     The version that this one replaces stays on disk until the next call begins, for readers that hold it open. Indexes follow the rows:
     between the two, a full-text query finds no index and a vector query is exact.
     """
     with _only_publisher(), _full_disk_said():
-        table = _replace_rows(vectors, model, batch_size)
+        published = np.array([image not in left_out for image in ids])
+        ids = [image for image in ids if image not in left_out]
+        table = _replace_rows(vectors, published, model, batch_size)
         for column in ("caption", "captions"):
             table.create_index(column, config=FTS())
         if len(ids) >= index_from_rows:
@@ -84,11 +88,11 @@ def _full_disk_said() -> Iterator[None]:
         raise
 
 
-def _replace_rows(vectors: np.ndarray, model: str, batch_size: int) -> Table:
+def _replace_rows(vectors: np.ndarray, published: np.ndarray, model: str, batch_size: int) -> Table:
     database = connect()
     exists = _clear_leftovers(database)
     schema = table_schema(vectors.shape[1])
-    rows = pa.RecordBatchReader.from_batches(schema, _rows(vectors, model, schema, batch_size))
+    rows = pa.RecordBatchReader.from_batches(schema, _rows(vectors, published, model, schema, batch_size))
     return database.create_table(artifacts.TABLE_NAME, data=rows, mode="overwrite" if exists else "create")
 
 
@@ -107,18 +111,19 @@ def _clear_leftovers(database: lancedb.DBConnection) -> bool:
     return True
 
 
-def _rows(vectors: np.ndarray, model: str, schema: pa.Schema, batch_size: int) -> Iterator[pa.RecordBatch]:
+def _rows(vectors: np.ndarray, published: np.ndarray, model: str, schema: pa.Schema, batch_size: int) -> Iterator[pa.RecordBatch]:
     columns = [name for name in METADATA.names if name not in ("caption", "model")]
     batches = track(curated_batches(columns, batch_size), -(-len(vectors) // batch_size), "writing the table", "batches")
     start = 0
-    for batch in batches:
+    for every in batches:
+        own, start = slice(start, start + len(every)), start + len(every)
+        batch = every.filter(pa.array(published[own]))
         wordings = zip(batch["captions"].to_pylist(), batch["class_name"].to_pylist(), strict=True)
         values = {name: batch[name].cast(schema.field(name).type) for name in columns}
         values["caption"] = pa.array([captions[0] if captions else class_name for captions, class_name in wordings], pa.string())
         values["model"] = pa.array([model] * len(batch), pa.string())
-        values[VECTOR] = pa.FixedSizeListArray.from_arrays(vectors[start : start + len(batch)].ravel(), vectors.shape[1])
+        values[VECTOR] = pa.FixedSizeListArray.from_arrays(vectors[own][published[own]].ravel(), vectors.shape[1])
         yield pa.record_batch([values[name] for name in schema.names], schema=schema)
-        start += len(batch)
 
 
 def _content(table: Table, ids: list[str], batch_size: int) -> dict[str, str]:

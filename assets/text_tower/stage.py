@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,10 +65,12 @@ def _realign(settings: TextTower, recipe: str) -> None:
         "inputs": {"curated_images": artifacts.sha256_of(curated), recipe: artifacts.sha256_of(tuned)},
     }
     state_dir = state_dir_for(f"text_tower-{recipe}", determined_by)
+    if settings.trains == "projection" and (settings.gradient_checkpointing or settings.compile):
+        raise UserError("text_tower: a projection has no use for gradient_checkpointing and compile. Set them to false, or trains: all.")
     device = own_device(resolve_device(settings.device))
     torch.manual_seed(settings.seed + rank())  # of dropout
     model, preprocess, tokenizer = load_clip(tuned, device)
-    rows = read_rows(curated, "train")
+    texts = image_texts(read_rows(curated, "train"), with_class_names=True)
     options: dict[str, Any] = {"batch_size": BATCH_SIZE, "device": device, "precision": settings.precision}
     before: dict[str, Any] = {**options, "table_sha256": determined_by["inputs"]["curated_images"]}
     with first_before_others():
@@ -81,6 +82,7 @@ def _realign(settings: TextTower, recipe: str) -> None:
             views = view_embeddings(
                 tuned, model, curated, views=settings.views - 1, augmentation=augmentation, seed=settings.seed, **before
             )
+        features = locked_text_features(tuned, model, tokenizer, texts.vocabulary, **options) if settings.trains == "projection" else None
     held_out = validation.read_validation_set(curated)
     start_names = encode_texts(model, tokenizer, held_out.names, **options)
 
@@ -93,8 +95,7 @@ def _realign(settings: TextTower, recipe: str) -> None:
     def validate() -> dict[str, Any]:
         return measures(encode_texts(model, tokenizer, held_out.names, **options))
 
-    texts = image_texts(rows, with_class_names=True)
-    task = _task(tuned, model, tokenizer, images, views, texts, validate, settings, device)
+    task = _task(model, tokenizer, images, views, texts, features, validate, settings, device)
     task = replace(task, start=measures(start_names), names=len(held_out.names))
     history = fit(task, settings, state_dir)
     fold(model, settings.trains)
@@ -104,34 +105,29 @@ def _realign(settings: TextTower, recipe: str) -> None:
 
 
 def _task(
-    directory: Path,
     model: Clip,
     tokenizer: Tokenizer,
     images: np.ndarray,
     views: np.ndarray | None,
     texts: ImageTexts,
+    features: np.ndarray | None,
     validate: Callable[[], dict[str, Any]],
     settings: TextTower,
     device: str,
 ) -> Task[Batch]:
     """InfoNCE, or the sigmoid loss for a base that was trained with one (it has a logit bias).
 
-    images: embeddings [N, d]; views: of further views of each, [N · (settings.views − 1), d], or None.
+    images: embeddings [N, d]; views: of further views of each, [N · (settings.views − 1), d], or None; features: what the projection takes
+    of each text [T, w], where it alone trains, or None.
     """
     scales = {name: getattr(model, name) for name in ("logit_scale", "logit_bias") if getattr(model, name, None) is not None}
-    if settings.trains == "projection" and (settings.gradient_checkpointing or settings.compile):
-        raise UserError("text_tower: a projection has no use for gradient_checkpointing and compile. Set them to false, or trains: all.")
     if settings.gradient_checkpointing:
         checkpoint_text_tower(model)
     model.requires_grad_(False)
     unlock(model, "text", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
     for parameter in scales.values():
         parameter.requires_grad_(True)
-    encode = (
-        _projecting(directory, model, tokenizer, texts, settings, device)
-        if settings.trains == "projection"
-        else _encoding(model, tokenizer, texts, settings, device)
-    )
+    encode = _projecting(model, features, device) if features is not None else _encoding(model, tokenizer, texts, settings, device)
 
     size, steps = min(settings.batch_size, len(images)), batches_per_epoch(len(images), settings.batch_size)
 
@@ -202,17 +198,11 @@ def _encoding(
     return encode
 
 
-def _projecting(
-    directory: Path, model: Clip, tokenizer: Tokenizer, texts: ImageTexts, settings: TextTower, device: str
-) -> Callable[[np.ndarray], torch.Tensor]:
-    """Text numbers [B] to embeddings [B, d], from the locked layers' features, which are computed here, once."""
-    with first_before_others():
-        found = locked_text_features(
-            directory, model, tokenizer, texts.vocabulary, batch_size=BATCH_SIZE, device=device, precision=settings.precision
-        )
-    features = torch.from_numpy(found).to(device)
+def _projecting(model: Clip, features: np.ndarray, device: str) -> Callable[[np.ndarray], torch.Tensor]:
+    """Text numbers [B] to embeddings [B, d], from the locked layers' features [T, w]."""
+    known = torch.from_numpy(features).to(device)
 
     def encode(chosen: np.ndarray) -> torch.Tensor:
-        return project(model, features[torch.from_numpy(chosen).to(device)])
+        return project(model, known[torch.from_numpy(chosen).to(device)])
 
     return encode

@@ -120,4 +120,5 @@ def view_embeddings(
         "device": device,
         "precision": precision,
     }
-    return kept("views", determined_by, [ASSETS / "clip", ASSETS / "training"], (total * views, embedding_size(model)), chunks)
+    own = [Path(__file__).with_name(name) for name in ("views.py", "augmentation.py", "data.py", "randomness.py")]
+    return kept("views", determined_by, [ASSETS / "clip", *own], (total * views, embedding_size(model)), chunks)

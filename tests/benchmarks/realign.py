@@ -179,8 +179,7 @@ def realign(
     written |= {"precision": arguments.precision, "checkpoint_minutes": 1e9, "guards": unguarded.model_dump(), "views": 1}
     settings = TextTower.model_validate(written)
     repeated = embedded[np.arange(count) % len(pictures)]
-    nowhere = Path()  # the whole tower trains, so no features of a locked one are kept
-    task = _task(nowhere, model, tokenizer, repeated, None, texts, lambda: {"text_to_image": None}, settings, device)
+    task = _task(model, tokenizer, repeated, None, texts, None, lambda: {"text_to_image": None}, settings, device)
 
     def loss(batch: Any) -> torch.Tensor:
         tick()

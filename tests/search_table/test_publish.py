@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lancedb
 import numpy as np
@@ -24,7 +25,7 @@ from assets import artifacts
 from assets.errors import UserError
 from assets.params import SearchTable
 from assets.search_table import open_table, search
-from assets.search_table.stage import check_vectors, publish
+from assets.search_table.stage import publish, without_embedding
 from assets.search_table.writing import LOCK, _full_disk_said
 from tests.search_table.conftest import CLASSES, RECIPE, curated_rows, write_curated, write_verdict
 
@@ -172,7 +173,7 @@ if {point!r} == "while writing rows":
 else:
     writing.FTS = die
 ids = pq.read_table(writing.artifacts.CURATED_IMAGES, columns=["id"])["id"].to_pylist()
-writing.write_table(np.eye(len(ids), 16, dtype=np.float32), ids, "mcip_rea@killed", 4, 1000)
+writing.write_table(np.eye(len(ids), 16, dtype=np.float32), ids, set(), "mcip_rea@killed", 4, 1000)
 """
 
 
@@ -252,18 +253,76 @@ def test_broken_model_leaves_the_table_alone(unpublished: Path, settings_with: S
     state = load_file(weights)
     state["visual.proj"][:] = float("nan")
     save_file(state, weights)
-    with pytest.raises(UserError, match=r"26 of 26 images a vector that is not finite.*vendor1/0 \(norm nan\)"):
+    with pytest.raises(UserError, match=r"26 of 26 images no embedding, such as vendor1/0 \(the embedding is not finite"):
         publish(settings_with())
     assert open_table().version == before
 
 
-@pytest.mark.parametrize("value", [0.0, np.inf, np.nan, 0.99])
-def test_one_bad_vector_is_named(value: float) -> None:
+@pytest.mark.parametrize(("value", "why"), [(0.0, "is zero"), (np.inf, "is not finite"), (np.nan, "is not finite"), (0.99, "of norm 1")])
+def test_which_images_have_no_embedding(value: float, why: str) -> None:
     vectors = np.eye(3, dtype=np.float32)
-    check_vectors(vectors, ["a", "b", "c"], "the model")
+    assert without_embedding(vectors, ["a", "b", "c"], Path("the model"), 0.0) == {}
     vectors[1, 1] = value
-    with pytest.raises(UserError, match=r"1 of 3 images.*such as b \(norm"):
-        check_vectors(vectors, ["a", "b", "c"], "the model")
+    found = without_embedding(vectors, ["a", "b", "c"], Path("the model"), 0.34)
+    assert list(found) == ["b"]
+    assert why in found["b"]
+    with pytest.raises(UserError, match=r"1 of 3 images no embedding, such as b \(.*a share of 0\.33 .*max_share_left_out"):
+        without_embedding(vectors, ["a", "b", "c"], Path("the model"), 0.33)
+    with pytest.raises(UserError, match="3 of 3"):
+        without_embedding(np.zeros_like(vectors), ["a", "b", "c"], Path("the model"), 1.0)
+
+
+def make_the_model_blind_to_black() -> None:
+    """Where no layer of the image tower adds anything, a picture of zeros stays zeros to the end, as a trunk that ends in a ReLU may do."""
+    config, weights = (artifacts.model_dir(RECIPE) / name for name in ("open_clip_config.json", "open_clip_model.safetensors"))
+    written = json.loads(config.read_text())
+    written["preprocess_cfg"]["mean"] = [0.0, 0.0, 0.0]
+    config.write_text(json.dumps(written))
+    state = load_file(weights)
+    for name, tensor in state.items():
+        if name.startswith("visual.") and name.endswith(("bias", "_embedding")):
+            tensor[:] = 0
+    save_file(state, weights)
+
+
+def with_black_pictures(count: int) -> list[dict[str, Any]]:
+    rows = curated_rows()
+    buffer = io.BytesIO()
+    Image.new("RGB", (48, 40)).save(buffer, "PNG")
+    for row in rows[5 : 5 + count]:
+        row["image"] = buffer.getvalue()
+    return rows
+
+
+def test_a_picture_without_an_embedding_keeps_no_other_out(
+    unpublished: Path, settings_with: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_the_model_blind_to_black()
+    rows = with_black_pictures(1)
+    write_curated(rows)
+    publish(settings_with(batch_size=4))
+    others = [row["id"] for row in rows if row is not rows[5]]
+    assert ids() == others
+    manifest = artifacts.read_json(artifacts.TABLE_MANIFEST)
+    assert (manifest["rows"], manifest["left_out"]) == (25, {rows[5]["id"]: "the embedding is zero"})
+    assert f"1 of 26 images no embedding, such as {rows[5]['id']} (the embedding is zero)" in caplog.text
+    for row in rows[4], rows[6], rows[-1]:  # each still has its own vector
+        hits = search(row["image"], k=1)
+        assert (hits["id"][0].as_py(), hits["_distance"][0].as_py()) == (row["id"], pytest.approx(0, abs=1e-5))
+    with pytest.raises(UserError, match="gives this query no embedding"):
+        search(rows[5]["image"])
+
+
+def test_more_pictures_without_an_embedding_than_allowed(unpublished: Path, settings_with: Settings) -> None:
+    publish(settings_with())
+    before = open_table().version
+    make_the_model_blind_to_black()
+    write_curated(with_black_pictures(2))
+    with pytest.raises(UserError, match=r"2 of 26 images no embedding.* share of 0\.05 .*search_table\.max_share_left_out"):
+        publish(settings_with())
+    assert open_table().version == before
+    publish(settings_with(max_share_left_out=0.1))
+    assert len(ids()) == 24
 
 
 def test_ids_must_be_unique(unpublished: Path, settings_with: Settings) -> None:
