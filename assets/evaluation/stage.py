@@ -150,8 +150,8 @@ def _check_directions(embeddings: np.ndarray, names: Sequence[str], directory: P
     if len(wrong):
         raise UserError(
             f"{directory} gives no usable embedding (NaN, infinite or zero) for {len(wrong)} of {len(names)} inputs,"
-            f" first {names[wrong[0]]!r}. With evaluation.precision bf16 try fp32. If these are blank pictures, in which the model sees nothing,"
-            " take them out of the source; else the model is broken: train it again with a lower learning rate."
+            f" first {names[wrong[0]]!r}. With evaluation.precision bf16 try fp32. If these are blank pictures, in which the model sees"
+            " nothing, take them out of the source; else the model is broken: train it again with a lower learning rate."
         )
 
 
