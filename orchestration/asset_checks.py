@@ -125,13 +125,16 @@ def _unit_norm(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
 
     from assets.metrics.health import NORM_TOLERANCE
 
-    worst = {}
+    worst, zero = {}, {}
     for kind in ("image", "text"):
         norms = np.linalg.norm(np.load(checkout / artifacts.evaluation_dir(recipe) / f"{kind}_embeddings.npy").astype(np.float64), axis=1)
+        zero[kind] = int((norms == 0).sum())
+        norms = norms[norms != 0]
         worst[kind] = float(np.abs(norms - 1).max()) if norms.size else 0.0  # nan where a vector is not finite
     return Outcome(
-        all(off <= NORM_TOLERANCE for off in worst.values()),
-        f"the norm furthest from 1 is off by {max(worst.values(), key=lambda off: (math.isnan(off), off)):.2g}",
+        all(off <= NORM_TOLERANCE for off in worst.values()) and not zero["text"],
+        f"{zero['image']} images and {zero['text']} texts have a zero embedding; of the others the norm furthest from 1 is off by"
+        f" {max(worst.values(), key=lambda off: (math.isnan(off), off)):.2g}",
         {f"{kind}: largest |norm − 1|": MetadataValue.text(f"{off:.3g}") for kind, off in worst.items()},
     )
 
@@ -187,6 +190,7 @@ def _fresh_vectors(checkout: Path, recipe: str, settings: Orchestration) -> Outc
     )
 
 
+UNIT_NORM = "Every embedding is finite and of norm 1, but zero for an image in which the model sees nothing."
 SAME_VECTORS = (
     f"A sample of vectors equals what the model gives now: a cosine of {SAME['fp32']} for vectors of fp32, {SAME['bf16']} for others."
 )
@@ -197,7 +201,7 @@ CHECKS = (
     Check("base_clip", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of_base),
     Check("image_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of("")),
     Check("text_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of("_rea")),
-    Check("evaluation", "unit_norm", True, "Every embedding is finite and of norm 1.", _unit_norm),
+    Check("evaluation", "unit_norm", True, UNIT_NORM, _unit_norm),
     Check(
         "report",
         "promotion_gate",

@@ -59,6 +59,22 @@ def write_model(directory: Path, kind: str = "vit", seed: int = 0) -> Any:
     return load_clip(directory)[0]
 
 
+def make_blind_to_black(directory: Path) -> None:
+    """Change a "vit" so that black pictures get a zero embedding, as from a trunk that ends in a ReLU: no layer adds anything to zeros."""
+    from safetensors.torch import load_file, save_file
+
+    from assets.clip.model import CONFIG, WEIGHTS
+
+    config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    config["preprocess_cfg"]["mean"] = [0.0, 0.0, 0.0]
+    (directory / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    state = load_file(directory / WEIGHTS)
+    for name, tensor in state.items():
+        if name.startswith("visual.") and name.endswith(("bias", "_embedding")):
+            tensor.zero_()
+    save_file(state, directory / WEIGHTS)
+
+
 def write_bert(directory: Path) -> None:
     """Configuration and tokenizer of a tiny BERT."""
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]

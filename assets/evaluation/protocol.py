@@ -66,7 +66,8 @@ def score(
     Image→image: every image a query, itself excluded by index. k-NN: among all other images, at most `knn_k` of them. Text→image: hit
     at 5; every class's name a query, all images of a class of that name relevant; every caption a query, all images that carry it
     relevant. Zero-shot is right when the predicted class has the image's class name: a text cannot tell classes of one name apart.
-    `average` is the plain mean of map, knn accuracy, zero-shot accuracy and recall_at_5.
+    `average` is the plain mean of map, knn accuracy, zero-shot accuracy and recall_at_5. An image whose embedding is zero finds nothing:
+    its average precision is 0 and its three answers are wrong; to others it is unrelated, at similarity 0.
 
     Intervals: bootstrap over classes with all their images and their name drawn together, `average` from the same draws (images of a
     class are not independent of each other); over captions for caption_recall_at_5, which is None and has no interval without captions.
@@ -79,6 +80,11 @@ def score(
     neighbours = knn_predictions(images, images, classes, k=knn_k, temperature=knn_temperature, exclude=exclude_self(len(images)))
     knn_correct = neighbours == classes
     zero_shot_correct = name_numbers[zero_shot_predictions(images, name_ensembles)] == image_names
+    finds_nothing = ~images.any(axis=1)  # ties would give it a ranking by chance
+    average_precisions[finds_nothing & ~np.isnan(average_precisions)] = 0
+    hits_at_1[finds_nothing & ~np.isnan(hits_at_1)] = 0
+    knn_correct &= ~finds_nothing
+    zero_shot_correct &= ~finds_nothing
     name_hits = hits_at_k(name_embeddings, images, lambda start, stop: name_numbers[start:stop, None] == image_names, TEXT_K)
 
     # one row an image, then one a class; measures side by side, so that a draw of classes gives all of them

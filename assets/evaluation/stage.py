@@ -85,7 +85,7 @@ def evaluate(settings: Evaluation, recipe: str) -> None:
     prompted = [[prompt.replace("{}", name) for prompt in settings.prompts] for name in names]
     texts = sorted({*names, *captions, *(text for own in prompted for text in own)})  # each is encoded once
     encoded = text_embeddings(directory, model, tokenizer, texts, **options)
-    _check_directions(images, rows["id"].to_pylist(), directory)
+    _check_images(images, rows["id"].to_pylist(), directory)
     _check_directions(encoded, texts, directory)
     row_of = {text: row for row, text in enumerate(texts)}
     name_embeddings, caption_embeddings = (encoded[[row_of[text] for text in each]] for each in (names, captions))
@@ -145,13 +145,22 @@ def _images_of_captions(captions: list[list[str]]) -> dict[str, list[int]]:
     return images_of
 
 
+def _check_images(embeddings: np.ndarray, ids: Sequence[str], directory: Path) -> None:
+    """As `_check_directions`, but some blank pictures, in which the model sees nothing, stop no evaluation: they count as misses."""
+    blank = np.flatnonzero(~embeddings.any(axis=1))
+    if 0 < len(blank) < len(ids):
+        logger.warning("%s gives %d of %d test images a zero embedding, first %r: misses", directory, len(blank), len(ids), ids[blank[0]])
+        embeddings, ids = np.delete(embeddings, blank, axis=0), np.delete(np.array(ids, dtype=object), blank).tolist()
+    _check_directions(embeddings, ids, directory)
+
+
 def _check_directions(embeddings: np.ndarray, names: Sequence[str], directory: Path) -> None:
     wrong = np.flatnonzero(~unit_norm(embeddings))
     if len(wrong):
         raise UserError(
             f"{directory} gives no usable embedding (NaN, infinite or zero) for {len(wrong)} of {len(names)} inputs,"
-            f" first {names[wrong[0]]!r}. With evaluation.precision bf16 try fp32. If these are blank pictures, in which the model sees"
-            " nothing, take them out of the source; else the model is broken: train it again with a lower learning rate."
+            f" first {names[wrong[0]]!r}. With evaluation.precision bf16 try fp32; else the model is broken:"
+            " train it again with a lower learning rate."
         )
 
 

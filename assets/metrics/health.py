@@ -37,7 +37,7 @@ class SameClassThreshold(NamedTuple):
 def unit_norm(vectors: Vectors) -> np.ndarray:
     """Which embeddings can be compared at all: bool [N], true where a row of [N, d] is finite and its norm 1 within 10⁻³.
 
-    A tower that answers zeros for a picture, or overflows, gives one that cannot.
+    A tower that answers zeros for a picture, or overflows, gives one that cannot. A zero row is similar to nothing: 0 with every other.
     """
     return np.abs(np.linalg.norm(as_array(vectors).astype(np.float64), axis=1) - 1) <= NORM_TOLERANCE  # false for nan
 
@@ -121,15 +121,13 @@ def effective_rank(vectors: Vectors) -> float:
 def drift(before: Vectors, after: Vectors) -> float:
     """How much of each embedding training kept: the mean cosine of before and after, 1 where nothing moved, 0 where nothing is left.
 
-    Row i of before [N, d] and after [N, d] is the same image. ValueError for a row without direction (zero).
+    Row i of before [N, d] and after [N, d] is the same image; of a zero row nothing is left.
     """
     before, after = _paired(before, after, "before", "after")
     total = 0.0
     for x, y in _row_blocks(before, after):
         lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-        if not lengths.all():
-            raise ValueError("before and after must have a direction; a row of either is zero")
-        total += float(np.sum((x * y).sum(axis=1) / lengths))
+        total += float(np.sum((x * y).sum(axis=1) / np.where(lengths > 0, lengths, 1)))
     return total / len(before)
 
 
@@ -140,7 +138,7 @@ def same_class_threshold(vectors: Vectors, classes: np.ndarray) -> SameClassThre
     A pair is called «same» at a threshold t where its dot product ≥ t. Candidates are the similarities that occur, rounded down to
     multiples of 2⁻¹⁵ (and at most 1 − 2⁻¹⁵, so that equal images are always one candidate); counts at a candidate are exact. Of equally
     good candidates the highest is taken. threshold_at_95_precision is the lowest with a precision of at least 95 %, so the one with the
-    most recall; None where there is none. ValueError where no two rows share a class, and for vectors that are not unit norm.
+    most recall; None where there is none. ValueError where no two rows share a class, and for vectors that are neither unit norm nor zero.
     """
     vectors = _some(vectors, "vectors")
     numbers = as_array(classes)
@@ -148,7 +146,7 @@ def same_class_threshold(vectors: Vectors, classes: np.ndarray) -> SameClassThre
         raise ValueError(f"classes must be [{len(vectors)}], given shape {list(numbers.shape)}")
     numbers = np.unique(numbers, return_inverse=True)[1]
     for (rows,) in _row_blocks(vectors):
-        if not unit_norm(rows).all():
+        if not (unit_norm(rows) | ~rows.any(axis=1)).all():
             raise ValueError("vectors must be unit norm, so that similarities are between −1 and 1; normalise them first")
     all_pairs, same_pairs = np.zeros(2 * BINS, np.int64), np.zeros(2 * BINS, np.int64)
     for start, column, block, pairs in _pair_blocks(vectors):

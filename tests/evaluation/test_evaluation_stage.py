@@ -18,7 +18,7 @@ from assets import artifacts
 from assets.errors import UserError
 from assets.evaluation.stage import evaluate
 from assets.params import Evaluation
-from tests.models import write_model
+from tests.models import make_blind_to_black, write_model
 
 RECIPE = "gpr"
 SETTINGS = Evaluation(
@@ -190,6 +190,21 @@ def test_a_model_that_gives_nan_is_refused_and_earlier_results_stay(here: Path):
     with pytest.raises(UserError, match=r"data/models/gpr gives no usable embedding .* for 7 of 7 inputs, first 'a/1'"):
         evaluate(SETTINGS, RECIPE)
     assert {path.name: path.read_bytes() for path in here.iterdir()} == first
+
+
+def test_a_blank_picture_is_a_miss_and_stops_nothing(here: Path, caplog: pytest.LogCaptureFixture):
+    make_blind_to_black(artifacts.model_dir(RECIPE))
+    black = io.BytesIO()
+    Image.new("RGB", (40, 32)).save(black, "PNG")
+    write_curated([each | {"image": black.getvalue()} if each["id"] == "a/2" else each for each in TEST_ROWS])
+    evaluate(SETTINGS, RECIPE)
+    assert "gives 1 of 7 test images a zero embedding, first 'a/2'" in caplog.text
+    assert np.flatnonzero(~np.load(here / "image_embeddings.npy").any(axis=1)).tolist() == [1]
+    (row,) = [each for each in pq.read_table(here / "per_query.parquet").to_pylist() if each["id"] == "a/2"]
+    assert (row["average_precision"], row["hit_at_1"], row["knn_correct"], row["zero_shot_correct"]) == (0, False, False, False)
+    write_curated([each | {"image": black.getvalue()} for each in TEST_ROWS])
+    with pytest.raises(UserError, match="for 7 of 7 inputs"):
+        evaluate(SETTINGS, RECIPE)
 
 
 def test_benchmarks_are_measured_with_the_model_itself(here: Path):

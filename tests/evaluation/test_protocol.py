@@ -72,6 +72,21 @@ def test_values_by_hand():
     ]
 
 
+def test_an_image_without_an_embedding_finds_nothing_and_is_found_by_chance_alone():
+    """The image at 0° is zero now. Its own ranking would be all ties, with its classmate first."""
+    images = at(0, 20, 90, 50, 33, 170, 180)
+    images[0] = 0
+    found = scores_of(images=images)
+    # from 20°: 33 50 90 zero 170 180, rank 4; from 33°: 20 50 90 …, ranks 2, 3; the others as before
+    np.testing.assert_allclose(found.average_precisions, [0, 1 / 4, 1, 5 / 6, (1 / 2 + 2 / 3) / 2, 1, 1], atol=1e-12)
+    assert found.hits_at_1.tolist() == [0, *NEAREST_IS_RIGHT[1:]]
+    assert found.knn_correct.tolist() == [False, *map(bool, NEAREST_IS_RIGHT[1:])]
+    assert found.zero_shot_correct.tolist() == [False, *map(bool, ZERO_SHOT_IS_RIGHT[1:])]
+    alone = scores_of(images=images, classes=np.array([0, 1, 1, 1, 1, 2, 2]))
+    assert np.isnan(alone.average_precisions[0])
+    assert np.isnan(alone.hits_at_1[0])
+
+
 def test_intervals_draw_whole_classes_and_all_measures_together():
     confidence = scores_of().metrics["confidence"]
     images_of = [[0, 1], [2, 3, 4], [5, 6]]

@@ -100,6 +100,19 @@ def test_embeddings_have_norm_one(scale, passed, tmp_path, settings):
     assert LOOK["evaluation", "unit_norm"](tmp_path, "base", settings).passed is passed
 
 
+def test_an_image_may_have_no_embedding_and_a_text_may_not(tmp_path, settings):
+    folder = tmp_path / "data/evaluation/base"
+    folder.mkdir(parents=True)
+    rows = np.eye(4, dtype=np.float32)
+    blank = rows * np.array([[1], [0], [1], [1]], dtype=np.float32)
+    for images, texts, passed in ((blank, rows, True), (rows, blank, False)):
+        np.save(folder / "image_embeddings.npy", images)
+        np.save(folder / "text_embeddings.npy", texts)
+        outcome = LOOK["evaluation", "unit_norm"](tmp_path, "base", settings)
+        assert outcome.passed is passed
+        assert f"{int(passed)} images and {int(not passed)} texts have a zero embedding" in outcome.said
+
+
 @pytest.mark.parametrize(("decision", "passed"), [("publish", True), ("hold", False)])
 def test_the_gate_is_the_verdict(decision, passed, tmp_path, settings):
     write_json(

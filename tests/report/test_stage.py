@@ -257,6 +257,18 @@ def test_a_user_s_pictures_without_groups_captions_or_validation(inputs, setting
     assert rows[0]["text_to_image"]["caption_recall_at_5"] is None
 
 
+def test_a_picture_in_which_a_model_sees_nothing_is_shown_like_any_other(inputs, settings, promotion):
+    inputs()
+    for recipe in ("gpr", "gpr_rea"):
+        file = artifacts.evaluation_dir(recipe) / "image_embeddings.npy"
+        images = np.load(file)
+        images[[0, 5]] = 0
+        np.save(file, images)
+    make_report(settings, promotion, "gpr")
+    html = artifacts.REPORT_PAGE.read_text(encoding="utf-8")
+    assert not re.search(r"\b(nan|inf)\b", "".join(Page(html).text).lower())
+
+
 def test_what_was_measured_of_the_paper_s_table_stands_beside_it(inputs, settings, promotion):
     inputs()
     measured = {"image_to_image": {"gpr1200": 71.25, "instre": None}, "knn": {}, "zero_shot": {}, "text_to_image": {}, "average": None}

@@ -27,6 +27,7 @@ from assets.params import SearchTable
 from assets.search_table import open_table, search
 from assets.search_table.stage import publish, without_embedding
 from assets.search_table.writing import LOCK, _full_disk_said
+from tests.models import make_blind_to_black
 from tests.search_table.conftest import CLASSES, RECIPE, curated_rows, write_curated, write_verdict
 
 Settings = Callable[..., SearchTable]
@@ -272,19 +273,6 @@ def test_which_images_have_no_embedding(value: float, why: str) -> None:
         without_embedding(np.zeros_like(vectors), ["a", "b", "c"], Path("the model"), 1.0)
 
 
-def make_the_model_blind_to_black() -> None:
-    """Where no layer of the image tower adds anything, a picture of zeros stays zeros to the end, as a trunk that ends in a ReLU may do."""
-    config, weights = (artifacts.model_dir(RECIPE) / name for name in ("open_clip_config.json", "open_clip_model.safetensors"))
-    written = json.loads(config.read_text())
-    written["preprocess_cfg"]["mean"] = [0.0, 0.0, 0.0]
-    config.write_text(json.dumps(written))
-    state = load_file(weights)
-    for name, tensor in state.items():
-        if name.startswith("visual.") and name.endswith(("bias", "_embedding")):
-            tensor[:] = 0
-    save_file(state, weights)
-
-
 def with_black_pictures(count: int) -> list[dict[str, Any]]:
     rows = curated_rows()
     buffer = io.BytesIO()
@@ -297,7 +285,7 @@ def with_black_pictures(count: int) -> list[dict[str, Any]]:
 def test_a_picture_without_an_embedding_keeps_no_other_out(
     unpublished: Path, settings_with: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    make_the_model_blind_to_black()
+    make_blind_to_black(artifacts.model_dir(RECIPE))
     rows = with_black_pictures(1)
     write_curated(rows)
     publish(settings_with(batch_size=4))
@@ -316,7 +304,7 @@ def test_a_picture_without_an_embedding_keeps_no_other_out(
 def test_more_pictures_without_an_embedding_than_allowed(unpublished: Path, settings_with: Settings) -> None:
     publish(settings_with())
     before = open_table().version
-    make_the_model_blind_to_black()
+    make_blind_to_black(artifacts.model_dir(RECIPE))
     write_curated(with_black_pictures(2))
     with pytest.raises(UserError, match=r"2 of 26 images no embedding.* share of 0\.05 .*search_table\.max_share_left_out"):
         publish(settings_with())
