@@ -199,7 +199,7 @@ STAGES = (
         "search_table",
         _search_table,
         params=("search_table",),
-        code=("assets/search_table", "assets/embeddings.py", "assets/clip"),
+        code=("assets/search_table", "assets/embeddings.py", "assets/clip", "assets/metrics"),
         inputs=lambda recipe, params: [artifacts.CURATED_IMAGES, artifacts.model_dir(params.search_table.recipe), artifacts.VERDICT],
         outputs=lambda recipe: [artifacts.LANCEDB, artifacts.TABLE_MANIFEST],
     ),
