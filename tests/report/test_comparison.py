@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import stats
 
 from assets.metrics import PairedDifference
 from assets.report.comparison import (
     PAIRED,
     Bootstrap,
     difference_json,
+    expanded,
     gated_differences,
     group_differences,
     outcome,
@@ -49,6 +51,23 @@ def test_a_difference_that_is_the_same_everywhere_is_told_from_chance_by_six_cla
         assert tuple(up) == pytest.approx((2, 2 if told == "better" else 0, 2))
         assert tuple(down) == pytest.approx((-2, -2, -2 if told == "better" else 0))
         assert outcome(up) == told
+
+
+@pytest.mark.parametrize(("classes", "level"), [(8, 0.95), (16, 0.95), (16, 0.8), (200, 0.95)])
+def test_with_few_classes_an_interval_is_as_wide_as_a_t_interval(classes, level):
+    values = stats.norm.ppf((np.arange(classes) + 0.5) / classes)[:, None] * np.ones(5)
+    found = paired_differences(values + 1, np.zeros_like(values), np.arange(classes), Bootstrap(20_000, level, 0))["knn.accuracy"]
+    low, high = stats.t.interval(level, classes - 1, loc=1, scale=values[:, 0].std(ddof=1) / np.sqrt(classes))
+    assert (found.high - found.low) == pytest.approx(high - low, rel=0.04)
+    assert level < expanded(level, classes) < 1
+
+
+def test_more_classes_are_drawn_at_the_level_itself_and_one_has_no_spread():
+    assert expanded(0.95, 16) == pytest.approx(0.972, abs=5e-4)
+    assert expanded(0.95, 763) == pytest.approx(0.9505, abs=1e-4)
+    assert expanded(0.95, 10**6) == pytest.approx(0.95, abs=1e-6)
+    assert expanded(0.95, 1) == 0.95
+    assert 0.999 < expanded(0.95, 2) < 1
 
 
 def test_the_average_is_the_mean_of_its_four_measures():
