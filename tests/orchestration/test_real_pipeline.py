@@ -45,7 +45,7 @@ LOST = (  # one of each kind: a recipe more would run the same code
     "report",
     "search_table",
 )
-EPOCHS = 30  # enough that none of the kills comes too late
+EPOCHS = 120  # of a fifth of a second: enough that none of the kills comes too late, whatever else this machine does
 NO_MESSAGES = "did not receive any messages"
 
 
