@@ -80,11 +80,11 @@ def score(
     neighbours = knn_predictions(images, images, classes, k=knn_k, temperature=knn_temperature, exclude=exclude_self(len(images)))
     knn_correct = neighbours == classes
     zero_shot_correct = name_numbers[zero_shot_predictions(images, name_ensembles)] == image_names
-    finds_nothing = ~images.any(axis=1)  # ties would give it a ranking by chance
-    average_precisions[finds_nothing & ~np.isnan(average_precisions)] = 0
-    hits_at_1[finds_nothing & ~np.isnan(hits_at_1)] = 0
-    knn_correct &= ~finds_nothing
-    zero_shot_correct &= ~finds_nothing
+    embedded = images.any(axis=1)  # a zero embedding's ranking is all ties: right or wrong by chance
+    average_precisions *= embedded  # nan stays nan
+    hits_at_1 *= embedded
+    knn_correct &= embedded
+    zero_shot_correct &= embedded
     name_hits = hits_at_k(name_embeddings, images, lambda start, stop: name_numbers[start:stop, None] == image_names, TEXT_K)
 
     # one row an image, then one a class; measures side by side, so that a draw of classes gives all of them

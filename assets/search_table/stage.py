@@ -105,8 +105,8 @@ def without_embedding(vectors: np.ndarray, ids: list[str], model_dir: Path, most
     said = f"{model_dir} gives {len(found)} of {len(ids)} images no embedding, such as {examples}."
     if len(found) > most * len(ids) or len(found) == len(ids):
         raise UserError(
-            f"{said} Up to a share of {most} would be left out (search_table.max_share_left_out). Set search_table.precision: fp32; if that"
-            " does not help, the model is broken: train it again with a lower learning rate."
+            f"{said} Up to a share of {most} would be left out (search_table.max_share_left_out; raise it where these are blank pictures)."
+            " Else set search_table.precision: fp32; if that does not help, the model is broken: train it again with a lower learning rate."
         )
     logger.warning("%s They are left out of the table and named in %s.", said, artifacts.TABLE_MANIFEST)
     return found
