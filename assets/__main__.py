@@ -13,11 +13,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from assets import artifacts, memory, progress
+from assets import artifacts, machine, progress
 from assets.errors import UserError
+from assets.imports import imported_files
+from assets.leftovers import remove_leftovers
 from assets.params import PARAMS_FILE, read_params
 from assets.source_images.folder_names import check_names
-from assets.stages import STAGES, address, find
+from assets.stages import addresses, find
 
 
 def main(arguments: list[str]) -> int:
@@ -27,12 +29,14 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("assets").setLevel(logging.INFO)
     if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
         print(__doc__)
-        print("stages:", *(address(stage, recipe) for stage in STAGES for recipe in stage.recipes), sep="\n  ")
+        with contextlib.suppress(UserError):  # of params.yaml, which the stages themselves report
+            print("stages:", *addresses(read_params()[0]), sep="\n  ")
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     try:
         if arguments[0] == "--check":
             params, _ = read_params()
-            check_names(Path(params.source_images.image_folder.root))
+            for source in params.source_images.sources:
+                check_names(Path(source.root))
             return 0
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that half-written files are removed
         with progress.attached():
@@ -50,32 +54,30 @@ def main(arguments: list[str]) -> int:
 
 
 def run(wanted: str) -> None:
-    stage, recipe = find(wanted)
     params, written = read_params()
-    inputs = stage.inputs(recipe, params)
-    own_pictures = Path(params.source_images.image_folder.root)  # what belongs there, the stage says better
-    if missing := [str(path) for path in inputs if not path.exists() and path != own_pictures]:
+    stage, recipe = find(wanted, params)
+    inputs = stage.inputs(params, recipe)
+    own_pictures = {Path(source.root) for source in params.source_images.sources}  # what belongs there, the stage says better
+    if missing := [str(path) for path in inputs if not path.exists() and path not in own_pictures]:
         raise UserError(f"missing input {', '.join(missing)}. `dvc repro {wanted}` makes what it needs, or `dvc checkout` restores it.")
-    if "assets/clip" in stage.code:
-        memory.tune_for_torch()
+    machine.tune_for_torch()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sections = {name.partition(".")[0] for name in stage.params}
     if os.environ.get("RANK", "0") != "0":  # of torchrun's processes the first keeps watch
         stage.run(params, recipe)
         return
-    with (
-        _alone(wanted),
-        artifacts.unchanged_while_running(
-            code=[Path(path) for path in stage.code],
+    with _alone(wanted):
+        remove_leftovers(params.recipe)
+        with artifacts.unchanged_while_running(
+            code=imported_files(f"assets.{stage.name}.stage"),
             data=inputs,
-            settings={name: written[name] for name in sections},
+            settings=stage.settings(params, recipe),
+            written=written,
             params_file=PARAMS_FILE,
-        ),
-    ):
-        begun = time.monotonic()
-        stage.run(params, recipe)
-        progress.report(seconds=round(time.monotonic() - begun, 1))
+        ):
+            begun = time.monotonic()
+            stage.run(params, recipe)
+            progress.report(seconds=round(time.monotonic() - begun, 1))
 
 
 @contextlib.contextmanager

@@ -6,38 +6,41 @@ Paths are relative to the checkout, the working directory of every stage.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from assets.errors import UserError
 
-RECIPES = ("base", "gpr", "gpr_rea", "mcip", "mcip_rea")  # the rows of the paper's Table 1
-
 DATA = Path("data")
-EMOJI_PACKAGES = DATA / "emoji"
-SOURCE_IMAGES = DATA / "source_images" / "images.parquet"
+SOURCE_IMAGES = DATA / "source_images" / "images"
 CURATED = DATA / "curated_images"
-CURATED_IMAGES = CURATED / "images.parquet"
+CURATED_IMAGES = CURATED / "images"
 REJECTED_IMAGES = CURATED / "rejected.parquet"
 EXPECTATIONS = CURATED / "expectations.json"
-CAPTIONS = DATA / "pseudo_captions" / "captions.parquet"
-IMAGE_CAPTIONS = DATA / "pseudo_captions" / "image_captions.parquet"
+PSEUDO_CAPTIONS = DATA / "pseudo_captions"
+CAPTIONS = PSEUDO_CAPTIONS / "captions.parquet"
+IMAGE_CAPTIONS = PSEUDO_CAPTIONS / "image_captions.parquet"
+TRAINING_CAPTIONS = DATA / "training_captions"
+MODELS = DATA / "models"
+HISTORY = DATA / "history"
+EVALUATION = DATA / "evaluation"
+METRICS = DATA / "promotion" / "metrics.json"
+VERDICT = DATA / "promotion" / "verdict.json"
 REPORT = DATA / "report"
-METRICS = REPORT / "metrics.json"
-VERDICT = REPORT / "verdict.json"
 REPORT_PAGE = REPORT / "index.html"
 REPORT_MARKDOWN = REPORT / "report.md"
 PLOTS = REPORT / "plots"
-SEEDS = REPORT / "seeds.json"
+MODEL_CARD = "model_card.json"  # in a model directory
+SEEDS = DATA / "seeds.json"
+RECORD = DATA / "record"  # in git: the figures and pictures that README shows, written by `make record` alone
 LANCEDB = DATA / "lancedb"
 TABLE_NAME = "images"
 TABLE_MANIFEST = DATA / "search_table" / "manifest.json"
@@ -48,54 +51,29 @@ LAST_EXPECTATIONS = WORK / "curated_images" / "expectations.json"
 SEED_RUNS = WORK / "seeds"  # a copy of the checkout for each
 
 
-SPLITS = ("train", "validation", "test", "library")
-
-# label: the class key, null for library images; class_name: what a person calls it; captions: what people wrote about the picture.
-IMAGES_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("image", pa.binary(), nullable=False),  # an encoded picture file
-        pa.field("label", pa.string()),
-        pa.field("class_name", pa.string(), nullable=False),  # "" where there is no label
-        pa.field("group", pa.string()),
-        pa.field("captions", pa.list_(pa.string()), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("license", pa.string(), nullable=False),
-        pa.field("attribution", pa.string(), nullable=False),
-    ]
-)
-# Rows are ordered by (split, id), in the order of SPLITS, so that a reader of one split touches few row groups.
-CURATED_SCHEMA = pa.schema(
-    [
-        *IMAGES_SCHEMA,
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("sha256", pa.string(), nullable=False),  # of the source's bytes
-    ]
-)
-ROWS_PER_GROUP = 512
-BYTES_PER_GROUP = 64 << 20  # big photographs: fewer rows a group, so that a reader's memory stays bounded
-REJECTED_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "reason", "detail")])
-
-
 def model_dir(recipe: str) -> Path:
-    return DATA / "models" / recipe
+    return MODELS / recipe
+
+
+def training_captions_dir(recipe: str) -> Path:
+    """The captions that a recipe of image_tower trains with."""
+    return TRAINING_CAPTIONS / recipe
 
 
 def history_file(recipe: str) -> Path:
-    return DATA / "history" / f"{recipe}.json"
+    return HISTORY / f"{recipe}.json"
 
 
 def evaluation_dir(recipe: str) -> Path:
-    return DATA / "evaluation" / recipe
+    return EVALUATION / recipe
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes `path`'s place in one step, on failure it is removed.
+    """Yield a temporary path beside `path`; on success it takes `path`'s place, on failure it is removed.
 
-    Works for a file or a directory, whichever the caller creates there.
+    Works for a file or a directory, whichever the caller creates there. A kill leaves the old or the new one, never neither: a directory
+    that is there already changes places with the new one in one step where the system can (Linux, macOS).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -103,10 +81,29 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.is_dir() and path.exists():
-            _remove(path)
-        os.replace(temporary, path)
+            _exchange(temporary, path)
+        else:
+            os.replace(temporary, path)
     finally:
         _remove(temporary)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """The two change places, in one step where the system has a call for it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    here = -100  # AT_FDCWD
+    if hasattr(libc, "renameat2"):
+        done = libc.renameat2(here, names[0], here, names[1], 2) == 0  # RENAME_EXCHANGE
+    elif hasattr(libc, "renamex_np"):
+        done = libc.renamex_np(*names, 2) == 0  # RENAME_SWAP
+    else:
+        done = False
+    if not done:  # also a file system without it
+        aside = one.with_name(f"{one.name}.aside.tmp")
+        os.replace(other, aside)
+        os.replace(one, other)
+        os.replace(aside, one)
 
 
 def _remove(path: Path) -> None:
@@ -114,32 +111,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def writing_rows(path: Path, schema: pa.Schema) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Yield a function that appends one row, with a picture in column `image`, to the Parquet file `path`; one row group is held."""
-    plain = [name for name in schema.names if name != "image"]  # pictures gain nothing from a dictionary, or from minimum and maximum
-    group: list[dict[str, Any]] = []
-    size = 0
-    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=plain, write_statistics=plain) as writer:
-
-        def flush() -> None:
-            nonlocal size
-            if group:
-                writer.write_table(pa.Table.from_pylist(group, schema=schema))
-            group.clear()
-            size = 0
-
-        def write(row: dict[str, Any]) -> None:
-            nonlocal size
-            group.append(row)
-            size += len(row["image"])
-            if len(group) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
-                flush()
-
-        yield write
-        flush()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -170,29 +141,37 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def unchanged_while_running(code: Iterable[Path], data: Iterable[Path], settings: dict[str, Any], params_file: Path) -> Iterator[None]:
+def unchanged_while_running(
+    code: Iterable[Path], data: Iterable[Path], settings: Iterable[str], written: dict[str, Any], params_file: Path
+) -> Iterator[None]:
     """Fail a stage whose code, settings or inputs changed under it.
 
     dvc hashes dependencies after the command, so it would record the changed version as the one that was used. `settings` are the
-    sections of `params_file` that the stage reads. Code is compared by content, data by size and time of change.
+    dotted names in `params_file` that the stage reads, `written` what that file held when it was read. Code is compared by content, data
+    by size and time of change.
     """
 
-    def state() -> dict[str, object]:
+    def state(settings_now: Any) -> dict[str, object]:
         found: dict[str, object] = {str(path): sha256_of(path) for path in code}
         for root in data:
             for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
                 if file.is_file():
                     found[str(file)] = (file.stat().st_size, file.stat().st_mtime_ns)
-        written = read_yaml(params_file)
-        found |= {f"{params_file} section {name}": written.get(name) for name in settings}
-        return found
+        return found | {f"{params_file} {name}": _setting(settings_now, name) for name in settings}
 
-    before = state() | {f"{params_file} section {name}": value for name, value in settings.items()}
+    code, data, settings = list(code), list(data), list(settings)
+    before = state(written)
     yield
-    after = state()
+    after = state(read_yaml(params_file))
     changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     if changed:
         raise UserError(
             f"{', '.join(changed)} changed while the stage was running, so its result cannot be recorded as made from either version."
             " Run `dvc repro` again."
         )
+
+
+def _setting(written: Any, name: str) -> Any:
+    for key in name.split("."):
+        written = written.get(key) if isinstance(written, dict) else None
+    return written

@@ -5,6 +5,8 @@ The values live in params.yaml alone; nothing here has a default.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,23 +19,33 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    ValidationInfo,
 )
 from ruamel.yaml.error import YAMLError
 
+from assets import recipes as recipe_rows
 from assets.artifacts import read_yaml
 from assets.errors import UserError
+from assets.measures import GATED
+from assets.recipes import Recipe, WrongRecipes
 
 PARAMS_FILE = Path("params.yaml")
+VARIANTS = ("demo", "open_clip", "emoji", "image_folder")
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where to compute; auto takes cuda, then mps, then cpu")]
 Precision = Literal["fp32", "bf16", "fp16"]
-Recipe = Literal["base", "gpr", "gpr_rea", "mcip", "mcip_rea"]
-Family = Literal["image_to_image", "knn", "zero_shot", "text_to_image", "caption_to_image"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
+
+
+def _known_families(points: dict[str, float]) -> dict[str, float]:
+    if unknown := [family for family in points if family not in GATED]:
+        raise ValueError(f"no family of measures is called {', '.join(map(repr, unknown))}; known are {', '.join(map(repr, GATED))}")
+    return points
+
+
+Points = Annotated[dict[str, NonNegativeFloat], AfterValidator(_known_families)]  # percentage points by family
 
 
 class Section(BaseModel):
@@ -41,20 +53,24 @@ class Section(BaseModel):
 
 
 class Emoji(Section):
+    kind: Literal["emoji"]
+    root: Annotated[str, Field(min_length=1)]  # the folder of package.json and package-lock.json
     size: Annotated[int, Field(ge=16, le=1024)]  # pixels
     vendors: Annotated[list[str], Field(min_length=1)]
 
 
 class ImageFolder(Section):
+    kind: Literal["image_folder"]
     root: Annotated[str, Field(min_length=1)]
     license: str
     attribution: str
 
 
+Source = Annotated[Emoji | ImageFolder, Field(discriminator="kind")]
+
+
 class SourceImages(Section):
-    kind: Literal["emoji", "image_folder"]
-    emoji: Emoji
-    image_folder: ImageFolder
+    sources: Annotated[list[Source], Field(min_length=1, max_length=1)]  # dvc watches the root of the first
 
 
 class CuratedImages(Section):
@@ -93,6 +109,14 @@ class Guards(Section):
 
 
 class Training(Section):
+    """How every training runs. No result depends on it beyond rounding, so dvc does not watch it."""
+
+    processes: PositiveInt  # of image_tower and text_tower, that share each batch
+    compile: bool
+    checkpoint_minutes: NonNegativeFloat  # between two states to resume from, besides one at the end of each epoch; 0: after every step
+
+
+class Optimization(Section):
     """What every section of a training stage has."""
 
     seed: Seed
@@ -107,9 +131,7 @@ class Training(Section):
     accumulate: PositiveInt  # batches a step of the optimiser
     ema_decay: OpenFraction | None  # of the moving average of the weights, a step
     gradient_checkpointing: bool
-    compile: bool
     guards: Guards
-    checkpoint_minutes: NonNegativeFloat  # between two states to resume from, besides one at the end of each epoch; 0: after every step
 
 
 class Lora(Section):
@@ -120,25 +142,16 @@ class Lora(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
-def _fits_the_batch(processes: int, info: ValidationInfo) -> int:
-    if processes > 1 and info.data.get("precision") == "fp16":
-        raise ValueError("precision fp16 trains in one process alone; take bf16")
-    if (batch := info.data.get("batch_size", 0)) % processes:
-        raise ValueError(f"batch_size {batch} is no multiple of it")
-    return processes
-
-
-class TowerTraining(Training):
+class TowerTraining(Optimization):
     """What the two stages that tune a tower have: which of its parameters train. The projection into the joint space always does."""
 
-    processes: Annotated[PositiveInt, AfterValidator(_fits_the_batch)]
     trains: Literal["projection", "last_groups", "all", "lora"]
     unlocked_groups: PositiveInt
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     lora: Lora
 
 
-class DemoClip(Training):
+class DemoClip(Optimization):
     source: Literal["demo"]
     image_size: Annotated[int, Field(ge=32, le=512)]  # pixels
     patience: PositiveInt
@@ -172,7 +185,7 @@ class ImageTower(TowerTraining):
     class_centers_lr: LearningRate
     scale: PositiveFloat
     margin: Annotated[float, Field(ge=0, lt=1.5)]  # rad
-    caption_weight: OpenFraction
+    caption_weight: Fraction  # of the multi-caption loss; 0: class labels alone
     sampled_classes: PositiveInt | None  # that a step's class loss is over, the batch's among them; null: all
     images_per_class: Annotated[int, Field(ge=2)] | None  # in a batch; null: pictures are drawn one by one
     patch_dropout: Annotated[float, Field(ge=0, lt=1)]  # share of a picture's patches left out
@@ -206,7 +219,6 @@ class Evaluation(Section):
 
 class Report(Section):
     seed: Seed
-    bootstrap_samples: Annotated[int, Field(ge=100)]  # for differences between recipes
     queries: PositiveInt
     top_k: PositiveInt
     worst_failures: PositiveInt
@@ -215,14 +227,16 @@ class Report(Section):
 
 
 class Promotion(Section):
+    recipe: str
     against: Literal["base", "champion"]
-    must_not_fall: dict[Family, NonNegativeFloat]  # percentage points
-    must_rise: dict[Family, NonNegativeFloat]  # percentage points
+    seed: Seed
+    bootstrap_samples: Annotated[int, Field(ge=100)]  # for differences between recipes
+    must_not_fall: Points
+    must_rise: Points
     override_reason: str | None  # why a recipe that the gate holds back is published all the same
 
 
 class SearchTable(Section):
-    recipe: Recipe
     device: Device
     precision: Precision
     batch_size: PositiveInt
@@ -242,18 +256,34 @@ class Orchestration(Section):
     failure_webhook: Annotated[str, Field(pattern=r"^https?://")] | None
 
 
+class Recipes(Section):
+    """The models that are made: rows by stage. `from` is the recipe a row starts from, `about` says what it is; the rest are settings."""
+
+    image_tower: dict[str, dict[str, Any]]
+    text_tower: dict[str, dict[str, Any]]
+    measured: Annotated[list[str], Field(min_length=1)]  # the rows of every table, in their order
+
+
 class Params(Section):
     source_images: SourceImages
     curated_images: CuratedImages
     base_clip: BaseClip
     pseudo_captions: PseudoCaptions
+    recipes: Recipes
+    training: Training
     image_tower: ImageTower
     text_tower: TextTower
     evaluation: Evaluation
-    report: Report
     promotion: Promotion
+    report: Report
     search_table: SearchTable
     orchestration: Orchestration
+
+    @cached_property
+    def recipe(self) -> dict[str, Recipe]:
+        """Every recipe by name, base first; raises WrongRecipes."""
+        rows = {"image_tower": self.recipes.image_tower, "text_tower": self.recipes.text_tower}
+        return recipe_rows.resolve(rows, self.recipes.measured, {stage: getattr(self, stage) for stage in rows})
 
 
 def read_params(path: Path = PARAMS_FILE) -> tuple[Params, dict[str, Any]]:
@@ -265,19 +295,48 @@ def read_params(path: Path = PARAMS_FILE) -> tuple[Params, dict[str, Any]]:
     except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     try:
-        return Params.model_validate(written), written
+        params = Params.model_validate(written)
     except ValidationError as error:
-        problems = "\n".join(f"  {_describe(problem)}" for problem in error.errors())
-        raise UserError(f"{path} has {error.error_count()} wrong setting(s):\n{problems}\nBounds and meanings: assets/params.py.") from None
+        raise _wrong(path, [_describe(problem) for problem in error.errors()]) from None
+    if problems := list(_across_sections(params)):
+        raise _wrong(path, [f"{where}: {what}" for where, what in problems])
+    return params, written
+
+
+def _across_sections(params: Params) -> Iterator[tuple[str, str]]:
+    """What is wrong with settings seen together: (setting, what)."""
+    try:
+        recipes = params.recipe
+    except WrongRecipes as wrong:
+        yield from wrong.problems
+        return
+    if params.promotion.recipe not in params.recipes.measured:
+        yield "promotion.recipe", f"given {params.promotion.recipe!r}; recipes.measured has {', '.join(params.recipes.measured)}"
+    processes = params.training.processes
+    for recipe in recipes.values():
+        if processes == 1 or recipe.settings is None:
+            continue
+        if recipe.settings.precision == "fp16":
+            yield "training.processes", f"given {processes}; {recipe.name} has precision fp16, which trains in one process alone: take bf16"
+        if recipe.settings.batch_size % processes:
+            yield (
+                "training.processes",
+                f"given {processes}; the batch_size of {recipe.name}, {recipe.settings.batch_size}, is no multiple of it",
+            )
+
+
+def _wrong(path: Path, problems: list[str]) -> UserError:
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    return UserError(f"{path} has {len(problems)} wrong setting(s):\n{lines}\nBounds and meanings: assets/params.py.")
 
 
 def _describe(problem: Any) -> str:
-    # pydantic puts the chosen variant of base_clip into the location
-    where = ".".join(str(part) for part in problem["loc"] if part not in ("demo", "open_clip"))
+    # pydantic puts the chosen variant of base_clip and of a source into the location
+    where = ".".join(str(part) for part in problem["loc"] if part not in VARIANTS)
     if problem["type"] == "extra_forbidden":
         return f"{where}: no such setting (misspelt?)"
     if problem["type"] == "missing":
         return f"{where}: missing"
     if problem["type"].startswith("union_tag"):
-        return f"{where}.source: {problem['msg']}"
+        return f"{where}.{'source' if where == 'base_clip' else 'kind'}: {problem['msg']}"
     return f"{where}: given {problem['input']!r}; {problem['msg']}"

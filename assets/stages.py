@@ -1,4 +1,4 @@
-"""The table of stages: which section of params.yaml each reads, its code, inputs and outputs, and what runs it.
+"""The table of stages: what each depends on in params.yaml, its inputs and outputs, and what runs it.
 
 The only module that sees the whole of params. dvc.yaml declares the same graph; tests/contracts keep the two equal.
 """
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assets import artifacts
-from assets.artifacts import RECIPES
 from assets.errors import UserError
 from assets.params import Params
+from assets.recipes import BASE
 
 # Each run function imports its package when called: listing the stages must not import torch.
 
@@ -32,7 +32,7 @@ def _curated_images(params: Params, recipe: str) -> None:
 def _base_clip(params: Params, recipe: str) -> None:
     from assets.base_clip.stage import make_base_clip
 
-    make_base_clip(params.base_clip)
+    make_base_clip(params.base_clip, params.training)
 
 
 def _pseudo_captions(params: Params, recipe: str) -> None:
@@ -41,16 +41,22 @@ def _pseudo_captions(params: Params, recipe: str) -> None:
     make_pseudo_captions(params.pseudo_captions)
 
 
+def _training_captions(params: Params, recipe: str) -> None:
+    from assets.training_captions.stage import make_training_captions
+
+    make_training_captions(recipe, wanted=params.recipe[recipe].settings.caption_weight > 0)
+
+
 def _image_tower(params: Params, recipe: str) -> None:
     from assets.image_tower.stage import train_image_tower
 
-    train_image_tower(params.image_tower, recipe)
+    train_image_tower(params.recipe[recipe], params.training)
 
 
 def _text_tower(params: Params, recipe: str) -> None:
     from assets.text_tower.stage import realign_text_tower
 
-    realign_text_tower(params.text_tower, recipe)
+    realign_text_tower(params.recipe[recipe], params.training)
 
 
 def _evaluation(params: Params, recipe: str) -> None:
@@ -59,149 +65,161 @@ def _evaluation(params: Params, recipe: str) -> None:
     evaluate(params.evaluation, recipe)
 
 
+def _promotion(params: Params, recipe: str) -> None:
+    from assets.promotion.stage import judge_recipes
+
+    judge_recipes(params.promotion, params.recipes.measured)
+
+
 def _report(params: Params, recipe: str) -> None:
     from assets.report.stage import make_report
 
-    make_report(params.report, params.promotion, params.search_table.recipe)
+    make_report(params.report, params.promotion, {name: params.recipe[name].about for name in params.recipe}, params.recipes.measured)
 
 
 def _search_table(params: Params, recipe: str) -> None:
     from assets.search_table.stage import publish
 
-    publish(params.search_table)
+    publish(params.search_table, params.promotion.recipe)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One row. `recipes` are the stage's variants ("" where it has none); inputs and outputs are functions of the recipe.
+    """One row. `recipes` gives the stage's variants, ("",) where it has none; the other functions are of (params, recipe).
 
-    `params` lists what of params.yaml the stage depends on, as dvc does; `code` what of the source tree, without the shell around it
-    (this module, params, artifacts, progress).
+    `settings` lists what of params.yaml the stage depends on, as dvc does. Its code is what the package `assets.<name>` imports
+    (assets.imports), which dvc.yaml lists file by file.
     """
 
     name: str
     run: Callable[[Params, str], None]
-    params: tuple[str, ...]
-    code: tuple[str, ...]
-    inputs: Callable[[str, Params], list[Path]]
-    outputs: Callable[[str], list[Path]]
-    recipes: tuple[str, ...] = ("",)
+    settings: Callable[[Params, str], list[str]]
+    inputs: Callable[[Params, str], list[Path]]
+    outputs: Callable[[Params, str], list[Path]]
+    recipes: Callable[[Params], tuple[str, ...]] = lambda params: ("",)
 
 
-TUNED = ("gpr", "mcip")
+def _section(*names: str) -> Callable[[Params, str], list[str]]:
+    return lambda params, recipe: list(names)
+
+
+def _rows(stage: str) -> Callable[[Params], tuple[str, ...]]:
+    return lambda params: tuple(getattr(params.recipes, stage))
+
+
+def _from(params: Params, recipe: str) -> Path:
+    """The model that a recipe starts from."""
+    return artifacts.model_dir(params.recipe[recipe].start or BASE)
+
+
+EVALUATION_FILES = (
+    "metrics.json",
+    "benchmarks.json",
+    "image_embeddings.npy",
+    "text_embeddings.npy",
+    "per_query.parquet",
+    "per_class.parquet",
+    "made_with.json",
+)
 
 STAGES = (
     Stage(
         "source_images",
         _source_images,
-        params=("source_images",),
-        code=("assets/source_images",),
-        inputs=lambda recipe, params: [
-            artifacts.EMOJI_PACKAGES / "package.json",
-            artifacts.EMOJI_PACKAGES / "package-lock.json",
-            Path(params.source_images.image_folder.root),
-        ],
-        outputs=lambda recipe: [artifacts.SOURCE_IMAGES],
+        settings=_section("source_images"),
+        inputs=lambda params, recipe: [Path(params.source_images.sources[0].root)],
+        outputs=lambda params, recipe: [artifacts.SOURCE_IMAGES],
     ),
     Stage(
         "curated_images",
         _curated_images,
-        params=("curated_images",),
-        code=("assets/curated_images", "assets/clip/__init__.py", "assets/clip/decoding.py"),
-        inputs=lambda recipe, params: [artifacts.SOURCE_IMAGES],
-        outputs=lambda recipe: [artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS],
+        settings=_section("curated_images"),
+        inputs=lambda params, recipe: [artifacts.SOURCE_IMAGES],
+        outputs=lambda params, recipe: [artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS],
     ),
     Stage(
         "base_clip",
         _base_clip,
-        params=("base_clip",),
-        code=("assets/base_clip", "assets/training", "assets/embeddings.py", "assets/clip", "assets/metrics"),
-        inputs=lambda recipe, params: [artifacts.CURATED_IMAGES],
-        outputs=lambda recipe: [artifacts.model_dir("base")],
+        settings=_section("base_clip"),
+        inputs=lambda params, recipe: [artifacts.CURATED_IMAGES],
+        outputs=lambda params, recipe: [artifacts.model_dir(BASE)],
     ),
     Stage(
         "pseudo_captions",
         _pseudo_captions,
-        params=("pseudo_captions",),
-        code=("assets/pseudo_captions", "assets/embeddings.py", "assets/clip"),
-        inputs=lambda recipe, params: [artifacts.CURATED_IMAGES, artifacts.model_dir("base")],
-        outputs=lambda recipe: [artifacts.CAPTIONS, artifacts.IMAGE_CAPTIONS],
+        settings=_section("pseudo_captions"),
+        inputs=lambda params, recipe: [artifacts.CURATED_IMAGES, artifacts.model_dir(BASE)],
+        outputs=lambda params, recipe: [artifacts.CAPTIONS, artifacts.IMAGE_CAPTIONS],
+    ),
+    Stage(
+        "training_captions",
+        _training_captions,
+        settings=lambda params, recipe: [f"recipes.image_tower.{recipe}", "image_tower.caption_weight"],
+        inputs=lambda params, recipe: [artifacts.CAPTIONS, artifacts.IMAGE_CAPTIONS],
+        outputs=lambda params, recipe: [artifacts.training_captions_dir(recipe)],
+        recipes=_rows("image_tower"),
     ),
     Stage(
         "image_tower",
         _image_tower,
-        params=("image_tower",),
-        code=("assets/image_tower", "assets/training", "assets/embeddings.py", "assets/clip", "assets/metrics"),
-        inputs=lambda recipe, params: [
+        settings=lambda params, recipe: [f"recipes.image_tower.{recipe}", "image_tower"],
+        inputs=lambda params, recipe: [
             artifacts.CURATED_IMAGES,
-            artifacts.model_dir("base"),
-            artifacts.CAPTIONS,
-            artifacts.IMAGE_CAPTIONS,
+            _from(params, recipe),
+            artifacts.training_captions_dir(recipe),
         ],
-        outputs=lambda recipe: [artifacts.model_dir(recipe), artifacts.history_file(recipe)],
-        recipes=TUNED,
+        outputs=lambda params, recipe: [artifacts.model_dir(recipe), artifacts.history_file(recipe)],
+        recipes=_rows("image_tower"),
     ),
     Stage(
         "text_tower",
         _text_tower,
-        params=("text_tower",),
-        code=("assets/text_tower", "assets/training", "assets/embeddings.py", "assets/clip", "assets/metrics"),
-        inputs=lambda recipe, params: [artifacts.CURATED_IMAGES, artifacts.model_dir(recipe)],
-        outputs=lambda recipe: [artifacts.model_dir(f"{recipe}_rea"), artifacts.history_file(f"{recipe}_rea")],
-        recipes=TUNED,
+        settings=lambda params, recipe: [f"recipes.text_tower.{recipe}", "text_tower"],
+        inputs=lambda params, recipe: [artifacts.CURATED_IMAGES, _from(params, recipe)],
+        outputs=lambda params, recipe: [artifacts.model_dir(recipe), artifacts.history_file(recipe)],
+        recipes=_rows("text_tower"),
     ),
     Stage(
         "evaluation",
         _evaluation,
-        params=("evaluation",),
-        code=("assets/evaluation", "assets/embeddings.py", "assets/clip", "assets/metrics", "assets/table_1.py"),
-        inputs=lambda recipe, params: [
+        settings=_section("evaluation"),
+        inputs=lambda params, recipe: [
             artifacts.CURATED_IMAGES,
             artifacts.model_dir(recipe),
             Path(params.evaluation.benchmarks_root),
         ],
-        outputs=lambda recipe: [
-            artifacts.evaluation_dir(recipe) / name
-            for name in (
-                "metrics.json",
-                "benchmarks.json",
-                "image_embeddings.npy",
-                "text_embeddings.npy",
-                "per_query.parquet",
-                "per_class.parquet",
-                "settings.json",
-            )
-        ],
-        recipes=RECIPES,
+        outputs=lambda params, recipe: [artifacts.evaluation_dir(recipe) / name for name in EVALUATION_FILES],
+        recipes=lambda params: tuple(params.recipes.measured),
+    ),
+    Stage(
+        "promotion",
+        _promotion,
+        settings=_section("promotion", "recipes.measured"),
+        inputs=lambda params, recipe: [artifacts.CURATED_IMAGES, artifacts.EVALUATION, artifacts.CHAMPION],
+        outputs=lambda params, recipe: [artifacts.METRICS, artifacts.VERDICT],
     ),
     Stage(
         "report",
         _report,
-        params=("report", "promotion", "search_table.recipe"),
-        code=("assets/report", "assets/metrics", "assets/table_1.py"),
-        inputs=lambda recipe, params: [
+        settings=_section("report", "promotion", "recipes"),
+        inputs=lambda params, recipe: [
             artifacts.CURATED_IMAGES,
             artifacts.REJECTED_IMAGES,
-            *(artifacts.model_dir(each) for each in RECIPES),
-            *(artifacts.evaluation_dir(each) for each in RECIPES),
-            *(artifacts.history_file(each) for each in RECIPES if each != "base"),
-            artifacts.CHAMPION,
-        ],
-        outputs=lambda recipe: [
+            artifacts.model_dir(BASE) / artifacts.MODEL_CARD,
+            artifacts.HISTORY,
+            artifacts.EVALUATION,
             artifacts.METRICS,
             artifacts.VERDICT,
-            artifacts.REPORT_PAGE,
-            artifacts.REPORT_MARKDOWN,
-            artifacts.PLOTS,
+            artifacts.CHAMPION,
         ],
+        outputs=lambda params, recipe: [artifacts.REPORT_PAGE, artifacts.REPORT_MARKDOWN, artifacts.PLOTS],
     ),
     Stage(
         "search_table",
         _search_table,
-        params=("search_table",),
-        code=("assets/search_table", "assets/embeddings.py", "assets/clip", "assets/metrics"),
-        inputs=lambda recipe, params: [artifacts.CURATED_IMAGES, artifacts.model_dir(params.search_table.recipe), artifacts.VERDICT],
-        outputs=lambda recipe: [artifacts.LANCEDB, artifacts.TABLE_MANIFEST],
+        settings=_section("search_table", "promotion.recipe"),
+        inputs=lambda params, recipe: [artifacts.CURATED_IMAGES, artifacts.model_dir(params.promotion.recipe), artifacts.VERDICT],
+        outputs=lambda params, recipe: [artifacts.LANCEDB, artifacts.TABLE_MANIFEST],
     ),
 )
 
@@ -211,9 +229,14 @@ def address(stage: Stage, recipe: str) -> str:
     return f"{stage.name}@{recipe}" if recipe else stage.name
 
 
-def find(wanted: str) -> tuple[Stage, str]:
+def addresses(params: Params) -> dict[str, tuple[Stage, str]]:
+    """Every stage and recipe by its address, in the order of the table."""
+    return {address(stage, recipe): (stage, recipe) for stage in STAGES for recipe in stage.recipes(params)}
+
+
+def find(wanted: str, params: Params) -> tuple[Stage, str]:
     """The stage and recipe of an address such as `evaluation@mcip_rea`."""
-    known = {address(stage, recipe): (stage, recipe) for stage in STAGES for recipe in stage.recipes}
+    known = addresses(params)
     if wanted not in known:
         raise UserError(f"unknown stage {wanted!r}. Known: {', '.join(known)}.")
     return known[wanted]

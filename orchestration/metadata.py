@@ -14,7 +14,7 @@ from typing import Any
 from dagster import MetadataValue
 
 from assets import artifacts
-from assets.clip.decoding import BadPicture, open_picture
+from assets.pictures.decoding import BadPicture, open_picture
 
 Metadata = dict[str, MetadataValue]
 

@@ -16,7 +16,7 @@ from assets import artifacts, embeddings
 from assets.clip import load_clip
 from assets.clip.encoding import encode_images, encode_texts
 from assets.clip.model import CARD, CONFIG, WEIGHTS
-from assets.clip.pictures import read_images
+from assets.pictures.table import read_images
 from assets.training.views import view_embeddings
 from tests.models import CONFIGS, WORDS, write_model
 

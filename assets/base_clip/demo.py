@@ -23,10 +23,10 @@ from assets import artifacts
 from assets.clip.device import autocast, resolve_device
 from assets.clip.encoding import text_features
 from assets.clip.model import CONFIG, Clip, save_tuned
-from assets.clip.pictures import read_rows
 from assets.clip.text_projection import project, without_text_projection
 from assets.clip.trainable import unlock
 from assets.params import DemoClip
+from assets.pictures.table import read_rows
 from assets.training import guards, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss
 from assets.training.data import batches_per_epoch

@@ -1,4 +1,4 @@
-"""Images and texts to unit-norm embeddings with a locked model. The one way in which stages, table and queries encode.
+"""Images and texts to unit-norm embeddings with a model as it is. What is kept of them is the encoder's concern.
 
 Shapes: N images, T texts, d embedding, L tokens.
 """
@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from assets.clip.decoding import decode
 from assets.clip.device import autocast
 from assets.clip.model import Clip, Preprocess, Tokenizer, text_tower
 from assets.clip.text_encoding import encode_tokens
@@ -40,13 +39,6 @@ def ahead(function: Callable[[A], B], items: Iterable[A], depth: int) -> Iterato
 
 
 def encode_images(
-    model: Clip, preprocess: Preprocess, images: Iterable[bytes], *, total: int, batch_size: int, device: str, precision: str
-) -> np.ndarray:
-    """float32 [N, d], unit norm, in the order of `images` (encoded pictures that `decode` reads)."""
-    return encode_opened(model, preprocess, images, decode, total=total, batch_size=batch_size, device=device, precision=precision)
-
-
-def encode_opened(
     model: Clip,
     preprocess: Preprocess,
     items: Iterable[A],

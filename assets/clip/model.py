@@ -23,7 +23,6 @@ from assets.errors import UserError
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
-CARD = "model_card.json"
 
 Clip = Any  # an open_clip model: its classes share encode_image, encode_text, visual and logit_scale, but no type
 Preprocess = Callable[[Image.Image], torch.Tensor]
@@ -61,9 +60,9 @@ def save_weights(model: Clip, directory: Path) -> None:
 def save_tuned(model: Clip, like: Path, directory: Path, card: dict[str, Any]) -> None:
     """Write `model`, a tuned copy of the model directory `like`, to `directory` in one step."""
     with artifacts.replacing(directory) as temporary:
-        shutil.copytree(like, temporary, ignore=shutil.ignore_patterns(WEIGHTS, CARD))
+        shutil.copytree(like, temporary, ignore=shutil.ignore_patterns(WEIGHTS, artifacts.MODEL_CARD))
         save_weights(model, temporary)
-        artifacts.write_json(temporary / CARD, card)
+        artifacts.write_json(temporary / artifacts.MODEL_CARD, card)
 
 
 def is_hugging_face(tower: Any) -> bool:

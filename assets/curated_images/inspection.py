@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import Image, ImageChops
 
-from assets.clip.decoding import BadPicture, decode, open_picture
+from assets.pictures.decoding import BadPicture, decode, open_picture
 
 JPEG_ABOVE_SIDE = 512  # pixels
 

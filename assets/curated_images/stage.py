@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets import artifacts, params
-from assets.clip.decoding import BadPicture
 from assets.curated_images.inspection import inspect
 from assets.curated_images.rejection import Repetitions, too_small_classes
 from assets.curated_images.split import split_by_class
 from assets.errors import UserError
+from assets.pictures.decoding import BadPicture
 from assets.progress import track
 
 logger = logging.getLogger(__name__)

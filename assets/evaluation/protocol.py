@@ -11,17 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from assets.metrics import (
-    average_precision,
-    bootstrap_interval,
-    bootstrap_means,
-    exclude_self,
-    hits_at_k,
-    knn_predictions,
-    percentile_interval,
-    relevant_ranks,
-    zero_shot_predictions,
-)
+from assets.metrics.bootstrap import bootstrap_interval, bootstrap_means, percentile_interval
+from assets.metrics.knn import knn_predictions
+from assets.metrics.ranking import relevant_ranks
+from assets.metrics.retrieval import average_precision, hits_at_k
+from assets.metrics.similarity import exclude_self
+from assets.metrics.zero_shot import zero_shot_predictions
 
 TEXT_K = 5
 

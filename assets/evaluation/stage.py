@@ -19,41 +19,20 @@ from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import resolve_device
 from assets.clip.encoding import encode_opened, encode_texts
-from assets.clip.pictures import read_rows
 from assets.embeddings import image_embeddings, text_embeddings
 from assets.errors import UserError
 from assets.evaluation.benchmarks.pictures import Pictures, read_picture
 from assets.evaluation.benchmarks.registry import KNN_K, KNN_TEMPERATURE
 from assets.evaluation.benchmarks.run import find_benchmarks, measure_benchmarks
 from assets.evaluation.protocol import Scores, score
-from assets.metrics import prompt_ensemble, unit_norm
+from assets.metrics.health import unit_norm
+from assets.metrics.zero_shot import prompt_ensemble
 from assets.params import Evaluation
+from assets.pictures.table import read_rows
 
 logger = logging.getLogger(__name__)
 
 NOT_OF_THE_NUMBERS = {"device", "batch_size", "benchmarks_root"}  # benchmarks have protocols of their own
-
-# A value a query, for paired comparisons: average_precision and recall_at_5 in percent, null where an image is alone in its class.
-PER_QUERY_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("label", pa.string(), nullable=False),
-        pa.field("group", pa.string()),
-        pa.field("average_precision", pa.float64()),
-        pa.field("hit_at_1", pa.bool_()),
-        pa.field("knn_correct", pa.bool_(), nullable=False),
-        pa.field("zero_shot_correct", pa.bool_(), nullable=False),
-    ]
-)
-PER_CLASS_SCHEMA = pa.schema(
-    [
-        pa.field("label", pa.string(), nullable=False),
-        pa.field("class_name", pa.string(), nullable=False),
-        pa.field("group", pa.string()),
-        pa.field("images", pa.int32(), nullable=False),
-        pa.field("recall_at_5", pa.float64(), nullable=False),
-    ]
-)
 
 
 def evaluate(settings: Evaluation, recipe: str) -> None:

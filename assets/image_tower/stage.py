@@ -20,12 +20,12 @@ from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
 from assets.clip.encoding import encode_texts
 from assets.clip.model import Clip, Preprocess, Tokenizer
-from assets.clip.pictures import read_rows
 from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
 from assets.embeddings import BATCH_SIZE, image_embeddings, text_embeddings
 from assets.image_tower.captions import CaptionSets
 from assets.image_tower.losses import multi_caption_arc_margin_loss, sample_classes, sharded_arc_margin_loss
 from assets.params import ImageTower
+from assets.pictures.table import read_rows
 from assets.training import guards, validation
 from assets.training.batch_norm import share_batch_statistics
 from assets.training.data import batches_per_epoch

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from assets import artifacts
 from assets.clip import load_clip
 from assets.clip.device import resolve_device
-from assets.clip.pictures import read_rows
 from assets.embeddings import BATCH_SIZE, image_embeddings, text_embeddings
 from assets.params import PseudoCaptions
+from assets.pictures.table import read_rows
 from assets.pseudo_captions.assign import assign_captions
 from assets.pseudo_captions.clusters import cluster_captions
 from assets.pseudo_captions.corpus import distinct_captions, normalised, read_corpus

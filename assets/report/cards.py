@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from assets.pictures.small import data_uri, thumbnail
 from assets.report.changes import ClassChange
 from assets.report.examples import Answer, Query
 from assets.report.inputs import TestSplit
 from assets.report.measures import percent, signed
-from assets.report.pictures import data_uri, thumbnail
 
 CLASS_PICTURES = 8  # of a class that gained or lost
 

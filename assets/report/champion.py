@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from assets.metrics import PairedDifference
+from assets.metrics.bootstrap import PairedDifference
 from assets.report.comparison import PAIRED, Bootstrap, paired_differences, query_classes, query_values
 from assets.report.measures import MEASURES
 

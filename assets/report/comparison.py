@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import stats
 
-from assets.metrics import PairedDifference, bootstrap_means, paired_bootstrap, percentile_interval
+from assets.metrics.bootstrap import PairedDifference, bootstrap_means, paired_bootstrap, percentile_interval
 from assets.report.measures import FAMILIES, GATED, MEASURES, known_value, value_of
 
 PER_QUERY = {  # measure → column of per_query.parquet

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from assets.report.pictures import thumbnail
+from assets.pictures.small import thumbnail
 
 DIMENSIONS = 50  # that PCA leaves to t-SNE, as its authors do
 PERPLEXITY = 30.0

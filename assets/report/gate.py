@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assets.artifacts import CHAMPION
-from assets.metrics import PairedDifference
+from assets.metrics.bootstrap import PairedDifference
 from assets.params import Promotion
 from assets.report.champion import says_how_it_was_measured
 from assets.report.comparison import difference_json, gated_differences

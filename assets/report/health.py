@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assets.metrics import alignment, drift, effective_rank, hubness, modality_gap, same_class_threshold, uniformity
+from assets.metrics.health import alignment, drift, effective_rank, hubness, modality_gap, same_class_threshold, uniformity
 
 NEIGHBOURS = 10  # k of hubness
 

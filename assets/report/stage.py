@@ -11,7 +11,8 @@ import numpy as np
 
 from assets import artifacts, params
 from assets.artifacts import RECIPES
-from assets.metrics import PairedDifference
+from assets.metrics.bootstrap import PairedDifference
+from assets.pictures.small import credit_line, data_uri, share_alike, tile
 from assets.report import changes, comparison, context, embedding_map, examples, health, page, plots, provenance
 from assets.report.cards import Album, class_cards, query_set
 from assets.report.champion import incomparable, paired_with_champion, split_digest
@@ -19,7 +20,6 @@ from assets.report.comparison import Bootstrap
 from assets.report.examples import Query
 from assets.report.gate import decide
 from assets.report.inputs import Evaluation, History, TestSplit, read_evaluation, read_test_split
-from assets.report.pictures import credit_line, data_uri, share_alike, tile
 from assets.report.shown import Shown, choose_examples
 from assets.report.similarity import Similarities, draw_pairs, similarities
 from assets.report.views import map_view

@@ -83,7 +83,7 @@ def _embed(query: Query, table: Table, settings: Params) -> np.ndarray:
 
 def _picture(query: Path | bytes | Image.Image, max_pixels: int) -> bytes:
     """The query as PNG bytes, made upright and RGB by the same rules as the library's pictures."""
-    from assets.clip.decoding import BadPicture, open_picture
+    from assets.pictures.decoding import BadPicture, open_picture
 
     name = "the picture"
     try:

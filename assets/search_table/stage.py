@@ -20,7 +20,7 @@ from assets.clip.device import resolve_device
 from assets.clip.encoding import embedding_size
 from assets.embeddings import image_embeddings
 from assets.errors import UserError
-from assets.metrics import unit_norm
+from assets.metrics.health import unit_norm
 from assets.search_table.table import model_name
 from assets.search_table.writing import write_table
 

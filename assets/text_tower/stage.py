@@ -19,13 +19,13 @@ from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
 from assets.clip.encoding import encode_texts
 from assets.clip.model import Clip, Tokenizer
-from assets.clip.pictures import read_rows
 from assets.clip.text_encoding import encode_tokens
 from assets.clip.text_projection import project
 from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
 from assets.embeddings import BATCH_SIZE, image_embeddings, locked_text_features
 from assets.errors import UserError
 from assets.params import TextTower
+from assets.pictures.table import read_rows
 from assets.training import guards, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, global_info_nce_loss, global_sigmoid_loss
 from assets.training.data import batches_per_epoch

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from assets.clip.decoding import decode
 from assets.clip.encoding import ahead
-from assets.clip.pictures import pictures, row_groups, split_mask
+from assets.pictures.decoding import decode
+from assets.pictures.table import pictures, row_groups, split_mask
 from assets.training.distributed import own_rows, world_size
 
 SHUFFLE_POOL = 8192  # encoded pictures held while shuffling

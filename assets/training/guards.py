@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from assets.metrics import drift
+from assets.metrics.health import drift
 from assets.params import Guards
 
 ROUNDING = 1e-5  # a spread below this at the start says nothing

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from assets import memory
+from assets import machine
 from assets.errors import UserError
 from assets.training.distributed import rank, world_size
 
@@ -143,7 +143,7 @@ def _follow(number: int, count: int, device: str, folder: str, function: Callabl
     logging.getLogger("assets").setLevel(logging.WARNING)  # the first process tells
     logging.basicConfig(format=f"%(asctime)s process {number}: %(message)s", datefmt="%H:%M:%S")
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    memory.tune_for_torch()
+    machine.tune_for_torch()
     try:
         with _group(device, count, init_method=_store(folder), rank=number, world_size=count):
             function(*arguments)

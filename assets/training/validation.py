@@ -12,8 +12,8 @@ import numpy as np
 
 from assets.clip.encoding import encode_images
 from assets.clip.model import Clip, Preprocess
-from assets.clip.pictures import read_images, read_rows
-from assets.metrics import mean_average_precision, recall_at_k
+from assets.metrics.retrieval import mean_average_precision, recall_at_k
+from assets.pictures.table import read_images, read_rows
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from assets.clip.decoding import decode
 from assets.clip.device import autocast
 from assets.clip.encoding import ahead, embedding_size
 from assets.clip.model import Clip, image_normalization, image_size
-from assets.clip.pictures import read_images
 from assets.embeddings import ASSETS, kept, rows_of_split, tower_sha256
+from assets.pictures.decoding import decode
+from assets.pictures.table import read_images
 from assets.progress import track
 from assets.training.augmentation import apply_views, augment, draw_views, stored_size
 from assets.training.data import prefetched, resized, training_batches

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assets.clip.decoding import BadPicture, open_picture
 from assets.curated_images.inspection import Usable, inspect
+from assets.pictures.decoding import BadPicture, open_picture
 
 
 def encode(picture: Image.Image, kind: str, **options: object) -> bytes:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from assets.metrics import bootstrap, bootstrap_interval, bootstrap_means, paired_bootstrap, percentile_interval
+from assets.metrics import bootstrap
+from assets.metrics.bootstrap import bootstrap_interval, bootstrap_means, paired_bootstrap, percentile_interval
 
 
 def rng(seed=0):

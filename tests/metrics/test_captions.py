@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.functional.retrieval import retrieval_hit_rate
 
-from assets.metrics import caption_hits_at_k, caption_recall_at_k
+from assets.metrics.captions import caption_hits_at_k, caption_recall_at_k
 
 
 def slow_recall(images, captions, owner, k):

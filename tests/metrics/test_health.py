@@ -9,17 +9,8 @@ from scipy.spatial.distance import pdist
 from scipy.stats import skew
 from sklearn.neighbors import NearestNeighbors
 
-from assets.metrics import (
-    alignment,
-    drift,
-    effective_rank,
-    health,
-    hubness,
-    modality_gap,
-    same_class_threshold,
-    uniformity,
-    unit_norm,
-)
+from assets.metrics import health
+from assets.metrics.health import alignment, drift, effective_rank, hubness, modality_gap, same_class_threshold, uniformity, unit_norm
 
 CIRCLE = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
 

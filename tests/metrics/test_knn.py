@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from assets.metrics import exclude_self, knn_accuracy, knn_predictions
+from assets.metrics.knn import knn_accuracy, knn_predictions
+from assets.metrics.similarity import exclude_self
 
 
 def slow_predictions(query, gallery, labels, k, temperature, exclude):

@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from assets.metrics import (
-    average_precisions,
-    exclude_self,
-    hits_at_k,
-    mean_average_precision,
-    ranking,
-    recall_at_k,
-    relevant_ranks,
-    similarity,
-)
+from assets.metrics import ranking, similarity
+from assets.metrics.ranking import relevant_ranks
+from assets.metrics.retrieval import average_precisions, hits_at_k, mean_average_precision, recall_at_k
+from assets.metrics.similarity import exclude_self
 
 
 def slow_ranking(query, gallery, exclude):

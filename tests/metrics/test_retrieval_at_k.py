@@ -8,12 +8,11 @@ import torch
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_hit_rate, retrieval_precision
 
-from assets.metrics import (
+from assets.metrics.retrieval import (
     average_precision,
     average_precision_at_k,
     average_precisions,
     average_precisions_at_k,
-    exclude_self,
     hits_at_k,
     mean_average_precision,
     mean_average_precision_at_k,
@@ -24,6 +23,7 @@ from assets.metrics import (
     trapezoidal_average_precision,
     trapezoidal_average_precisions,
 )
+from assets.metrics.similarity import exclude_self
 
 CASES = ["real", "ties", "duplicates", "no_positives", "all_positives", "junk_only", "one_item"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from assets.metrics import prompt_ensemble, zero_shot_predictions
+from assets.metrics.zero_shot import prompt_ensemble, zero_shot_predictions
 
 
 def test_normalise_mean_normalise():

@@ -14,7 +14,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from assets import artifacts, params
-from assets.metrics import average_precisions, bootstrap_interval, exclude_self, hits_at_k, knn_predictions, zero_shot_predictions
+from assets.metrics.bootstrap import bootstrap_interval
+from assets.metrics.knn import knn_predictions
+from assets.metrics.retrieval import average_precisions, hits_at_k
+from assets.metrics.similarity import exclude_self
+from assets.metrics.zero_shot import zero_shot_predictions
 from assets.report.stage import make_report
 
 CLASSES = {  # label → name, group; the names are hostile to HTML and to mathtext, as a user's may be

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from assets.metrics import PairedDifference
+from assets.metrics.bootstrap import PairedDifference
 from assets.report.comparison import (
     PAIRED,
     Bootstrap,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from assets.metrics import PairedDifference
+from assets.metrics.bootstrap import PairedDifference
 from assets.params import Promotion
 from assets.report.gate import choose_reference, decide, judge
 from assets.report.measures import FAMILIES, GATED

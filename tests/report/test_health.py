@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from assets.metrics import alignment, hubness, modality_gap, same_class_threshold
+from assets.metrics.health import alignment, hubness, modality_gap, same_class_threshold
 from assets.report.health import HEALTH, NEIGHBOURS, health
 
 LABELS = np.array(["a", "a", "b", "b", "c"], dtype=object)

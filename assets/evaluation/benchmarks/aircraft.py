@@ -11,7 +11,7 @@ from assets.errors import UserError
 from assets.evaluation.benchmarks.pictures import Pictures, listed, required, unpacked
 from assets.evaluation.benchmarks.recall import percent
 from assets.evaluation.benchmarks.tools import Tools
-from assets.metrics import knn_predictions
+from assets.metrics.knn import knn_predictions
 
 
 class Split(NamedTuple):

@@ -15,7 +15,7 @@ from assets.errors import UserError
 from assets.evaluation.benchmarks.pictures import Pictures, listed, required
 from assets.evaluation.benchmarks.recall import recalls
 from assets.evaluation.benchmarks.tools import Tools
-from assets.metrics import relevant_ranks
+from assets.metrics.ranking import relevant_ranks
 
 RECALL_AT = (1, 5, 10)
 

@@ -19,7 +19,9 @@ from assets.errors import UserError
 from assets.evaluation.benchmarks.pictures import Pictures, in_class_folders, required, subfolders, unpacked
 from assets.evaluation.benchmarks.recall import percent
 from assets.evaluation.benchmarks.tools import EncodeTexts, Tools
-from assets.metrics import exclude_self, knn_predictions, prompt_ensemble, zero_shot_predictions
+from assets.metrics.knn import knn_predictions
+from assets.metrics.similarity import exclude_self
+from assets.metrics.zero_shot import prompt_ensemble, zero_shot_predictions
 
 OBJECTNET_BORDER = 2  # pixels, red
 

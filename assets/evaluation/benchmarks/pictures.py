@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from assets.clip.decoding import BadPicture, open_picture
 from assets.errors import UserError
+from assets.pictures.decoding import BadPicture, open_picture
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 200_000_000  # several times the largest picture of ImageNet; what claims more is a decompression bomb

@@ -14,7 +14,9 @@ from assets.errors import UserError
 from assets.evaluation.benchmarks.pictures import Pictures, in_class_folders, is_picture, listed, required, subfolders, unpacked
 from assets.evaluation.benchmarks.recall import percent, recalls
 from assets.evaluation.benchmarks.tools import Tools
-from assets.metrics import average_precision, average_precisions, exclude_self, relevant_ranks
+from assets.metrics.ranking import relevant_ranks
+from assets.metrics.retrieval import average_precision, average_precisions
+from assets.metrics.similarity import exclude_self
 
 INSTRE_SUBSETS = ("INSTRE-S1", "INSTRE-S2", "INSTRE-M")
 CUB_TEST_CLASSES = range(101, 201)

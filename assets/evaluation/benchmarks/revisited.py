@@ -16,7 +16,8 @@ from PIL import Image
 from assets.errors import UserError
 from assets.evaluation.benchmarks.pictures import Pictures, listed, required
 from assets.evaluation.benchmarks.tools import Tools
-from assets.metrics import precision_at_k, relevant_ranks, trapezoidal_average_precision
+from assets.metrics.ranking import relevant_ranks
+from assets.metrics.retrieval import precision_at_k, trapezoidal_average_precision
 
 # difficulty: (what is right, what is taken out of the ranking); unlabelled pictures are wrong
 DIFFICULTIES = {

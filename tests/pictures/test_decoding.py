@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assets.clip.decoding import BadPicture, decode, open_picture
+from assets.pictures.decoding import BadPicture, decode, open_picture
 
 LIMIT = 1_000_000
 

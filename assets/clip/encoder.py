@@ -1,0 +1,152 @@
+"""A CLIP model that encodes: pictures and texts to unit-norm embeddings, those of its locked towers kept for every stage that asks again.
+
+Shapes: N pictures, T texts, d embedding, w width of the text tower.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import safe_open
+from torch.nn.functional import normalize
+
+from assets import artifacts
+from assets.clip.device import resolve_device
+from assets.clip.encoding import embedding_size, encode_images, encode_texts, text_features
+from assets.clip.kept import kept
+from assets.clip.model import WEIGHTS, Clip, Preprocess, Tokenizer, load_clip
+from assets.clip.text_projection import is_text_projection, project, projection_width, without_text_projection
+from assets.imports import imported_files
+
+BATCH_SIZE = 256  # of stages that have no setting for it; one for all, so that they find each other's embeddings
+BATCHES_A_CHUNK = 256  # written together, so that memory does not grow with N
+
+Item = TypeVar("Item")
+
+
+class Pictures(Protocol[Item]):
+    """Pictures in an order of their own: a split of a picture table, the files of a benchmark."""
+
+    @property
+    def sha256(self) -> str:
+        """Of all that decides which pixels they show, in which order."""
+
+    def __len__(self) -> int: ...
+
+    def items(self) -> Iterable[Item]:
+        """What stands for each, in order, read when its turn is near."""
+
+    def open(self, item: Item) -> Image.Image:
+        """The RGB picture of one; called in threads."""
+
+
+class Encoder:
+    """The model of one directory, on one device, at one precision.
+
+    `images` and `texts` are of the model as its directory holds it, and are kept on disk: recipes that share a tower share its embeddings.
+    `images_now` and `texts_now` are of the model as it is at the moment, trained or not, and are not kept.
+    """
+
+    def __init__(self, directory: Path, *, device: str, precision: str, batch_size: int = BATCH_SIZE) -> None:
+        """`device`: a setting, such as auto, or a device of torch's. The model is loaded when it is first needed."""
+        self.directory = directory
+        self.device = resolve_device(device)
+        self.precision = precision
+        self.batch_size = batch_size
+
+    @cached_property
+    def _loaded(self) -> tuple[Clip, Preprocess, Tokenizer]:
+        return load_clip(self.directory, self.device)
+
+    @property
+    def model(self) -> Clip:
+        return self._loaded[0]
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return self._loaded[1]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._loaded[2]
+
+    @property
+    def dimension(self) -> int:
+        """d, the size of the joint space."""
+        return embedding_size(self.model)
+
+    def images(self, pictures: Pictures[Any]) -> np.ndarray:
+        """float32 [N, d], unit norm, mapped from disk."""
+
+        def chunks() -> Iterator[np.ndarray]:
+            items = iter(pictures.items())
+            for start in range(0, len(pictures), self.batch_size * BATCHES_A_CHUNK):
+                size = min(self.batch_size * BATCHES_A_CHUNK, len(pictures) - start)
+                yield encode_images(self.model, self.preprocess, itertools.islice(items, size), pictures.open, total=size, **self._how)
+
+        determined_by = {"tower": self.tower_sha256("image"), "pictures": pictures.sha256, **self._how}
+        code = imported_files(__name__, type(pictures).__module__)
+        return kept("images", determined_by, code, (len(pictures), self.dimension), chunks)
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [T, d], unit norm, in the order of `texts`."""
+        if not texts:
+            return np.zeros((0, self.dimension), np.float32)
+        features = torch.from_numpy(self.text_features(texts)).to(self.device)
+        with torch.inference_mode():
+            return normalize(project(self.model, features), dim=1).cpu().numpy()
+
+    def text_features(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [T, w], mapped from disk: what the text tower's projection takes, in the order of `texts`."""
+
+        def chunks() -> Iterator[np.ndarray]:
+            with without_text_projection(self.model):
+                yield text_features(self.model, self.tokenizer, texts, **self._how).cpu().numpy()
+
+        spoken = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+        determined_by = {"tower": self.tower_sha256("text"), "texts": spoken, **self._how}
+        return kept("texts", determined_by, imported_files(__name__), (len(texts), projection_width(self.model)), chunks)
+
+    def images_now(self, pictures: Pictures[Any]) -> np.ndarray:
+        """float32 [N, d], unit norm, by the model as it is now."""
+        return encode_images(self.model, self.preprocess, pictures.items(), pictures.open, total=len(pictures), **self._how)
+
+    def texts_now(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [T, d], unit norm, by the model as it is now."""
+        return encode_texts(self.model, self.tokenizer, texts, **self._how)
+
+    def tower_sha256(self, tower: Literal["image", "text"]) -> str:
+        """Of a tower's weights, the text tower's without its projection, and all settings of the model directory."""
+        digest = hashlib.sha256()
+        for file in sorted(path for path in self.directory.iterdir() if path.name not in (WEIGHTS, artifacts.MODEL_CARD)):
+            digest.update(f"{file.name}\0{artifacts.sha256_of(file)}\0".encode())
+        file = (self.directory / WEIGHTS).resolve()
+        digest.update(_weights_sha256(file, tower, file.stat().st_size, file.stat().st_mtime_ns).encode())
+        return digest.hexdigest()
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"batch_size": self.batch_size, "device": self.device, "precision": self.precision}
+
+
+@lru_cache(maxsize=8)
+def _weights_sha256(file: Path, tower: Literal["image", "text"], size: int, changed_ns: int) -> str:
+    """A stage asks several times, of gigabytes; size and time of change are there to read again what was written anew."""
+    digest = hashlib.sha256()
+    with safe_open(file, framework="pt") as weights:
+        for name in sorted(weights.keys()):
+            of_neither = name in ("logit_scale", "logit_bias") or is_text_projection(name)
+            if name.startswith("visual.") == (tower == "image") and not of_neither:
+                tensor = weights.get_tensor(name)
+                digest.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+                digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

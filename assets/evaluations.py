@@ -1,0 +1,130 @@
+"""What evaluation@RECIPE leaves in data/evaluation/<recipe>, read back and checked to be of today's test images. It computes nothing.
+
+Test order: the rows of the curated table's test split as they stand there, (split, id). Shapes: N test images, C classes, T captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets import artifacts
+from assets.errors import UserError
+from assets.pictures.credits import Credit, credits_of
+from assets.pictures.table import read_rows
+
+# A value a query, for paired comparisons: average_precision and recall_at_5 in percent, null where an image is alone in its class.
+PER_QUERY_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("average_precision", pa.float64()),
+        pa.field("hit_at_1", pa.bool_()),
+        pa.field("knn_correct", pa.bool_(), nullable=False),
+        pa.field("zero_shot_correct", pa.bool_(), nullable=False),
+    ]
+)
+PER_CLASS_SCHEMA = pa.schema(
+    [
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("class_name", pa.string(), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("images", pa.int32(), nullable=False),
+        pa.field("recall_at_5", pa.float64(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TestSplit:
+    """The N test images in test order, their C classes and T captions, each sorted: the order of a recipe's text embeddings."""
+
+    __test__ = False  # no test case, whatever pytest thinks of the name
+
+    rows: pa.Table  # every column but the image
+
+    @cached_property
+    def labels(self) -> np.ndarray:  # [N]
+        return np.array(self.rows["label"].to_pylist(), dtype=object)
+
+    @cached_property
+    def names(self) -> list[str]:  # [N]
+        return self.rows["class_name"].to_pylist()
+
+    @cached_property
+    def classes(self) -> list[str]:  # [C]
+        return sorted(set(self.labels))
+
+    @cached_property
+    def class_names(self) -> list[str]:  # [C]
+        name_of = dict(zip(self.labels, self.names, strict=True))
+        return [name_of[label] for label in self.classes]
+
+    @cached_property
+    def captions_of(self) -> list[list[str]]:  # [N], each image's own
+        return self.rows["captions"].to_pylist()
+
+    @cached_property
+    def captions(self) -> list[str]:  # [T]
+        return sorted({caption for own in self.captions_of for caption in own})
+
+    def ids(self, rows: Iterable[int]) -> list[str]:
+        return self.rows["id"].take(pa.array(rows, pa.int64())).to_pylist()
+
+    def credits(self, rows: Iterable[int]) -> list[Credit]:
+        return credits_of(self.rows.select(["source", "license", "attribution"]).take(pa.array(rows, pa.int64())).to_pylist())
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    recipe: str
+    metrics: dict[str, Any]
+    images: np.ndarray  # float32 [N, d], unit norm, test order
+    texts: np.ndarray  # float32 [C + T, d], unit norm: class names, then captions
+    per_query: pa.Table  # N rows, test order
+    per_class: pa.Table  # C rows, sorted by label
+    made_with: dict[
+        str, Any
+    ]  # made_with.json: recipe, model_sha256, chain (the recipes that the model is made by), settings by dotted name
+
+    @property
+    def level(self) -> float:  # of the intervals
+        return self.metrics["confidence"]["level"]
+
+
+def read_test_split() -> TestSplit:
+    rows = read_rows(artifacts.CURATED_IMAGES, "test")
+    if not rows.num_rows:
+        raise UserError(f"{artifacts.CURATED_IMAGES} has no test images: there is nothing to report. Raise curated_images.test_fraction.")
+    return TestSplit(rows)
+
+
+def read_evaluation(recipe: str, test: TestSplit) -> Evaluation:
+    """One recipe's evaluation. UserError where it was made from other test images than `test`."""
+    folder = artifacts.evaluation_dir(recipe)
+    images = np.load(folder / "image_embeddings.npy", mmap_mode="r")
+    texts = np.load(folder / "text_embeddings.npy", mmap_mode="r")
+    per_query, per_class = pq.read_table(folder / "per_query.parquet"), pq.read_table(folder / "per_class.parquet")
+    wanted = (test.rows.num_rows, len(test.classes) + len(test.captions))
+    same_rows = per_query["id"].to_pylist() == test.rows["id"].to_pylist() and per_class["label"].to_pylist() == test.classes
+    if (len(images), len(texts)) != wanted or not same_rows:
+        raise UserError(
+            f"{folder} was made from other test images than {artifacts.CURATED_IMAGES}: {len(images)} image and {len(texts)} text vectors,"
+            f" where {wanted[0]} and {wanted[1]} are needed, or other ids. `dvc repro evaluation@{recipe}` makes it anew."
+        )
+    return Evaluation(
+        recipe,
+        artifacts.read_json(folder / "metrics.json"),
+        images,
+        texts,
+        per_query,
+        per_class,
+        artifacts.read_json(folder / "made_with.json"),
+    )

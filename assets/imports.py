@@ -1,0 +1,70 @@
+"""Which files of this package a module imports, directly or through others: what a result was made with. Nothing is run to find out."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+# The frame around the stages. A change here cannot change what a stage makes from given settings and inputs.
+FRAME = frozenset(
+    f"assets{name}"
+    for name in (
+        "",
+        ".__main__",
+        ".stages",
+        ".recipes",
+        ".params",
+        ".artifacts",
+        ".imports",
+        ".errors",
+        ".leftovers",
+        ".machine",
+        ".progress",
+    )
+)
+
+
+@lru_cache(maxsize=64)
+def imported_files(*modules: str) -> tuple[Path, ...]:
+    """The files of `modules` (such as "assets.image_tower.stage") and of all modules of assets that they import, sorted.
+
+    Imports inside functions count, and so does the `__init__` of every package on the way. The modules of FRAME do not. ValueError for a
+    module that is not there.
+    """
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module in found or module in FRAME:
+            continue
+        found.add(module)
+        waiting += _imports_of(module)
+    return tuple(sorted(_file_of(module) for module in found))
+
+
+def _imports_of(module: str) -> Iterator[str]:
+    """Modules of assets that `module` imports, and the packages that hold it."""
+    parts = module.split(".")
+    yield from (".".join(parts[:end]) for end in range(1, len(parts)))
+    for node in ast.walk(ast.parse(_file_of(module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE.name)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
+            yield node.module
+            yield from (name for alias in node.names if _exists(name := f"{node.module}.{alias.name}"))
+
+
+def _exists(module: str) -> bool:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def _file_of(module: str) -> Path:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not file.is_file():
+        raise ValueError(f"there is no module {module} in {PACKAGE}")
+    return file
