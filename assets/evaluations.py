@@ -90,9 +90,7 @@ class Evaluation:
     texts: np.ndarray  # float32 [C + T, d], unit norm: class names, then captions
     per_query: pa.Table  # N rows, test order
     per_class: pa.Table  # C rows, sorted by label
-    made_with: dict[
-        str, Any
-    ]  # made_with.json: recipe, model_sha256, chain (the recipes that the model is made by), settings by dotted name
+    made_with: dict[str, Any]  # recipe, model_sha256, chain (the recipes the model is made by), settings by dotted name
 
     @property
     def level(self) -> float:  # of the intervals

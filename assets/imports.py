@@ -10,20 +10,19 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 # The frame around the stages. A change here cannot change what a stage makes from given settings and inputs.
 FRAME = frozenset(
-    f"assets{name}"
-    for name in (
-        "",
-        ".__main__",
-        ".stages",
-        ".recipes",
-        ".params",
-        ".artifacts",
-        ".imports",
-        ".errors",
-        ".leftovers",
-        ".machine",
-        ".progress",
-    )
+    {
+        "assets",
+        "assets.__main__",
+        "assets.stages",
+        "assets.recipes",
+        "assets.params",
+        "assets.artifacts",
+        "assets.imports",
+        "assets.errors",
+        "assets.leftovers",
+        "assets.machine",
+        "assets.progress",
+    }
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Measure:
-    """One row. `unit` is what one query is; its values are in column `column` of per_query.parquet ("image") or per_class.parquet ("class").
+    """One row. `unit` is what one query is; its values are in `column` of per_query.parquet ("image") or per_class.parquet ("class").
 
     `family`: the name by which section promotion judges it, None where no family is judged by it. `settings`: those of section
     evaluation that the value depends on, besides precision.

@@ -317,7 +317,7 @@ def _across_sections(params: Params) -> Iterator[tuple[str, str]]:
         if processes == 1 or recipe.settings is None:
             continue
         if recipe.settings.precision == "fp16":
-            yield "training.processes", f"given {processes}; {recipe.name} has precision fp16, which trains in one process alone: take bf16"
+            yield "training.processes", f"given {processes}; {recipe.name} has precision fp16, which one process alone can train: take bf16"
         if recipe.settings.batch_size % processes:
             yield (
                 "training.processes",
