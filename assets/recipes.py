@@ -90,11 +90,16 @@ def chain(recipes: Mapping[str, Recipe], name: str) -> list[Recipe]:
 
 
 def _changed(section: BaseModel, changed: Mapping[str, Any]) -> tuple[BaseModel, list[tuple[str, str]]]:
-    """The section with other values, and what is wrong with them."""
+    """The section with other values, and what is wrong with them. Of a setting that has parts, only the named parts change."""
     try:
-        return type(section).model_validate(section.model_dump() | dict(changed)), []
+        return type(section).model_validate(_merged(section.model_dump(), changed)), []
     except ValidationError as error:
         return section, list(_described(error))
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(old[key], new[key]) for key in new if isinstance(new[key], Mapping) and isinstance(old.get(key), Mapping)}
+    return {**old, **new, **both}
 
 
 def _described(error: ValidationError) -> Iterator[tuple[str, str]]:

@@ -37,6 +37,12 @@ def test_a_row_changes_its_own_settings_and_no_others():
     assert (found[BASE].stage, found["wide"].stage) == ("base_clip", "image_tower")
 
 
+def test_of_a_setting_with_parts_only_the_named_parts_change():
+    sections = SECTIONS | {"image_tower": Section(margin=0.1, guards={"spread": 0.5, "drift": 0.3})}
+    found = resolve({"image_tower": {"x": row(guards={"drift": 0.1})}, "text_tower": {}}, [BASE], sections)
+    assert found["x"].settings.guards == {"spread": 0.5, "drift": 0.1}
+
+
 def test_a_recipe_comes_after_the_one_it_starts_from_whatever_the_order_of_the_rows():
     rows = {"image_tower": {"again": row("told"), "first": row()}, "text_tower": {"told": row("first")}}
     found = resolve(rows, [BASE], SECTIONS)
