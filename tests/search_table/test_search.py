@@ -18,8 +18,9 @@ from assets import artifacts, params
 from assets.clip.encoding import encode_texts
 from assets.clip.model import load_clip
 from assets.errors import UserError
-from assets.search_table import embed, open_table, query, search
+from assets.search_table import embed, open_table, search
 from assets.search_table.__main__ import main
+from assets.search_table.query import QueryPictures
 from assets.search_table.table import METADATA
 from tests.search_table.conftest import CLASSES, RECIPE
 
@@ -208,7 +209,8 @@ def test_command_line(published: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_importing_the_package_is_cheap(checkout: Path) -> None:
-    code = "import sys; from assets.search_table import search, embed, open_table; sys.exit(','.join({'torch', 'lancedb', 'open_clip'} & sys.modules.keys()) or 0)"
+    heavy = "{'torch', 'lancedb', 'open_clip'}"
+    code = f"import sys; from assets.search_table import search, embed, open_table; sys.exit(','.join({heavy} & sys.modules.keys()) or 0)"
     subprocess.run([sys.executable, "-c", code], cwd=checkout, check=True)
 
 
@@ -248,7 +250,7 @@ def test_settings_are_parsed_once_and_again_when_they_change(published: Path, mo
         search("a red heart")
     assert len(parsed) == 1
     text = Path("params.yaml").read_text()
-    Path("params.yaml").write_text(text.replace("refine_factor:", "refine_factor: 1"))  # 10 becomes 110
+    Path("params.yaml").write_text(text.replace("refine_factor: 10", "refine_factor: 12"))
     search("a red heart")
     assert len(parsed) == 2
     Path("params.yaml").write_text(text.replace("refine_factor:", "refine_factory:"))
@@ -260,9 +262,9 @@ def test_settings_are_parsed_once_and_again_when_they_change(published: Path, mo
 
 
 def test_pictures_of_queries_are_known_by_their_pixels() -> None:
-    red, blue = (query.QueryPictures([Image.new("RGB", (4, 4), color)]) for color in ("red", "blue"))
-    assert red.sha256 == query.QueryPictures([Image.new("RGB", (4, 4), "red")]).sha256
-    assert len({red.sha256, blue.sha256, query.QueryPictures([Image.new("RGB", (2, 8), "red")]).sha256}) == 3
+    red, blue = (QueryPictures([Image.new("RGB", (4, 4), color)]) for color in ("red", "blue"))
+    assert red.sha256 == QueryPictures([Image.new("RGB", (4, 4), "red")]).sha256
+    assert len({red.sha256, blue.sha256, QueryPictures([Image.new("RGB", (2, 8), "red")]).sha256}) == 3
 
 
 def test_hits_are_an_arrow_table(published: Path) -> None:
