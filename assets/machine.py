@@ -17,7 +17,7 @@ def tune_for_torch() -> None:
     Tensors on the CPU lie in huge pages and freed pages are kept, which makes a training step a third faster and encoding a fifth.
     Waiting threads of OpenMP give their core to others soon.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # child processes inherit it and the spin count; the rest is set for this process alone
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # child processes inherit the environment; the rest is this process's alone
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     if sys.platform == "linux":

@@ -338,6 +338,8 @@ def _wrong(named: str, problems: list[str]) -> UserError:
 
 
 def _describe(problem: Any) -> str:
+    if not problem["loc"]:
+        return f"the file must hold sections of settings, and holds {problem['input']!r}"
     section, *inside = problem["loc"]
     if section in VARIANTS:  # pydantic puts the chosen variant into the location
         inside = [part for part in inside if part not in VARIANTS[section]]
