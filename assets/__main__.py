@@ -67,7 +67,7 @@ def run(wanted: str) -> None:
         stage.run(params, recipe)
         return
     with _alone(wanted):
-        remove_leftovers(params.recipe)
+        remove_leftovers(params.recipe, params.recipes.measured)
         with artifacts.unchanged_while_running(
             code=imported_files(f"assets.{stage.name}.stage"),
             data=inputs,

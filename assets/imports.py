@@ -30,8 +30,8 @@ FRAME = frozenset(
 def imported_files(*modules: str) -> tuple[Path, ...]:
     """The files of `modules` (such as "assets.image_tower.stage") and of all modules of assets that they import, sorted.
 
-    Imports inside functions count, and so does the `__init__` of every package on the way. The modules of FRAME do not. ValueError for a
-    module that is not there.
+    Imports inside functions count, and so do the `__init__` of every package on the way and what lies beside the modules and is no
+    Python, such as templates. The modules of FRAME do not. ValueError for a module that is not there.
     """
     found: set[str] = set()
     waiting = list(modules)
@@ -41,7 +41,9 @@ def imported_files(*modules: str) -> tuple[Path, ...]:
             continue
         found.add(module)
         waiting += _imports_of(module)
-    return tuple(sorted(_file_of(module) for module in found))
+    files = {_file_of(module) for module in found}
+    beside = {file for folder in {each.parent for each in files} - {PACKAGE} for file in folder.iterdir() if _is_resource(file)}
+    return tuple(sorted(files | beside))
 
 
 def _imports_of(module: str) -> Iterator[str]:
@@ -54,6 +56,10 @@ def _imports_of(module: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
             yield node.module
             yield from (name for alias in node.names if _exists(name := f"{node.module}.{alias.name}"))
+
+
+def _is_resource(file: Path) -> bool:
+    return file.is_file() and file.suffix not in (".py", ".pyc") and not file.name.startswith(".")
 
 
 def _exists(module: str) -> bool:

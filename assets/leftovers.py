@@ -12,14 +12,15 @@ from assets import artifacts
 logger = logging.getLogger(__name__)
 
 
-def remove_leftovers(recipes: Collection[str]) -> None:
-    """Remove models, histories, captions and evaluations of recipes that are not among `recipes`. dvc's cache still has them.
+def remove_leftovers(recipes: Collection[str], measured: Collection[str]) -> None:
+    """Remove models, histories and captions of recipes that are not among `recipes`, and evaluations of those that are not `measured`.
 
-    Removed is only what a stage has made: it names its recipe itself, in its card or its metrics.
+    Only what a stage has made is removed: it names its recipe itself, in its card or its metrics. dvc's cache still has it.
     """
-    for left in [*_made(artifacts.MODELS, artifacts.MODEL_CARD), *_made(artifacts.EVALUATION, "metrics.json")]:
-        if left.name not in recipes:
-            _remove(left)
+    for folder, card, wanted in ((artifacts.MODELS, artifacts.MODEL_CARD, recipes), (artifacts.EVALUATION, "metrics.json", measured)):
+        for left in _made(folder, card):
+            if left.name not in wanted:
+                _remove(left)
     for history in sorted(artifacts.HISTORY.glob("*.json")):
         if history.stem not in recipes and _named(history) == history.stem:
             _remove(history)
@@ -42,7 +43,7 @@ def _named(file: Path) -> str | None:
 
 
 def _remove(path: Path) -> None:
-    logger.info("%s is of a recipe that is no longer in params.yaml: removed (`dvc checkout` brings it back with the recipe)", path)
+    logger.info("%s belongs to a recipe that params.yaml no longer has, or no longer measures: removed", path)
     if path.is_dir():
         shutil.rmtree(path)
     else:

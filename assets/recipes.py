@@ -52,8 +52,9 @@ def resolve(
             where = f"recipes.{stage}.{name}"
             if not NAME.fullmatch(name) or name in NOT_A_NAME:
                 problems.append((where, f"a recipe's name is of letters, digits, _ and -, and not {' or '.join(sorted(NOT_A_NAME))}"))
-            if name in found:
+            elif name in found:
                 problems.append((where, "a recipe of this name is there already"))
+            if name in found:
                 continue
             for key in OWN:
                 if not isinstance(row.get(key), str) or not row[key].strip():
@@ -61,9 +62,9 @@ def resolve(
             changed = {key: value for key, value in row.items() if key not in OWN}
             settings, wrong = _changed(sections[stage], changed)
             problems += [(f"{where}.{key}", what) for key, what in wrong]
-            found[name] = Recipe(name, stage, str(row.get("from")), str(row.get("about")), settings)
+            found[name] = Recipe(name, stage, row.get("from"), str(row.get("about")), settings)
     for recipe in found.values():
-        if recipe.start is not None and recipe.start not in found:
+        if isinstance(recipe.start, str) and recipe.start not in found:
             problems.append((f"recipes.{recipe.stage}.{recipe.name}.from", f"given {recipe.start!r}; known are {', '.join(found)}"))
     problems += [("recipes.measured", f"given {name!r}; known are {', '.join(found)}") for name in measured if name not in found]
     if len(set(measured)) < len(measured):
@@ -89,11 +90,16 @@ def chain(recipes: Mapping[str, Recipe], name: str) -> list[Recipe]:
 
 
 def _changed(section: BaseModel, changed: Mapping[str, Any]) -> tuple[BaseModel, list[tuple[str, str]]]:
-    """The section with other values, and what is wrong with them."""
+    """The section with other values, and what is wrong with them. Of a setting that has parts, only the named parts change."""
     try:
-        return type(section).model_validate(section.model_dump() | dict(changed)), []
+        return type(section).model_validate(_merged(section.model_dump(), changed)), []
     except ValidationError as error:
         return section, list(_described(error))
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(old[key], new[key]) for key in new if isinstance(new[key], Mapping) and isinstance(old.get(key), Mapping)}
+    return {**old, **new, **both}
 
 
 def _described(error: ValidationError) -> Iterator[tuple[str, str]]:
