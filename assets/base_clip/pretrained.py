@@ -10,9 +10,10 @@ from typing import Any
 import open_clip
 
 from assets import artifacts
-from assets.clip.model import CARD, CONFIG, save_weights
+from assets.clip.model import CONFIG, save_weights
 from assets.errors import UserError
 from assets.params import OpenClip
+from assets.recipes import BASE
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -48,7 +49,8 @@ def make_pretrained_clip(settings: OpenClip, target: Path) -> None:
             config["model_cfg"]["text_cfg"]["hf_model_pretrained"] = False
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_weights(model, temporary)
-        artifacts.write_json(temporary / CARD, {"recipe": "base", **_origin(settings), "validation": {}})
+        card = {"recipe": BASE, "stage": "base_clip", "made_from": [], **_origin(settings), "validation": {}}
+        artifacts.write_json(temporary / artifacts.MODEL_CARD, card)
 
 
 def _check_pretrained(settings: OpenClip) -> None:
@@ -70,7 +72,7 @@ def _origin(settings: OpenClip) -> dict[str, Any]:
 
 
 def _quick_gelu(settings: OpenClip) -> bool:
-    """Whether the tag's weights were trained with another activation than the model's name says (openai's were): open_clip only warns."""
+    """Whether the tag's weights were trained with QuickGELU, which the model's name does not show (openai's were): open_clip only warns."""
     return bool(open_clip.get_pretrained_cfg(settings.model, settings.pretrained).get("quick_gelu", False))
 
 
