@@ -137,7 +137,7 @@ def test_a_row_that_several_processes_cannot_train_is_named(row_of_gpr, told):
     ("setting", "value", "message"),
     [
         ("base_clip.source", "clip", r"base_clip\.source.*'clip'.*'demo', 'open_clip'"),
-        ("source_images.sources", [{"kind": "folder"}], r"source_images\.sources\.0\.kind.*'folder'.*'emoji', 'image_folder'"),
+        ("source_images.sources", [{"kind": "folder"}], r"source_images\.sources\[0\]\.kind.*'folder'.*'emoji', 'image_folder'"),
     ],
 )
 def test_an_unknown_variant_is_named_with_the_known_ones(tmp_path, setting, value, message):
