@@ -74,8 +74,8 @@ def paired_differences(values: np.ndarray, reference: np.ndarray, classes: np.nd
 def expanded(level: float, classes: int) -> float:
     """The level to draw a percentile interval at, so that it holds the share `level` however few classes there are.
 
-    Resamples of n classes vary less than n new classes would. The expanded percentile interval (Hesterberg 2015, arXiv 1411.5279) is as wide
-    as a t-interval: for 95 % it is drawn at 97.2 % with 16 classes, at 95.05 % with 763.
+    Resamples of n classes vary less than n new classes would. The expanded percentile interval (Hesterberg 2015, arXiv 1411.5279) is
+    as wide as a t-interval: for 95 % it is drawn at 97.2 % with 16 classes, at 95.05 % with 763.
     """
     if classes < 2:
         return level
@@ -127,7 +127,7 @@ def all_differences(
 def group_differences(
     values: np.ndarray, reference: np.ndarray, groups: np.ndarray, classes: np.ndarray, bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
-    """Each group's mean of `reference` (before) and of `values` (after) [N], and their difference by whole classes; the largest group first.
+    """Each group's mean of `reference` (before) and `values` (after) [N], and their difference by whole classes; largest group first.
 
     groups [N], "" for none; classes [N]. A mean is None where no image of the group has another to find. A group of one class has no
     spread to judge a difference by, so its difference is None.
@@ -136,11 +136,12 @@ def group_differences(
     for number, group in enumerate(sorted(set(groups) - {""})):
         member = groups == group
         after, before, classes_in = values[member], reference[member], classes[member]
-        row = {"group": str(group), "images": len(after), "classes": len(set(classes_in)), "before": _mean(before), "after": _mean(after)}
+        count = len(set(classes_in))
+        row = {"group": str(group), "images": len(after), "classes": count, "before": _mean(before), "after": _mean(after)}
         difference = None
-        if row["classes"] > 1 and row["before"] is not None:
+        if count > 1 and row["before"] is not None:
             generator = np.random.default_rng([bootstrap.seed, 5, number])
-            level = expanded(bootstrap.level, row["classes"])
+            level = expanded(bootstrap.level, count)
             difference = difference_json(paired_bootstrap(after, before, bootstrap.samples, level, generator, classes_in))
         rows.append(row | {"difference": difference})
     return sorted(rows, key=lambda row: (-row["images"], row["group"]))
