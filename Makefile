@@ -22,18 +22,18 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report seeds search promote readme materialize ui benchmark check-profiles clean
+.PHONY: help demo test lint format lock report seeds search promote record materialize ui benchmark check-profiles clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV) ## make everything that is out of date, then show the five rows and where things are
+demo: $(VENV) ## make everything that is out of date, then show the rows and where things are
 	@$(RUN) assets --check
 	@code=0; $(RUN) dvc repro || { code=$$?; $(RUN) dvc status --quiet --with-deps report; } \
 	  && { $(RUN) assets.commands.summary || code=$$?; }; exit $$code
 
-test: lint ## everything that .ci/run checks: lint, the README against its artefacts, pytest
-	$(RUN) assets.commands.readme --check
+test: lint ## everything that .ci/run checks: lint, README against data/record, pytest
+	$(RUN) assets.commands.record --check
 	$(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV) ## ruff, mypy and who may import whom
@@ -58,8 +58,8 @@ search: $(VENV) ## ask the table: make search Q="a red heart"
 promote: $(VENV) ## make the published recipe the champion that later ones are compared with
 	@$(RUN) assets.commands.promote
 
-readme: $(VENV) ## write the numbers and pictures of the artefacts into README.md
-	@$(RUN) assets.commands.readme
+record: $(VENV) ## write the figures and pictures of the last run into data/record and README.md
+	@$(RUN) assets.commands.record
 
 materialize: $(VENV) ## run assets through Dagster: make materialize SELECT='evaluation/mcip_rea+'
 	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml
