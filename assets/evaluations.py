@@ -1,11 +1,14 @@
-"""What evaluation@RECIPE leaves in data/evaluation/<recipe>, read back and checked to be of today's test images. It computes nothing.
+"""What evaluation@RECIPE leaves in data/evaluation/<recipe>: its tables, writing it, reading it back for today's test images.
+
+Nothing is measured here.
 
 Test order: the rows of the curated table's test split as they stand there, (split, id). Shapes: N test images, C classes, T captions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,10 +19,12 @@ import pyarrow.parquet as pq
 
 from assets import artifacts
 from assets.errors import UserError
+from assets.measures import PAIRED
 from assets.pictures.credits import Credit, credits_of
 from assets.pictures.table import read_rows
 
-# A value a query, for paired comparisons: average_precision and recall_at_5 in percent, null where an image is alone in its class.
+# One value per query, for paired comparisons, in the columns that assets/measures.py names. average_precision and recall_at_5 are in
+# percent; average_precision and hit_at_1 are null where an image is alone in its class.
 PER_QUERY_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -95,6 +100,50 @@ class Evaluation:
     @property
     def level(self) -> float:  # of the intervals
         return self.metrics["confidence"]["level"]
+
+
+def per_query_table(test: TestSplit, values: Mapping[str, np.ndarray]) -> pa.Table:
+    """`values` by measure: fractions, float64 [N] for a measure of images, nan where an image has nothing to find."""
+    known = {name: test.rows[name].combine_chunks() for name in ("id", "label", "group")}
+    return pa.table(known | _columns(values, "image", PER_QUERY_SCHEMA), schema=PER_QUERY_SCHEMA)
+
+
+def per_class_table(test: TestSplit, values: Mapping[str, np.ndarray]) -> pa.Table:
+    """`values` by measure: fractions, float64 [C] for a measure of classes."""
+    labels = test.labels.tolist()
+    group_of = dict(zip(labels, test.rows["group"].to_pylist(), strict=True))
+    images_of = Counter(labels)
+    known = {
+        "label": test.classes,
+        "class_name": test.class_names,
+        "group": [group_of[label] for label in test.classes],
+        "images": [images_of[label] for label in test.classes],
+    }
+    return pa.table(known | _columns(values, "class", PER_CLASS_SCHEMA), schema=PER_CLASS_SCHEMA)
+
+
+def _columns(values: Mapping[str, np.ndarray], unit: str, schema: pa.Schema) -> dict[str, pa.Array]:
+    found = {}
+    for measure in PAIRED:
+        if measure.unit == unit and measure.column is not None:
+            fractions, kind = values[measure.key], schema.field(measure.column).type
+            column = fractions == 1 if pa.types.is_boolean(kind) else 100 * fractions
+            found[measure.column] = pa.array(column, kind, mask=np.isnan(fractions))
+    return found
+
+
+def write_evaluation(evaluation: Evaluation, benchmarks: dict[str, Any]) -> None:
+    """Each file is whole at any moment; made_with.json comes last."""
+    folder = artifacts.evaluation_dir(evaluation.recipe)
+    for name, embeddings in (("image_embeddings.npy", evaluation.images), ("text_embeddings.npy", evaluation.texts)):
+        with artifacts.replacing(folder / name) as temporary, temporary.open("wb") as stream:
+            np.save(stream, embeddings)
+    for name, table in (("per_query.parquet", evaluation.per_query), ("per_class.parquet", evaluation.per_class)):
+        with artifacts.replacing(folder / name) as temporary:
+            pq.write_table(table, temporary)
+    artifacts.write_json(folder / "metrics.json", evaluation.metrics)
+    artifacts.write_json(folder / "benchmarks.json", benchmarks)
+    artifacts.write_json(folder / "made_with.json", evaluation.made_with)
 
 
 def read_test_split() -> TestSplit:

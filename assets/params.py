@@ -176,6 +176,7 @@ class PseudoCaptions(Section):
     precision: Precision
     extra_corpora: list[str]
     clusters_per_caption: Annotated[float, Field(gt=0, le=1)]
+    max_clusters: PositiveInt
     top_k: PositiveInt
     min_similarity: Annotated[float, Field(ge=-1, le=1)]  # cosine
 

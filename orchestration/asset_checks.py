@@ -123,7 +123,7 @@ def _falls(rows: list[dict[str, Any]]) -> Outcome:
 def _unit_norm(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
     import numpy as np
 
-    from assets.metrics.health import NORM_TOLERANCE
+    from assets.metrics.norms import NORM_TOLERANCE
 
     worst, zero = {}, {}
     for kind in ("image", "text"):

@@ -6,6 +6,7 @@ Shapes: N pictures, T texts, d embedding, w width of the text tower.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ from assets.clip.encoding import embedding_size, encode_images, encode_texts, te
 from assets.clip.kept import kept
 from assets.clip.model import WEIGHTS, Clip, Preprocess, Tokenizer, load_clip
 from assets.clip.text_projection import is_text_projection, project, projection_width, without_text_projection
-from assets.imports import imported_files
+from assets.imports import PACKAGE, imported_files
 
 BATCH_SIZE = 256  # of stages that have no setting for it; one for all, so that they find each other's embeddings
 BATCHES_A_CHUNK = 256  # written together, so that memory does not grow with N
@@ -94,8 +95,7 @@ class Encoder:
                 yield encode_images(self.model, self.preprocess, itertools.islice(items, size), pictures.open, total=size, **self._how)
 
         determined_by = {"tower": self.tower_sha256("image"), "pictures": pictures.sha256, **self._how}
-        code = imported_files(__name__, type(pictures).__module__)
-        return kept("images", determined_by, code, (len(pictures), self.dimension), chunks)
+        return kept("images", determined_by, _code_of(pictures), (len(pictures), self.dimension), chunks)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [T, d], unit norm, in the order of `texts`."""
@@ -136,6 +136,14 @@ class Encoder:
     @property
     def _how(self) -> dict[str, Any]:
         return {"batch_size": self.batch_size, "device": self.device, "precision": self.precision}
+
+
+def _code_of(pictures: Pictures[Any]) -> list[Path]:
+    """The encoder's code, and the code that reads and opens these pictures."""
+    module = type(pictures).__module__
+    if module.split(".")[0] == PACKAGE.name:
+        return list(imported_files(__name__, module))
+    return [*imported_files(__name__), Path(inspect.getfile(type(pictures)))]
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from assets import artifacts
+from assets.pictures.schema import CURATED_SCHEMA, SPLITS
 
 NEVER_NULL = ("id", "class_name", "captions", "source", "license", "attribution", "split", "width", "height", "sha256")
 EXAMPLES = 5
@@ -67,7 +67,7 @@ def failures(result: dict[str, Any]) -> list[str]:
 
 def checked_columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """The rows as columns, with those computed columns that the expectations about several rows or values need."""
-    columns = {name: [row[name] for row in rows] for name in artifacts.CURATED_SCHEMA.names if name != "image"}
+    columns = {name: [row[name] for row in rows] for name in CURATED_SCHEMA.names if name != "image"}
     sides: dict[str | None, set[bool]] = {}
     for label, split in zip(columns["label"], columns["split"], strict=True):
         sides.setdefault(label, set()).add(split == "test")
@@ -94,7 +94,7 @@ def _expectations(expect: Any, min_side: int) -> list[Any]:
     return [
         expect.ExpectColumnValuesToBeUnique(column="id", meta=meaning("ids are unique")),
         *(expect.ExpectColumnValuesToNotBeNull(column=name, meta=meaning(f"{name} is never null")) for name in NEVER_NULL),
-        expect.ExpectColumnValuesToBeInSet(column="split", value_set=list(artifacts.SPLITS), meta=meaning("split is one of the four")),
+        expect.ExpectColumnValuesToBeInSet(column="split", value_set=list(SPLITS), meta=meaning("split is one of the four")),
         expect.ExpectColumnDistinctValuesToContainSet(
             column="split", value_set=["train", "test"], meta=meaning("there are training and test images")
         ),

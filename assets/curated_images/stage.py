@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -19,30 +20,33 @@ import pyarrow.parquet as pq
 
 from assets import artifacts, params
 from assets.curated_images.inspection import inspect
-from assets.curated_images.rejection import Repetitions, too_small_classes
+from assets.curated_images.rejection import REJECTED_SCHEMA, Repetitions, too_small_classes
 from assets.curated_images.split import split_by_class
 from assets.errors import UserError
 from assets.pictures.decoding import BadPicture
+from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
+from assets.pictures.table import read_batches, read_schema, row_count, writing_rows
 from assets.progress import track
 
 logger = logging.getLogger(__name__)
 
 ROWS_PER_BATCH = 64  # decoded side by side
-USABLE = artifacts.WORK / "curated_images" / "usable.parquet"
+USABLE = artifacts.WORK / "curated_images" / "usable"
+USABLE_SCHEMA = pa.schema([IMAGES_SCHEMA.field("id"), IMAGES_SCHEMA.field("image")])
 
 
 def make_curated_images(settings: params.CuratedImages) -> None:
-    USABLE.parent.mkdir(parents=True, exist_ok=True)
     try:
+        shutil.rmtree(USABLE, ignore_errors=True)  # of a run that was killed
         metadata, rejected = _inspect_all(settings)
-        read = pq.read_metadata(artifacts.SOURCE_IMAGES).num_rows
+        read = row_count(artifacts.SOURCE_IMAGES)
         kept = _without_small_classes(metadata, rejected, settings.min_images_per_class)
         rejected.sort(key=lambda row: row["id"])
         assert len(kept) + len(rejected) == read
         logger.info("read %d, rejected %d%s", read, len(rejected), _summary(rejected, examples=0))
         _set_split(kept, rejected, settings)
         splits = Counter(row["split"] for row in kept)
-        logger.info("kept %d: %s", len(kept), ", ".join(f"{splits[split]} {split}" for split in artifacts.SPLITS))
+        logger.info("kept %d: %s", len(kept), ", ".join(f"{splits[split]} {split}" for split in SPLITS))
         result = _check(kept, settings.min_side)
         with (
             artifacts.replacing(artifacts.CURATED_IMAGES) as images,
@@ -50,21 +54,15 @@ def make_curated_images(settings: params.CuratedImages) -> None:
             artifacts.replacing(artifacts.EXPECTATIONS) as expectations,
         ):
             _write_kept(images, kept)
-            pq.write_table(pa.Table.from_pylist(rejected, schema=artifacts.REJECTED_SCHEMA), rejects)
+            pq.write_table(pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA), rejects)
             artifacts.write_json(expectations, result)
     finally:
-        USABLE.unlink(missing_ok=True)
+        shutil.rmtree(USABLE, ignore_errors=True)
 
 
 def _inspect_all(settings: params.CuratedImages) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Decode the whole source. Usable images go to the file USABLE; returned are their other columns, and the rejected rows."""
-    try:
-        schema = pq.read_schema(artifacts.SOURCE_IMAGES)
-    except pa.ArrowInvalid as error:
-        raise UserError(
-            f"{artifacts.SOURCE_IMAGES} is not a readable Parquet file: {error}. `dvc repro source_images` makes it anew."
-        ) from error
-    if not schema.equals(artifacts.IMAGES_SCHEMA):
+    """Decode the whole source. Usable images go to the table USABLE; returned are their other columns, and the rejected rows."""
+    if not read_schema(artifacts.SOURCE_IMAGES).equals(IMAGES_SCHEMA):
         raise UserError(f"{artifacts.SOURCE_IMAGES} has other columns than this version reads. `dvc repro source_images` makes it anew.")
     seen = Repetitions()
     metadata: list[dict[str, Any]] = []
@@ -73,7 +71,7 @@ def _inspect_all(settings: params.CuratedImages) -> tuple[list[dict[str, Any]], 
 
     def inspected() -> Iterator[tuple[dict[str, Any], Any]]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for batch in source.iter_batches(batch_size=ROWS_PER_BATCH):
+            for batch in read_batches(artifacts.SOURCE_IMAGES, IMAGES_SCHEMA.names, ROWS_PER_BATCH):
                 rows = batch.to_pylist()
                 yield from zip(
                     rows,
@@ -82,13 +80,9 @@ def _inspect_all(settings: params.CuratedImages) -> tuple[list[dict[str, Any]], 
                 )
 
     previous = ""
-    with (
-        warnings.catch_warnings(),
-        pq.ParquetFile(artifacts.SOURCE_IMAGES) as source,
-        artifacts.writing_rows(USABLE, pa.schema([artifacts.IMAGES_SCHEMA.field("id"), artifacts.IMAGES_SCHEMA.field("image")])) as write,
-    ):
+    with warnings.catch_warnings(), writing_rows(USABLE, USABLE_SCHEMA) as write:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata; what cannot be decoded is rejected with a reason
-        for row, found in track(inspected(), total=source.metadata.num_rows, what="decoding", unit="images"):
+        for row, found in track(inspected(), total=row_count(artifacts.SOURCE_IMAGES), what="decoding", unit="images"):
             if row["id"] < previous:
                 raise UserError(f"{artifacts.SOURCE_IMAGES} is not in order of id. `dvc repro source_images` makes it anew.")
             previous = row["id"]
@@ -165,11 +159,10 @@ def _check(kept: list[dict[str, Any]], min_side: int) -> dict[str, Any]:
 
 def _write_kept(path: Path, kept: list[dict[str, Any]]) -> None:
     """Write rows in order of split, then id. USABLE is in order of id, so one pass over it a split is enough."""
-    with artifacts.writing_rows(path, artifacts.CURATED_SCHEMA) as write:
-        for split in artifacts.SPLITS:
+    with writing_rows(path, CURATED_SCHEMA) as write:
+        for split in SPLITS:
             rows = {row["id"]: row for row in kept if row["split"] == split}
-            with pq.ParquetFile(USABLE) as usable:
-                for batch in usable.iter_batches(batch_size=ROWS_PER_BATCH) if rows else ():
-                    for stored in batch.to_pylist():
-                        if row := rows.get(stored["id"]):
-                            write(row | {"image": stored["image"]})
+            for batch in read_batches(USABLE, USABLE_SCHEMA.names, ROWS_PER_BATCH) if rows else ():
+                for stored in batch.to_pylist():
+                    if row := rows.get(stored["id"]):
+                        write(row | {"image": stored["image"]})

@@ -5,12 +5,13 @@ Shapes: N test images, C classes, T distinct captions, d embedding, S bootstrap 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from assets.measures import AVERAGE, AVERAGED, MEASURE_OF, SHOWN
 from assets.metrics.bootstrap import bootstrap_interval, bootstrap_means, percentile_interval
 from assets.metrics.knn import knn_predictions
 from assets.metrics.ranking import relevant_ranks
@@ -19,22 +20,19 @@ from assets.metrics.similarity import exclude_self
 from assets.metrics.zero_shot import zero_shot_predictions
 
 TEXT_K = 5
+CAPTION_RECALL = "text_to_image.caption_recall_at_5"
 
 
 @dataclass(frozen=True)
 class Scores:
-    """`metrics` in percent, as data/evaluation/<recipe>/metrics.json has them without the recipe; the rest is a value a query.
+    """`metrics` in percent, as data/evaluation/<recipe>/metrics.json has them without the recipe.
 
-    average_precisions (fractions), hits_at_1: float64 [N], nan for an image that is alone in its class. knn_correct,
-    zero_shot_correct: bool [N]. name_hits: float64 [C].
+    `values` of each measure in PAIRED, by its key: one fraction per query, float64 [N] for images and [C] for classes; nan where a query
+    has nothing to find, such as an image that is alone in its class.
     """
 
     metrics: dict[str, Any]
-    average_precisions: np.ndarray
-    hits_at_1: np.ndarray
-    knn_correct: np.ndarray
-    zero_shot_correct: np.ndarray
-    name_hits: np.ndarray
+    values: dict[str, np.ndarray]
 
 
 def score(
@@ -61,8 +59,8 @@ def score(
     Image→image: every image a query, itself excluded by index. k-NN: among all other images, at most `knn_k` of them. Text→image: hit
     at 5; every class's name a query, all images of a class of that name relevant; every caption a query, all images that carry it
     relevant. Zero-shot is right when the predicted class has the image's class name: a text cannot tell classes of one name apart.
-    `average` is the plain mean of map, knn accuracy, zero-shot accuracy and recall_at_5. An image whose embedding is zero finds nothing:
-    its average precision is 0 and its three answers are wrong; to others it is unrelated, at similarity 0.
+    `average` is the plain mean of the measures in AVERAGED. An image whose embedding is zero finds nothing: its average precision is 0
+    and its three answers are wrong; to others it is unrelated, at similarity 0.
 
     Intervals: bootstrap over classes with all their images and their name drawn together, `average` from the same draws (images of a
     class are not independent of each other); over captions for caption_recall_at_5, which is None and has no interval without captions.
@@ -82,37 +80,45 @@ def score(
     zero_shot_correct &= embedded
     name_hits = hits_at_k(name_embeddings, images, lambda start, stop: name_numbers[start:stop, None] == image_names, TEXT_K)
 
-    # one row an image, then one a class; measures side by side, so that a draw of classes gives all of them
-    per_image = np.stack([average_precisions, hits_at_1, knn_correct, zero_shot_correct, np.full(len(images), np.nan)], axis=1)
-    per_name = np.full((len(names), 5), np.nan)
-    per_name[:, 4] = name_hits
-    values = 100 * np.concatenate([per_image, per_name])
-    mean_ap, recall_at_1, knn, zero_shot, recall_at_5 = np.nanmean(values, axis=0)
-    resampled = bootstrap_means(values, samples, generator, groups=np.concatenate([classes, np.arange(len(names))]))
-    in_average = [0, 2, 3, 4]
-    intervals = {
-        "image_to_image.map": percentile_interval(resampled[:, 0], level),
-        "image_to_image.recall_at_1": percentile_interval(resampled[:, 1], level),
-        "knn.accuracy": percentile_interval(resampled[:, 2], level),
-        "zero_shot.accuracy": percentile_interval(resampled[:, 3], level),
-        "text_to_image.recall_at_5": percentile_interval(resampled[:, 4], level),
+    values = {
+        "image_to_image.map": average_precisions,
+        "image_to_image.recall_at_1": hits_at_1,
+        "knn.accuracy": knn_correct.astype(np.float64),
+        "zero_shot.accuracy": zero_shot_correct.astype(np.float64),
+        "text_to_image.recall_at_5": name_hits,
     }
-    caption_recall = None
+    # one column per measure, side by side, so that a draw of classes gives all of them
+    side_by_side = _side_by_side(values, len(images), len(names))
+    percents = dict(zip(values, np.nanmean(side_by_side, axis=0), strict=True))
+    resampled = bootstrap_means(side_by_side, samples, generator, groups=np.concatenate([classes, np.arange(len(names))]))
+    draws = dict(zip(values, resampled.T, strict=True))
+    intervals = {key: percentile_interval(draws[key], level) for key in values}
     if len(caption_images):
         caption_hits = 100 * hits_at_k(caption_embeddings, images, _carried_by(caption_images, len(images)), TEXT_K)
-        caption_recall = _rounded(caption_hits.mean())
-        intervals["text_to_image.caption_recall_at_5"] = bootstrap_interval(caption_hits, samples, level, generator)
-    intervals["average"] = percentile_interval(resampled[:, in_average].mean(axis=1), level)
-    metrics = {
-        "counts": {"images": len(images), "classes": len(names), "captions": len(caption_images)},
-        "image_to_image": {"map": _rounded(mean_ap), "recall_at_1": _rounded(recall_at_1)},
-        "knn": {"accuracy": _rounded(knn)},
-        "zero_shot": {"accuracy": _rounded(zero_shot)},
-        "text_to_image": {"recall_at_5": _rounded(recall_at_5), "caption_recall_at_5": caption_recall},
-        "average": _rounded((mean_ap + knn + zero_shot + recall_at_5) / 4),
-        "confidence": {"level": level} | {name: [_rounded(low), _rounded(high)] for name, (low, high) in intervals.items()},
-    }
-    return Scores(metrics, average_precisions, hits_at_1, knn_correct, zero_shot_correct, name_hits)
+        percents[CAPTION_RECALL] = caption_hits.mean()
+        intervals[CAPTION_RECALL] = bootstrap_interval(caption_hits, samples, level, generator)
+    percents[AVERAGE.key] = sum(percents[key] for key in AVERAGED) / len(AVERAGED)
+    intervals[AVERAGE.key] = percentile_interval(np.stack([draws[key] for key in AVERAGED], axis=1).mean(axis=1), level)
+    metrics: dict[str, Any] = {"counts": {"images": len(images), "classes": len(names), "captions": len(caption_images)}}
+    confidence: dict[str, Any] = {"level": level}
+    for measure in SHOWN:
+        *family, name = measure.key.split(".")
+        row = metrics.setdefault(family[0], {}) if family else metrics
+        row[name] = _rounded(percents[measure.key]) if measure.key in percents else None
+        if measure.key in intervals:
+            low, high = intervals[measure.key]
+            confidence[measure.key] = [_rounded(low), _rounded(high)]
+    return Scores(metrics | {"confidence": confidence}, values)
+
+
+def _side_by_side(values: Mapping[str, np.ndarray], images: int, classes: int) -> np.ndarray:
+    """Percent, float64 [N + C, M]: a row per image, then a row per class, nan where a measure has no value of such a query."""
+    columns = []
+    for key, of_queries in values.items():
+        column = np.full(images + classes, np.nan)
+        column[slice(None, images) if MEASURE_OF[key].unit == "image" else slice(images, None)] = of_queries
+        columns.append(100 * column)
+    return np.stack(columns, axis=1)
 
 
 def _carried_by(rows_of: Sequence[np.ndarray], images: int) -> Callable[[int, int], np.ndarray]:

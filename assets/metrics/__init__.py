@@ -11,7 +11,6 @@ from typing import Any
 
 _HOMES = {
     "bootstrap": ("PairedDifference", "bootstrap_interval", "bootstrap_means", "paired_bootstrap", "percentile_interval"),
-    "captions": ("caption_hits_at_k", "caption_recall_at_k"),
     "health": (
         "alignment",
         "drift",
@@ -20,22 +19,18 @@ _HOMES = {
         "modality_gap",
         "same_class_threshold",
         "uniformity",
-        "unit_norm",
     ),
-    "knn": ("knn_accuracy", "knn_predictions"),
+    "knn": ("knn_predictions",),
+    "norms": ("unit_norm",),
     "ranking": ("relevant_ranks",),
     "retrieval": (
         "average_precision",
         "average_precisions",
         "hits_at_k",
         "mean_average_precision",
-        "mean_precision_at_k",
-        "mean_trapezoidal_average_precision",
         "precision_at_k",
-        "precisions_at_k",
         "recall_at_k",
         "trapezoidal_average_precision",
-        "trapezoidal_average_precisions",
     ),
     "similarity": ("exclude_self",),
     "zero_shot": ("prompt_ensemble", "zero_shot_predictions"),

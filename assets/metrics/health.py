@@ -1,7 +1,7 @@
-"""Is an embedding in good order, whatever it is used for? Numbers from vectors; whether a number is good is the report's to say.
+"""Numbers that show whether an embedding is in good order, whatever it is used for. Whether a number is good, the report decides.
 
 Each docstring's first line says in plain words what the number means. Vectors are unit norm, arrays or tensors of fp32 or better, and are
-looked at a block at a time: memory is bounded whatever N; time grows with N² where pairs are compared.
+read one block at a time: memory is bounded whatever N; time grows with N² where pairs are compared.
 
 Shapes: N vectors, d embedding.
 """
@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from assets.metrics.norms import unit_norm
 from assets.metrics.ranking import nearest_items
 from assets.metrics.similarity import Vectors, as_array, as_vectors, exclude_self, similarity_blocks
 
@@ -21,7 +22,6 @@ ROWS = 256  # rows compared at once with …
 COLUMNS = 8192  # … that many: 16 MiB in float64
 BINS = 2**15  # similarity bins between 0 and 1: a power of two, so that which bin a similarity is in is exact
 NEEDED_PRECISION = 0.95
-NORM_TOLERANCE = 1e-3
 
 
 class SameClassThreshold(NamedTuple):
@@ -32,16 +32,6 @@ class SameClassThreshold(NamedTuple):
     recall: float
     f1: float
     threshold_at_95_precision: float | None
-
-
-def unit_norm(vectors: Vectors) -> np.ndarray:
-    """Which embeddings can be compared at all: bool [N], true where a row of [N, d] is finite and its norm 1 within 10⁻³.
-
-    A tower that answers zeros for a picture, or overflows, gives one that cannot. A zero row is similar to nothing: 0 with every other.
-    """
-    array = as_array(vectors)
-    norms = np.sqrt(np.einsum("nd,nd->n", array, array, dtype=np.float64))  # without a copy of millions of vectors in float64
-    return np.abs(norms - 1) <= NORM_TOLERANCE  # false for nan
 
 
 def modality_gap(images: Vectors, texts: Vectors) -> float:

@@ -36,20 +36,3 @@ def knn_predictions(
             weights = np.exp((similarities[nearest].astype(np.float64) - similarities[nearest[0]]) / temperature)
             predicted[start + offset] = np.argmax(np.bincount(class_of[nearest], weights, minlength=len(classes)))
     return classes[predicted]
-
-
-def knn_accuracy(
-    query: Vectors,
-    gallery: Vectors,
-    query_labels: np.ndarray,
-    gallery_labels: np.ndarray,
-    *,
-    k: int,
-    temperature: float,
-    exclude: Mask | None = None,
-) -> float:
-    """The share of queries, a fraction, whose predicted label is their own [Q]; other arguments as of `knn_predictions`."""
-    if not len(query):
-        raise ValueError("there is no query to classify")
-    predicted = knn_predictions(query, gallery, gallery_labels, k=k, temperature=temperature, exclude=exclude)
-    return float(np.mean(predicted == as_array(query_labels)))

@@ -1,8 +1,8 @@
-"""Average precision, precision and recall at k, a query at a time and on average. Ranks come from ranking.py.
+"""Average precision, precision and recall at k, of one query and on average. Ranks come from ranking.py.
 
-A measure of one query takes its ranks [R]; of many queries, the vectors and masks of `mean_average_precision`: the plural gives
-a value a query [Q], nan where it has no relevant item; the mean skips those. Whether the query itself is in the ranking is the caller's
-choice: `exclude_self` takes it out; without it, it ranks first and counts as found (the protocol of GPR1200, arXiv 2111.13122).
+A measure of one query takes its ranks [R]. A measure of many queries takes the vectors and masks of `mean_average_precision`: the plural
+gives one value per query [Q], nan where it has no relevant item; the mean skips those. The caller chooses whether the query itself is in
+the ranking: `exclude_self` takes it out; without it, it ranks first and counts as found (the protocol of GPR1200, arXiv 2111.13122).
 
 Shapes: Q queries, G gallery items, R relevant items of one query.
 """
@@ -41,45 +41,6 @@ def average_precision(ranks: np.ndarray) -> float:
     return float(np.sum(np.arange(1, len(ranks) + 1) / ranks)) / len(ranks) if len(ranks) else float("nan")
 
 
-def mean_average_precision_at_k(query: Vectors, gallery: Vectors, relevant: Mask, k: int, exclude: Mask | None = None) -> float:
-    """mAP@k, a fraction: the mean of `average_precision_at_k`. Other arguments and skipped queries as of `mean_average_precision`."""
-    return _mean(average_precisions_at_k(query, gallery, relevant, k, exclude))
-
-
-def average_precisions_at_k(query: Vectors, gallery: Vectors, relevant: Mask, k: int, exclude: Mask | None = None) -> np.ndarray:
-    """AP@k of each query, float64 [Q]; nan for a query without a relevant item."""
-    _check_k(k)
-    return _of_each_query(lambda ranks: average_precision_at_k(ranks, k), query, gallery, relevant, exclude)
-
-
-def average_precision_at_k(ranks: np.ndarray, k: int) -> float:
-    """AP@k = (1/min(R, k)) Σ_{i: rank_i ≤ k} i / rank_i over the ascending 1-based ranks [R] of all relevant items; nan without any.
-
-    The denominator is that of Google Landmarks v2 (arXiv 2004.01804, mAP@100): the most that k places can hold, so a perfect
-    ranking has 1 for every k, and k ≥ G is AP. Others divide by R (trec_eval's map_cut: below 1 where R > k) or by the relevant items
-    among the k (torchmetrics' RetrievalMAP(top_k), GPR1200's own code: 1 for one hit at rank 1 however many are missed).
-    """
-    _check_k(k)
-    if not len(ranks):
-        return float("nan")
-    found = ranks[ranks <= k]
-    return float(np.sum(np.arange(1, len(found) + 1) / found)) / min(len(ranks), k)
-
-
-def mean_trapezoidal_average_precision(query: Vectors, gallery: Vectors, relevant: Mask, exclude: Mask | None = None) -> float:
-    """mAP of the revisited Oxford and Paris protocol: the mean of `trapezoidal_average_precisions`; queries without a positive skipped."""
-    return _mean(trapezoidal_average_precisions(query, gallery, relevant, exclude))
-
-
-def trapezoidal_average_precisions(query: Vectors, gallery: Vectors, relevant: Mask, exclude: Mask | None = None) -> np.ndarray:
-    """Trapezoidal AP of each query, float64 [Q]; nan for a query without a relevant item that is not excluded.
-
-    `exclude` is the protocol's junk, which is taken out of the ranking before ranks are counted: Easy is relevant = easy, exclude =
-    junk | hard; Medium easy | hard and junk; Hard hard and junk | easy. Other arguments as of `mean_average_precision`.
-    """
-    return _of_each_query(trapezoidal_average_precision, query, gallery, relevant, exclude)
-
-
 def trapezoidal_average_precision(ranks: np.ndarray) -> float:
     """AP = (1/R) Σ_i (p_i + q_i) / 2 over the ascending 1-based ranks [R]: the area under the precision–recall curve, by trapezoids.
 
@@ -92,17 +53,6 @@ def trapezoidal_average_precision(ranks: np.ndarray) -> float:
     earlier = np.arange(len(ranks))
     before = np.where(ranks == 1, 1.0, earlier / np.maximum(ranks - 1, 1))
     return float(np.mean((before + (earlier + 1) / ranks) / 2))
-
-
-def mean_precision_at_k(query: Vectors, gallery: Vectors, relevant: Mask, k: int, exclude: Mask | None = None) -> float:
-    """mP@k of the revisited Oxford and Paris protocol: the mean of `precision_at_k`; `exclude` as in `trapezoidal_average_precisions`."""
-    return _mean(precisions_at_k(query, gallery, relevant, k, exclude))
-
-
-def precisions_at_k(query: Vectors, gallery: Vectors, relevant: Mask, k: int, exclude: Mask | None = None) -> np.ndarray:
-    """P@k of each query, float64 [Q]; nan for a query without a relevant item."""
-    _check_k(k)
-    return _of_each_query(lambda ranks: precision_at_k(ranks, k), query, gallery, relevant, exclude)
 
 
 def precision_at_k(ranks: np.ndarray, k: int) -> float:

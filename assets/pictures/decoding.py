@@ -26,9 +26,15 @@ class BadPicture(Exception):
         self.detail = detail
 
 
-def decode(data: bytes) -> Image.Image:
-    """Curated bytes → RGB. The same pixels as `Image.open(BytesIO(data)).convert("RGB")`, without a limit on the number of pixels."""
-    return _open(data).convert("RGB")
+def decode(data: bytes, enough: int | None = None) -> Image.Image:
+    """Curated bytes → RGB. The same pixels as `Image.open(BytesIO(data)).convert("RGB")`, without a limit on the number of pixels.
+
+    `enough`: both sides need not have more pixels than this. A large JPEG is then decoded, much faster, at a half, a quarter or an eighth.
+    """
+    picture = _open(data)
+    if enough is not None:
+        picture.draft("RGB", (enough, enough))
+    return picture.convert("RGB")
 
 
 def open_picture(data: bytes, max_pixels: int) -> Image.Image:

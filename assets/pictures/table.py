@@ -1,12 +1,13 @@
-"""A picture table: a directory of Parquet shards, read and written here alone, a row group in memory at most.
+"""A picture table: a directory of Parquet shards, written and read here alone, with one row group in memory at most.
 
-A shard is `00000.parquet`, `00001.parquet` …; their rows, one shard after the other, are the table's order. Columns: schema.py.
+Its shards are `00000.parquet`, `00001.parquet` …; their rows, one shard after the other, are the table's order. Columns: schema.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,85 +24,147 @@ from assets.errors import UserError
 from assets.pictures.decoding import decode
 
 ROWS_PER_GROUP = 512
-BYTES_PER_GROUP = 64 << 20  # big photographs: fewer rows a group, so that a reader's memory stays bounded
+BYTES_PER_GROUP = 64 << 20  # big photographs: fewer rows in a group, so that a reader's memory stays bounded
 GROUPS_PER_SHARD = 16
-BYTES_PER_SHARD = 256 << 20
+BYTES_PER_SHARD = 256 << 20  # a shard ends after the group that reaches them
+SHARD = re.compile(r"(\d{5,})\.parquet")
+MAKE_ANEW = "`dvc checkout` brings back the recorded one, `dvc repro` makes it anew."
 
 
 @contextlib.contextmanager
 def writing_rows(table: Path, schema: pa.Schema) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Yield a function that appends one row, with a picture in column `image`, to the new table `table`; one row group is held."""
+    """Yield a function that appends one row, with a picture in column `image`, to the new table `table`.
+
+    The same rows give the same files. A table without rows has one shard, which holds the columns. FileExistsError where there is one
+    already: see artifacts.replacing.
+    """
     table.mkdir(parents=True)
-    plain = [name for name in schema.names if name != "image"]  # pictures gain nothing from a dictionary, or from minimum and maximum
-    group: list[dict[str, Any]] = []
-    held = groups = in_shard = shards = 0
-    writer: pq.ParquetWriter | None = None
-
-    def close() -> None:
-        nonlocal writer
-        if writer is not None:
-            writer.close()
-        writer = None
-
-    def flush() -> None:
-        nonlocal held, groups, in_shard, shards, writer
-        if not group and shards:
-            return
-        if writer is None or groups == GROUPS_PER_SHARD or in_shard >= BYTES_PER_SHARD:
-            close()
-            path = table / f"{shards:05}.parquet"
-            writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=plain, write_statistics=plain)
-            shards, groups, in_shard = shards + 1, 0, 0
-        if group:
-            writer.write_table(pa.Table.from_pylist(group, schema=schema))
-        groups, in_shard = groups + 1, in_shard + held
-        group.clear()
-        held = 0
-
-    def write(row: dict[str, Any]) -> None:
-        nonlocal held
-        group.append(row)
-        held += len(row["image"])
-        if len(group) == ROWS_PER_GROUP or held >= BYTES_PER_GROUP:
-            flush()
-
+    writer = _Writer(table, schema)
     try:
-        yield write
-        flush()  # an empty table has one shard, which tells its columns
+        yield writer.add
+        writer.finish()
     finally:
-        close()
+        writer.close()
+
+
+class _Writer:
+    def __init__(self, table: Path, schema: pa.Schema) -> None:
+        self.table, self.schema = table, schema
+        self.shards = 0
+        self.file: pq.ParquetWriter | None = None  # the shard that is being written
+        self.groups = self.bytes = 0  # of that shard
+        self.held: list[dict[str, Any]] = []  # the rows of the next group
+        self.held_bytes = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.held.append(row)
+        self.held_bytes += len(row["image"])
+        if len(self.held) == ROWS_PER_GROUP or self.held_bytes >= BYTES_PER_GROUP:
+            self._write_group()
+
+    def finish(self) -> None:
+        if self.held:
+            self._write_group()
+        elif not self.shards:
+            self._open_shard()
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+        self.file = None
+
+    def _write_group(self) -> None:
+        if self.file is None or self.groups == GROUPS_PER_SHARD or self.bytes >= BYTES_PER_SHARD:
+            self.close()
+            self.file = self._open_shard()
+        self.file.write_table(pa.Table.from_pylist(self.held, schema=self.schema))
+        self.groups += 1
+        self.bytes += self.held_bytes
+        self.held.clear()
+        self.held_bytes = 0
+
+    def _open_shard(self) -> pq.ParquetWriter:
+        # pictures gain nothing from a dictionary, or from minimum and maximum
+        plain = [name for name in self.schema.names if name != "image"]
+        path = self.table / f"{self.shards:05}.parquet"
+        self.file = pq.ParquetWriter(path, self.schema, compression="zstd", use_dictionary=plain, write_statistics=plain)
+        self.shards += 1
+        self.groups = self.bytes = 0
+        return self.file
 
 
 def shards(table: Path) -> list[Path]:
-    """The table's files in its order. UserError where it is none."""
-    found = sorted(table.glob("*.parquet"))
+    """The table's files in its order. UserError where `table` is none, lacks a shard, or holds files that are no shard of it."""
+    if not table.is_dir():
+        raise UserError(f"{table} is not a picture table: it is {'a file' if table.exists() else 'missing'}. {MAKE_ANEW}")
+    found: dict[int, Path] = {}
+    foreign = []
+    for path in sorted(table.iterdir()):
+        if match := SHARD.fullmatch(path.name):
+            found[int(match[1])] = path
+        elif not path.name.startswith("."):  # such as .DS_Store
+            foreign.append(path.name)
+    if foreign:
+        raise UserError(
+            f"{table} holds {', '.join(foreign[:3])}{', …' if len(foreign) > 3 else ''}, no part of a picture table. {MAKE_ANEW}"
+        )
     if not found:
-        raise UserError(f"{table} is not a picture table: it has no Parquet files. `dvc repro` or `dvc checkout` makes it anew.")
-    return found
+        raise UserError(f"{table} is not a picture table: it is empty. {MAKE_ANEW}")
+    if absent := [number for number in range(max(found) + 1) if number not in found]:
+        raise UserError(f"{table} lacks {', '.join(f'{number:05}.parquet' for number in absent[:3])}. {MAKE_ANEW}")
+    return [found[number] for number in sorted(found)]
+
+
+@contextlib.contextmanager
+def _opened(shard: Path) -> Iterator[pq.ParquetFile]:
+    """A shard to read from. UserError where it is broken, at its end or anywhere in what is read."""
+    try:
+        with pq.ParquetFile(shard) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{shard} is not a readable Parquet file: {error}. {MAKE_ANEW}") from error
 
 
 def read_schema(table: Path) -> pa.Schema:
-    return pq.read_schema(shards(table)[0])
+    """The columns. UserError where a shard has others than the first."""
+    first: pa.Schema | None = None
+    for shard in shards(table):
+        with _opened(shard) as file:
+            schema = file.schema_arrow
+        if first is None:
+            first = schema
+        elif not schema.equals(first):
+            raise UserError(f"{shard} has other columns than the shards before it. {MAKE_ANEW}")
+    return first
 
 
 def row_count(table: Path, split: str | None = None) -> int:
     """How many rows the table has, or one of its splits."""
-    if split is None:
-        return sum(pq.read_metadata(shard).num_rows for shard in shards(table))
-    return sum(group.rows for group in groups_of(table, split))
+    if split is not None:
+        return sum(group.rows for group in groups_of(table, split))
+    count = 0
+    for shard in shards(table):
+        with _opened(shard) as file:
+            count += file.metadata.num_rows
+    return count
 
 
 def read_rows(table: Path, split: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-    """Rows without their pictures, in the table's order: of one split or of all, all columns or some."""
-    wanted = list(columns) if columns is not None else [name for name in read_schema(table).names if name != "image"]
-    only = None if split is None else pc.field("split") == split
-    return pa.concat_tables([pq.read_table(shard, columns=wanted, filters=only) for shard in shards(table)])
+    """Rows in the table's order: of one split or of all, with all columns but the picture, or with `columns` in their order."""
+    schema = read_schema(table)
+    wanted = list(columns) if columns is not None else [name for name in schema.names if name != "image"]
+    found = []
+    for shard in shards(table):
+        with _opened(shard) as file:
+            rows = file.read(columns=wanted if split is None else list(dict.fromkeys([*wanted, "split"])))
+        found.append((rows if split is None else rows.filter(pc.equal(rows["split"], split))).select(wanted))
+    return pa.concat_tables(found)
 
 
 def read_batches(table: Path, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
-    """All rows in their order, `batch_size` at most at a time."""
+    """All rows in their order, at most `batch_size` at a time."""
     for shard in shards(table):
-        with pq.ParquetFile(shard) as file:
+        with _opened(shard) as file:
             yield from file.iter_batches(batch_size=batch_size, columns=list(columns))
 
 
@@ -112,12 +175,51 @@ def read_images(table: Path, split: str) -> Iterator[bytes]:
 
 
 def read_images_of(table: Path, ids: Collection[str]) -> dict[str, bytes]:
-    """The encoded pictures of some rows, by id."""
-    wanted = pc.field("id").isin(sorted(ids))
+    """The encoded pictures of some rows, by id; without those that the table lacks. Row groups with none of them are left unread."""
+    wanted = pa.array(sorted(set(ids)), pa.string())
     found: dict[str, bytes] = {}
     for shard in shards(table):
-        rows = pq.read_table(shard, columns=["id", "image"], filters=wanted)
-        found |= zip(rows["id"].to_pylist(), rows["image"].to_pylist(), strict=True)
+        if len(found) == len(wanted):
+            break
+        with _opened(shard) as file:
+            for number in range(file.num_row_groups):
+                here = file.read_row_group(number, columns=["id"])["id"]
+                among = pc.is_in(here, value_set=wanted)
+                if pc.any(among).as_py():
+                    images = file.read_row_group(number, columns=["image"])["image"]
+                    found |= zip(here.filter(among).to_pylist(), images.filter(among).to_pylist(), strict=True)
+    return found
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one split in one row group of a shard: `rows` of them, the first of which is row `start` of the split."""
+
+    shard: Path
+    number: int  # of the row group in the shard
+    split: str
+    start: int
+    rows: int
+
+    def images(self) -> Iterator[bytes]:
+        """Their encoded pictures, in order."""
+        with _opened(self.shard) as file:
+            table = file.read_row_group(self.number, columns=["image", "split"])
+        for data in table.filter(pc.equal(table["split"], self.split))["image"]:
+            yield data.as_py()
+
+
+def groups_of(table: Path, split: str) -> list[Group]:
+    """Where the rows of a split lie, in the table's order: what can be read piece by piece, in any order."""
+    found: list[Group] = []
+    start = 0
+    for shard in shards(table):
+        with _opened(shard) as file:
+            for number in range(file.num_row_groups):
+                column = file.read_row_group(number, columns=["split"])["split"]
+                if rows := pc.sum(pc.equal(column, split)).as_py() or 0:
+                    found.append(Group(shard, number, split, start, rows))
+                    start += rows
     return found
 
 
@@ -130,45 +232,20 @@ class Split:
 
     @cached_property
     def sha256(self) -> str:
+        """Of the whole table and the split's name."""
         return hashlib.sha256(f"{artifacts.sha256_of(self.table)} {self.name}".encode()).hexdigest()
 
+    @cached_property
+    def _groups(self) -> list[Group]:
+        return groups_of(self.table, self.name)
+
     def __len__(self) -> int:
-        return row_count(self.table, self.name)
+        return sum(group.rows for group in self._groups)
 
     def items(self) -> Iterator[bytes]:
-        return read_images(self.table, self.name)
+        """The encoded pictures, in the table's order."""
+        for group in self._groups:
+            yield from group.images()
 
     def open(self, item: bytes) -> Image.Image:
         return decode(item)
-
-
-@dataclass(frozen=True)
-class Group:
-    """The rows of one split in one row group of a shard; `rows` of them, the first of which is row `start` of the split."""
-
-    shard: Path
-    number: int
-    split: str
-    start: int
-    rows: int
-
-    def images(self) -> Iterator[bytes]:
-        """Their encoded pictures, in order."""
-        with pq.ParquetFile(self.shard) as file:
-            table = file.read_row_group(self.number, columns=["image", "split"])
-        for data in table.filter(pc.equal(table["split"], self.split))["image"]:
-            yield data.as_py()
-
-
-def groups_of(table: Path, split: str) -> list[Group]:
-    """Where the rows of a split lie: what can be read piece by piece, in any order."""
-    found: list[Group] = []
-    start = 0
-    for shard in shards(table):
-        with pq.ParquetFile(shard) as file:
-            for number in range(file.num_row_groups):
-                column = file.read_row_group(number, columns=["split"])["split"]
-                if rows := pc.sum(pc.equal(column, split)).as_py() or 0:
-                    found.append(Group(shard, number, split, start, rows))
-                    start += rows
-    return found

@@ -27,7 +27,7 @@ def distinct_captions(captions: Iterable[str]) -> list[str]:
 
 
 def read_corpus(files: list[str]) -> list[str]:
-    """Captions of .txt files (one a line) and .parquet files (column `caption`), in the order given."""
+    """Captions of .txt files (one per line) and .parquet files (column `caption`), in the order given."""
     captions: list[str] = []
     for name in files:
         path = Path(name)
@@ -41,7 +41,7 @@ def read_corpus(files: list[str]) -> list[str]:
         elif path.suffix == ".parquet":
             captions += _read_column(path)
         else:
-            raise UserError(f"pseudo_captions.extra_corpora: {name} is neither .txt (one caption a line) nor .parquet (column caption).")
+            raise UserError(f"pseudo_captions.extra_corpora: {name} is neither .txt (one caption per line) nor .parquet (column caption).")
     return captions
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets import artifacts
-from assets.clip import load_clip
-from assets.clip.device import resolve_device
-from assets.embeddings import BATCH_SIZE, image_embeddings, text_embeddings
+from assets.clip.encoder import Encoder
 from assets.params import PseudoCaptions
-from assets.pictures.table import read_rows
+from assets.pictures.table import Split, read_rows
 from assets.pseudo_captions.assign import assign_captions
 from assets.pseudo_captions.clusters import cluster_captions
 from assets.pseudo_captions.corpus import distinct_captions, normalised, read_corpus
+from assets.recipes import BASE
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +32,10 @@ def make_pseudo_captions(settings: PseudoCaptions) -> None:
     corpus = distinct_captions([*(caption for captions in own for caption in captions), *read_corpus(settings.extra_corpora)])
     number = {normalised(caption): row for row, caption in enumerate(corpus)}
 
-    device = resolve_device(settings.device)
-    base, curated = artifacts.model_dir("base"), artifacts.CURATED_IMAGES
-    model, preprocess, tokenizer = load_clip(base, device)
-    options: dict[str, Any] = {"batch_size": BATCH_SIZE, "device": device, "precision": settings.precision}
-    texts = text_embeddings(base, model, tokenizer, corpus, **options)
-    images = image_embeddings(base, model, preprocess, curated, "train", table_sha256=artifacts.sha256_of(curated), **options)
-    clusters = cluster_captions(texts, round(settings.clusters_per_caption * len(corpus)), settings.seed)
+    encoder = Encoder(artifacts.model_dir(BASE), device=settings.device, precision=settings.precision)
+    texts, images = encoder.texts(corpus), encoder.images(Split(artifacts.CURATED_IMAGES, "train"))
+    wanted = min(round(settings.clusters_per_caption * len(corpus)), settings.max_clusters)
+    clusters = cluster_captions(texts, wanted, settings.seed)
     found = assign_captions(
         images,
         texts,
@@ -49,7 +44,7 @@ def make_pseudo_captions(settings: PseudoCaptions) -> None:
         top_k=settings.top_k,
         min_similarity=settings.min_similarity,
     )
-    _tell(rows["id"].to_pylist(), own, corpus, clusters, found)
+    _log_summary(rows["id"].to_pylist(), own, corpus, clusters, found)
 
     captions = pa.table([np.arange(len(corpus)), corpus, clusters], schema=CAPTIONS_SCHEMA)
     similarities = [(texts[ids] @ images[row]).tolist() for row, ids in enumerate(found)]
@@ -59,10 +54,10 @@ def make_pseudo_captions(settings: PseudoCaptions) -> None:
             pq.write_table(table, temporary)
 
 
-def _tell(ids: list[str], own: list[list[str]], corpus: list[str], clusters: np.ndarray, found: list[list[int]]) -> None:
+def _log_summary(ids: list[str], own: list[list[str]], corpus: list[str], clusters: np.ndarray, found: list[list[int]]) -> None:
     counts = np.array([len(captions) - len(mine) for captions, mine in zip(found, own, strict=True)])
     without = int((counts <= 0).sum())
     logger.info("%d captions in %d clusters", len(corpus), len(set(clusters.tolist())))
-    logger.info("%d of %d images (%.1f %%) found no caption beside their own", without, len(ids), 100 * without / len(ids))
+    logger.info("%d of %d images (%.1f %%) found no caption besides their own", without, len(ids), 100 * without / len(ids))
     for row in np.unique(np.linspace(0, len(ids) - 1, 5).astype(int)):
         logger.info("  %s: %s", ids[row], ", ".join(corpus[caption] for caption in found[row]))

@@ -7,7 +7,8 @@ from typing import Any
 
 from assets import artifacts
 from assets.report.measures import percent
-from assets.table_1 import COLUMNS, PAPER, PAPER_AVERAGES, Column
+from assets.report.paper import PAPER, PAPER_AVERAGES
+from assets.table_1 import COLUMNS, Column
 
 GROUPS = {"image_to_image": "image→image", "knn": "k-NN", "zero_shot": "zero-shot", "text_to_image": "text→image R@5"}
 NOT_MEASURED = "not measured"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from assets.errors import UserError
-from assets.search_table import search
+from assets.search_table.query import search
 
 
 def main(arguments: list[str]) -> int:

@@ -1,29 +1,32 @@
 """Search the published table by text or by picture, with the very model that made its vectors.
 
-The table is table's concern, the command line __main__'s. Torch is imported by the first search.
+Opening the table is table.py's, the command line __main__.py's. The first search imports torch.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageOps
 
 from assets import artifacts
 from assets.errors import UserError
-from assets.params import read_params
+from assets.params import PARAMS_FILE, Params, read_params
 from assets.search_table.table import DISTANCE, METADATA, VECTOR, has_vector_index, model_name, open_table
 
 if TYPE_CHECKING:
-    import numpy as np
     from lancedb.table import Table
 
-    from assets.params import Params
+    from assets.clip.encoder import Encoder
 
 Query = str | Path | bytes | Image.Image
 
@@ -37,9 +40,9 @@ def search(query: Query, k: int = 10, where: str | None = None) -> pa.Table:
     """
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
         raise UserError(f"k is {k!r}; it must be a whole number of at least 1.")
-    settings, _ = read_params()
+    settings = _settings()
     table = open_table()
-    vector = _embed(query, table, settings)
+    (vector,) = _embed([query], table, settings)
     ranked: Any = table.search(vector, vector_column_name=VECTOR)
     ranked = ranked.distance_type(DISTANCE).select([*METADATA.names, "_distance"])
     if has_vector_index(table):
@@ -54,35 +57,66 @@ def search(query: Query, k: int = 10, where: str | None = None) -> pa.Table:
         why = re.sub(r",? \S+\.rs:\d+.*", "", str(error).splitlines()[0])  # without the place in lance's source
         columns = ", ".join(f"{field.name} {field.type}" for field in METADATA)
         raise UserError(
-            f"the filter {where!r} is not one that the table understands: {why.rstrip('.')}. It is an SQL condition such as"
+            f"the table does not understand the filter {where!r}: {why.rstrip('.')}. A filter is an SQL condition such as"
             f" \"source = 'noto' and width >= 64\" over the columns {columns}."
         ) from error
 
 
-def _embed(query: Query, table: Table, settings: Params) -> np.ndarray:
-    from assets.clip.device import resolve_device
-    from assets.clip.encoding import encode_images, encode_texts
-    from assets.metrics import unit_norm
+def embed(queries: Query | Sequence[Query]) -> np.ndarray:
+    """float32 [N, d], unit norm: the vectors of N queries, or of one (N = 1), in the space of the table's column `vector`.
 
-    own = settings.search_table
-    words, pictures = [], []
-    if not isinstance(query, str):
-        pictures = [_picture(query, int(settings.curated_images.max_megapixels * 1e6))]
-    elif query.strip():
-        words = [query]
-    else:
+    Queries are as in `search`; texts and pictures may stand in one list. Their dot product is their cosine similarity.
+    """
+    several = queries if isinstance(queries, Sequence) and not isinstance(queries, str | bytes) else [queries]
+    return _embed(several, open_table(), _settings())
+
+
+@dataclass(frozen=True)
+class QueryPictures:
+    """Pictures of queries, RGB, as an encoder takes them."""
+
+    pictures: Sequence[Image.Image]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the pixels."""
+        digest = hashlib.sha256()
+        for picture in self.pictures:
+            digest.update(f"{picture.size}\0".encode() + picture.tobytes())
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def items(self) -> Sequence[Image.Image]:
+        return self.pictures
+
+    def open(self, item: Image.Image) -> Image.Image:
+        return item
+
+
+def _embed(queries: Sequence[Any], table: Table, settings: Params) -> np.ndarray:
+    """float32 [N, d]. Queries may be of any kind; UserError for one that is neither text nor a picture."""
+    from assets.metrics.norms import unit_norm
+
+    texts = {row: query for row, query in enumerate(queries) if isinstance(query, str)}
+    if not all(text.strip() for text in texts.values()):
         raise UserError("the query is empty. Give some words, or a picture as pathlib.Path, bytes or PIL.Image.")
-    device = resolve_device(own.device)
-    model, preprocess, tokenizer = _model_of(table, device)
-    options: dict[str, Any] = {"batch_size": own.batch_size, "device": device, "precision": own.precision}
-    vectors = encode_texts(model, tokenizer, words, **options) if words else encode_images(model, preprocess, pictures, total=1, **options)
+    max_pixels = int(settings.curated_images.max_megapixels * 1e6)
+    pictures = {row: _picture(query, max_pixels) for row, query in enumerate(queries) if row not in texts}
+    encoder = _encoder_of(table, settings)
+    vectors = np.empty((len(queries), encoder.dimension), np.float32)
+    if texts:
+        vectors[list(texts)] = encoder.texts_now(list(texts.values()))
+    if pictures:
+        vectors[list(pictures)] = encoder.images_now(QueryPictures(list(pictures.values())))
     if not unit_norm(vectors).all():
         raise UserError("the table's model gives this query no embedding: it answers zeros, or overflows. Try another query.")
-    return vectors[0]
+    return vectors
 
 
-def _picture(query: Path | bytes | Image.Image, max_pixels: int) -> bytes:
-    """The query as PNG bytes, made upright and RGB by the same rules as the library's pictures."""
+def _picture(query: Path | bytes | Image.Image, max_pixels: int) -> Image.Image:
+    """The query, made upright and RGB by the same rules as the library's pictures."""
     from assets.pictures.decoding import BadPicture, open_picture
 
     name = "the picture"
@@ -96,7 +130,7 @@ def _picture(query: Path | bytes | Image.Image, max_pixels: int) -> bytes:
             data = _encoded(ImageOps.exif_transpose(query))
         else:
             raise UserError(f"a query is text (str) or a picture (pathlib.Path, bytes, PIL.Image); given {type(query).__name__}.")
-        return _encoded(open_picture(data, max_pixels))
+        return open_picture(data, max_pixels)
     except BadPicture as error:
         raise UserError(f"{name} is {error.reason}: {error.detail}. Give a picture that opens, such as a PNG or JPEG file.") from error
     except (OSError, ValueError) as error:  # an absent file; a PIL.Image that is closed or breaks off
@@ -115,7 +149,22 @@ def _encoded(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _model_of(table: Table, device: str) -> tuple[Any, Any, Any]:
+def _settings() -> Params:
+    """params.yaml, read again only after it has changed: its parser takes longer than a search."""
+    try:
+        file = PARAMS_FILE.resolve(strict=True)
+    except FileNotFoundError:
+        return read_params()[0]  # raises, with what to do
+    return _read_settings(file, file.stat().st_size, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read_settings(file: Path, size: int, changed_ns: int) -> Params:
+    """Size and time of change are there to read the file again when it changes."""
+    return read_params(file)[0]
+
+
+def _encoder_of(table: Table, settings: Params) -> Encoder:
     """The model that made the table's vectors; refuses another one, whose distances would mean nothing."""
     made_by: str = table.search().select(["model"]).limit(1).to_arrow()["model"][0].as_py()
     recipe = made_by.partition("@")[0]
@@ -129,7 +178,8 @@ def _model_of(table: Table, device: str) -> tuple[Any, Any, Any]:
             f"the table was made by {made_by}, but {artifacts.model_dir(recipe)} is now {model_name(recipe, now)}: their vectors cannot be"
             " compared. Run `dvc repro search_table`."
         )
-    return _load(directory, now, device)
+    own = settings.search_table
+    return _encoder(directory, now, own.device, own.precision, own.batch_size)
 
 
 @lru_cache(maxsize=8)
@@ -139,7 +189,7 @@ def _sha256(directory: Path, files: tuple[tuple[str, int, int], ...]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _load(directory: Path, sha256: str, device: str) -> tuple[Any, Any, Any]:
-    from assets.clip import load_clip
+def _encoder(directory: Path, sha256: str, device: str, precision: str, batch_size: int) -> Encoder:
+    from assets.clip.encoder import Encoder
 
-    return load_clip(directory, device)
+    return Encoder(directory, device=device, precision=precision, batch_size=batch_size)

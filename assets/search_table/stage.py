@@ -1,6 +1,6 @@
 """The stage: embed every curated image once with the published recipe, and publish the table.
 
-Whether the recipe may be published is report's verdict; how the table is replaced is writing's concern.
+The stage promotion decides whether the recipe may be published; how the table is replaced is writing.py's.
 """
 
 from __future__ import annotations
@@ -11,47 +11,44 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from assets import artifacts, params
-from assets.artifacts import RECIPES
-from assets.clip import load_clip
-from assets.clip.device import resolve_device
-from assets.clip.encoding import embedding_size
-from assets.embeddings import image_embeddings
+from assets.clip.encoder import Encoder
 from assets.errors import UserError
-from assets.metrics.health import unit_norm
+from assets.metrics.norms import unit_norm
+from assets.pictures.schema import SPLITS
+from assets.pictures.table import Split, read_rows
 from assets.search_table.table import model_name
 from assets.search_table.writing import write_table
 
 logger = logging.getLogger(__name__)
 
 
-def publish(settings: params.SearchTable) -> None:
+def publish(settings: params.SearchTable, recipe: str) -> None:
     """Write the table `images` of data/lancedb and data/search_table/manifest.json.
 
     Images that the model gives no embedding are left out and named in the manifest. Readers see the old table until the new one is
     whole, and may go on reading the old one until the publish after this one begins. Needs memory for the vectors (4·N·d bytes), not
     for the pictures.
     """
-    refuse_if_held_back(artifacts.read_json(artifacts.VERDICT), settings.recipe)
+    refuse_if_held_back(artifacts.read_json(artifacts.VERDICT), recipe)
     ids = _curated_ids()
-    model_dir = artifacts.model_dir(settings.recipe)
+    model_dir = artifacts.model_dir(recipe)
     model_sha256 = artifacts.sha256_of(model_dir)
-    vectors = _embed(settings, len(ids))
+    vectors = _embed(Encoder(model_dir, device=settings.device, precision=settings.precision, batch_size=settings.batch_size))
     left_out = without_embedding(vectors, ids, model_dir, settings.max_share_left_out)
-    model = model_name(settings.recipe, model_sha256)
+    model = model_name(recipe, model_sha256)
     content = write_table(vectors, ids, set(left_out), model, settings.batch_size, settings.index_from_rows)
-    manifest = {"recipe": settings.recipe, "model_sha256": model_sha256, **content, "left_out": left_out}
+    manifest = {"recipe": recipe, "model_sha256": model_sha256, **content, "left_out": left_out}
     artifacts.write_json(artifacts.TABLE_MANIFEST, manifest)
-    logger.info("%s: %d images, %d dimensions, embedded by %s", artifacts.LANCEDB, content["rows"], vectors.shape[1], settings.recipe)
+    logger.info("%s: %d images, %d dimensions, embedded by %s", artifacts.LANCEDB, content["rows"], vectors.shape[1], recipe)
 
 
 def refuse_if_held_back(verdict: dict[str, Any], recipe: str) -> None:
-    """Raise where the gate says "hold", telling what fell and the ways on."""
+    """Raise where the gate says "hold", with what fell and what can be done."""
     if verdict["recipe"] != recipe:
         raise UserError(
-            f"{artifacts.VERDICT} judges {verdict['recipe']!r}, but search_table.recipe is {recipe!r}. Run `dvc repro report` first."
+            f"{artifacts.VERDICT} judges {verdict['recipe']!r}, but promotion.recipe is {recipe!r}. Run `dvc repro promotion` first."
         )
     if verdict["decision"] == "publish":
         return
@@ -61,16 +58,15 @@ def refuse_if_held_back(verdict: dict[str, Any], recipe: str) -> None:
         for family, entry in verdict["families"].items()
         if entry["outcome"] == "worse"
     ]
-    others = ", ".join(other for other in RECIPES if other != recipe)
     raise UserError(
-        f"{recipe} is held back: {' '.join([*fallen, *verdict['reasons'][-1:]])} The published table stays as it is. Ways on:"
-        " retrain with other settings (image_tower, text_tower), publish another recipe (search_table.recipe:"
-        f" {others}), or give the reason for publishing all the same in promotion.override_reason; then `dvc repro`."
+        f"{recipe} is held back: {' '.join([*fallen, *verdict['reasons'][-1:]])} The published table stays as it is. You can retrain with"
+        " other settings (image_tower, text_tower, or those of its row in recipes), publish another recipe of recipes.measured"
+        " (promotion.recipe), or give a reason for publishing all the same in promotion.override_reason; then `dvc repro`."
     )
 
 
 def _curated_ids() -> list[str]:
-    ids: list[str] = pq.read_table(artifacts.CURATED_IMAGES, columns=["id"])["id"].to_pylist()
+    ids: list[str] = read_rows(artifacts.CURATED_IMAGES, columns=["id"])["id"].to_pylist()
     if not ids:
         raise UserError(f"{artifacts.CURATED_IMAGES} holds no images, so there is nothing to publish. Look at {artifacts.REJECTED_IMAGES}.")
     double, times = Counter(ids).most_common(1)[0]
@@ -79,21 +75,17 @@ def _curated_ids() -> list[str]:
     return ids
 
 
-def _embed(settings: params.SearchTable, rows: int) -> np.ndarray:
-    """float32 [N, d] of the N = `rows` curated images, in the table's order."""
-    directory, curated = artifacts.model_dir(settings.recipe), artifacts.CURATED_IMAGES
-    device = resolve_device(settings.device)
-    model, preprocess, _ = load_clip(directory, device)
-    options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
-    table_sha256, split_of = artifacts.sha256_of(curated), pq.read_table(curated, columns=["split"])["split"].to_numpy()
-    vectors = np.full((rows, embedding_size(model)), np.nan, np.float32)
-    for split in artifacts.SPLITS:
-        vectors[split_of == split] = image_embeddings(directory, model, preprocess, curated, split, table_sha256=table_sha256, **options)
+def _embed(encoder: Encoder) -> np.ndarray:
+    """float32 [N, d] of all N curated images, in the table's order."""
+    split_of = read_rows(artifacts.CURATED_IMAGES, columns=["split"])["split"].to_numpy()
+    vectors = np.full((len(split_of), encoder.dimension), np.nan, np.float32)
+    for split in SPLITS:
+        vectors[split_of == split] = encoder.images(Split(artifacts.CURATED_IMAGES, split))
     return vectors
 
 
 def without_embedding(vectors: np.ndarray, ids: list[str], model_dir: Path, most: float) -> dict[str, str]:
-    """The images whose vector [N, d] is not finite and of norm 1, and why: LanceDB would store such a one and never find it again.
+    """The images whose vector [N, d] is not finite and of norm 1, by id, and why: LanceDB would store such a vector and never find it.
 
     Raises where they are more than the share `most`, or all.
     """

@@ -1,4 +1,4 @@
-"""What the LanceDB table `images` looks like and how it is opened. Filling it is stage's concern, searching it query's.
+"""The columns of the LanceDB table `images`, and how it is opened. Filling it is writing.py's, searching it query.py's.
 
 Imports lancedb only where a table is touched: importing this package must stay cheap.
 """
@@ -25,7 +25,7 @@ MAKE_IT = "`dvc repro search_table` makes it; `make demo` makes everything from 
 # SHA-256 of the model directory>.
 METADATA = pa.schema(
     [
-        # the key is recorded, not enforced: it is what keeps concurrent merge_insert from doubling ids
+        # the key is recorded, not enforced; with it, concurrent calls of merge_insert double no id
         pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"}),
         pa.field("image", pa.binary()),
         pa.field("caption", pa.string()),
@@ -61,7 +61,7 @@ def connect() -> lancedb.DBConnection:
 
 
 def open_table() -> Table:
-    """The table `images` of data/lancedb, a plain lancedb.Table; what is published while it is open is seen by the next query."""
+    """The table `images` of data/lancedb, a plain lancedb.Table. Its next query sees what was published meanwhile."""
     absent = UserError(f"there is no table {artifacts.TABLE_NAME!r} in {artifacts.LANCEDB}. {MAKE_IT}")
     if not artifacts.LANCEDB.is_dir():  # connecting would make it
         raise absent

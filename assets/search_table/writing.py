@@ -1,6 +1,6 @@
-"""Replace the LanceDB table in one step: readers see the old rows until all new ones are there. Also after a killed run.
+"""Replace the LanceDB table in one step: readers see the old rows until all new ones are there, also where a run is killed.
 
-Whose vectors they are is stage's concern; this module knows no model and imports no torch.
+Which model made the vectors is the stage's concern; this module imports no torch.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import lancedb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from lancedb.index import FTS, IvfSq
 
 from assets import artifacts
 from assets.errors import UserError
+from assets.pictures.table import read_batches
 from assets.progress import track
 from assets.search_table.table import DISTANCE, METADATA, VECTOR, connect, table_schema
 
@@ -40,7 +40,7 @@ def write_table(
     The version that this one replaces stays on disk until the next call begins, for readers that hold it open. Indexes follow the rows:
     between the two, a full-text query finds no index and a vector query is exact.
     """
-    with _only_publisher(), _full_disk_said():
+    with _only_publisher(), _named_full_disk():
         published = np.array([image not in left_out for image in ids])
         ids = [image for image in ids if image not in left_out]
         table = _replace_rows(vectors, published, model, batch_size)
@@ -59,12 +59,6 @@ def write_table(
         }
 
 
-def curated_batches(columns: list[str], batch_size: int) -> Iterator[pa.RecordBatch]:
-    """The curated rows in their order, a batch in memory at a time."""
-    with pq.ParquetFile(artifacts.CURATED_IMAGES) as file:
-        yield from file.iter_batches(batch_size=batch_size, columns=columns)
-
-
 @contextlib.contextmanager
 def _only_publisher() -> Iterator[None]:
     """One publisher at a time: clearing leftovers would take away what another one is still writing."""
@@ -78,7 +72,7 @@ def _only_publisher() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _full_disk_said() -> Iterator[None]:
+def _named_full_disk() -> Iterator[None]:
     """lancedb wraps a full disk in an error of its own; give it back the form that the command line explains."""
     try:
         yield
@@ -113,7 +107,9 @@ def _clear_leftovers(database: lancedb.DBConnection) -> bool:
 
 def _rows(vectors: np.ndarray, published: np.ndarray, model: str, schema: pa.Schema, batch_size: int) -> Iterator[pa.RecordBatch]:
     columns = [name for name in METADATA.names if name not in ("caption", "model")]
-    batches = track(curated_batches(columns, batch_size), -(-len(vectors) // batch_size), "writing the table", "batches")
+    batches = track(
+        read_batches(artifacts.CURATED_IMAGES, columns, batch_size), -(-len(vectors) // batch_size), "writing the table", "batches"
+    )
     start = 0
     for every in batches:
         own, start = slice(start, start + len(every)), start + len(every)

@@ -28,5 +28,5 @@ def check_names(root: Path) -> None:
     ]
     if problems:
         raise UserError(
-            f"source_images.image_folder.root: dvc cannot read {root}, for it holds {' and '.join(problems)}. Remove or rename them."
+            f"source_images.sources[0].root: dvc cannot read {root}, for it holds {' and '.join(problems)}. Remove or rename them."
         )

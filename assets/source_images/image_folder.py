@@ -28,10 +28,10 @@ def read_image_folder(root: Path, license: str, attribution: str) -> Iterator[di
     """
     layout = LAYOUT.format(root=root)
     if not root.is_dir():
-        raise UserError(f"source_images.image_folder.root: {root} is {'not a folder' if root.exists() else 'missing'}. {layout}")
+        raise UserError(f"source_images.sources[0].root: {root} is {'not a folder' if root.exists() else 'missing'}. {layout}")
     files = find_pictures(root)
     if not files:
-        raise UserError(f"source_images.image_folder.root: {root} holds no pictures. {layout}")
+        raise UserError(f"source_images.sources[0].root: {root} holds no pictures. {layout}")
     captions = captions_file.read_captions(root, list(files))
     labels = Counter(label_of(each) for each in files)
     logger.info("%s: %d pictures, %d labels, %d without a label", root, len(files), len(labels) - (None in labels), labels[None])

@@ -1,30 +1,36 @@
-"""The stage source_images: one source's rows into one Parquet file. Each source is a module of this package."""
+"""The stage source_images: the source's pictures and captions as one picture table. Each kind of source is a module of this package."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from assets import artifacts, params
+from assets.pictures.schema import IMAGES_SCHEMA
+from assets.pictures.table import writing_rows
 from assets.source_images.emoji import check_vendors, read_emoji
 from assets.source_images.image_folder import read_image_folder
 from assets.source_images.npm_packages import install
 
 
 def make_source_images(settings: params.SourceImages) -> None:
-    rows = {"emoji": _emoji, "image_folder": _image_folder}[settings.kind](settings)
-    with artifacts.replacing(artifacts.SOURCE_IMAGES) as temporary, artifacts.writing_rows(temporary, artifacts.IMAGES_SCHEMA) as write:
+    (source,) = settings.sources
+    rows = ROWS_OF[source.kind](source)
+    with artifacts.replacing(artifacts.SOURCE_IMAGES) as temporary, writing_rows(temporary, IMAGES_SCHEMA) as write:
         for row in rows:
             write(row)
 
 
-def _emoji(settings: params.SourceImages) -> Iterator[dict[str, Any]]:
-    check_vendors(settings.emoji.vendors)
-    packages = install(artifacts.EMOJI_PACKAGES, artifacts.WORK / "emoji")
-    return read_emoji(packages, settings.emoji.vendors, settings.emoji.size)
+def _emoji(source: params.Emoji) -> Iterator[dict[str, Any]]:
+    check_vendors(source.vendors)
+    packages = install(Path(source.root), artifacts.WORK / "emoji")
+    return read_emoji(packages, source.vendors, source.size)
 
 
-def _image_folder(settings: params.SourceImages) -> Iterator[dict[str, Any]]:
-    folder = settings.image_folder
-    return read_image_folder(Path(folder.root), folder.license, folder.attribution)
+def _image_folder(source: params.ImageFolder) -> Iterator[dict[str, Any]]:
+    return read_image_folder(Path(source.root), source.license, source.attribution)
+
+
+# The rows of IMAGES_SCHEMA, in order of id, of each kind of source.
+ROWS_OF: dict[str, Callable[[Any], Iterator[dict[str, Any]]]] = {"emoji": _emoji, "image_folder": _image_folder}

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
 from assets.clip.encoding import ahead
 from assets.pictures.decoding import decode
-from assets.pictures.table import pictures, row_groups, split_mask
+from assets.pictures.table import groups_of
 from assets.training.distributed import own_rows, world_size
 
 SHUFFLE_POOL = 8192  # encoded pictures held while shuffling
@@ -43,10 +42,11 @@ def training_batches(
 
     In several processes each gets, and decodes, its `own_rows` of the same batches. A split smaller than one batch is one batch. The
     order comes from `generator` alone; the first `skip` batches of it are left out, undecoded. `kept`, empty at first and the same for
-    every epoch of a run, holds decoded pictures by row number as far as KEPT_BYTES go, so that they are decoded once. With
-    `images_per_class` pictures come in runs of so many of one class, every class of the pool before any a second time, `classes` [N]
-    being the class of each row; every picture still comes once an epoch, so a class with fewer gives what it has, and the last batches
-    hold the classes with the most pictures.
+    every epoch of a run, holds decoded pictures by row number as far as KEPT_BYTES go, so that they are decoded once.
+
+    With `images_per_class`, that number of pictures of one class come together, and every class of the pool comes before any comes a
+    second time; `classes` [N] is the class of each row. Every picture still comes once per epoch, so a class with fewer pictures gives
+    what it has, and the last batches hold the classes with the most pictures.
     """
 
     def decoded(item: Item) -> tuple[int, np.ndarray]:
@@ -155,21 +155,18 @@ class ClassPool:
 
 def _shuffled(path: Path, split: str, generator: torch.Generator, pool: Pool | ClassPool) -> Iterator[Item]:
     """Row groups in random order, their rows through a pool from which random ones leave when it is full."""
-    with pq.ParquetFile(path) as file:
-        groups = row_groups(file, split)
-        counts = [split_mask(file, group, split).true_count for group in groups]
-        offsets = dict(zip(groups, np.concatenate([[0], np.cumsum(counts)[:-1]]).tolist() if groups else [], strict=True))
-        held = 0
-        for chosen in torch.randperm(len(groups), generator=generator).tolist():
-            group = groups[chosen]
-            for within, data in pictures(file, group, split):
-                pool.add((offsets[group] + within, data))
-                held += len(data)
-                while len(pool) > SHUFFLE_POOL or held > POOL_BYTES:
-                    leaving = pool.leave()
-                    held -= sum(len(encoded) for _, encoded in leaving)
-                    yield from leaving
-        yield from pool.rest()
+    groups = groups_of(path, split)
+    held = 0
+    for chosen in torch.randperm(len(groups), generator=generator).tolist():
+        group = groups[chosen]
+        for row, data in enumerate(group.images(), start=group.start):
+            pool.add((row, data))
+            held += len(data)
+            while len(pool) > SHUFFLE_POOL or held > POOL_BYTES:
+                leaving = pool.leave()
+                held -= sum(len(encoded) for _, encoded in leaving)
+                yield from leaving
+    yield from pool.rest()
 
 
 def resized(picture: Image.Image, size: int) -> np.ndarray:

@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from assets.artifacts import ROWS_PER_GROUP
+from assets.pictures.table import writing_rows
 from assets.training import data
 
 ROWS = (10_000, 50_000, 200_000)
@@ -33,7 +32,7 @@ FLAT = 1.10
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="*", default=ROWS)
-    parser.add_argument("--measure", nargs=2, metavar=("FILE", "KEEP"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, metavar=("TABLE", "KEEP"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.measure:
         print(json.dumps(_measure(Path(asked.measure[0]), int(asked.measure[1]))))  # noqa: T201
@@ -46,10 +45,10 @@ def main() -> None:
             print(f"{what}:")  # noqa: T201
             peaks = []
             for rows in asked.rows:
-                file = Path(folder) / f"{rows}.parquet"
-                if not file.exists():
-                    _write(file, rows)
-                command = [sys.executable, "-m", "tests.benchmarks.data_loading", "--measure", str(file), str(keep)]
+                table = Path(folder) / str(rows)
+                if not table.exists():
+                    _write(table, rows)
+                command = [sys.executable, "-m", "tests.benchmarks.data_loading", "--measure", str(table), str(keep)]
                 found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
                 peaks.append(found["peak_mib"])
                 print(  # noqa: T201
@@ -60,13 +59,13 @@ def main() -> None:
             print(f"  {min(peaks):.0f} to {max(peaks):.0f} MiB: {verdict} within 10 %")  # noqa: T201
 
 
-def _measure(file: Path, keep: int) -> dict[str, float]:
+def _measure(table: Path, keep: int) -> dict[str, float]:
     """One epoch of batches, which nothing uses."""
     data.KEPT_BYTES = keep
     kept: dict[int, np.ndarray] = {}
     begun, images = time.perf_counter(), 0
     loading = data.training_batches(
-        file,
+        table,
         "train",
         batch_size=BATCH,
         size=STORED,
@@ -88,7 +87,7 @@ def _measure(file: Path, keep: int) -> dict[str, float]:
     }
 
 
-def _write(file: Path, rows: int) -> None:
+def _write(table: Path, rows: int) -> None:
     chance = np.random.default_rng(0)
     pictures = []
     for _ in range(DISTINCT):
@@ -97,11 +96,10 @@ def _write(file: Path, rows: int) -> None:
         Image.fromarray(blocks).resize((SIDE, SIDE), Image.Resampling.NEAREST).save(buffer, "PNG")
         pictures.append(buffer.getvalue())
     schema = pa.schema([("image", pa.binary()), ("split", pa.string())])
-    with pq.ParquetWriter(file, schema, use_dictionary=["split"]) as writer:
-        for start in range(0, rows, ROWS_PER_GROUP):
+    with writing_rows(table, schema) as write:
+        for row in range(rows):
             # bytes after a PNG's end are ignored: every row is another one
-            group = [pictures[row % DISTINCT] + row.to_bytes(4, "little") for row in range(start, min(start + ROWS_PER_GROUP, rows))]
-            writer.write_table(pa.table({"image": group, "split": ["train"] * len(group)}, schema=schema))
+            write({"image": pictures[row % DISTINCT] + row.to_bytes(4, "little"), "split": "train"})
 
 
 if __name__ == "__main__":

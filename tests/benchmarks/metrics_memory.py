@@ -35,9 +35,10 @@ def mean_ap(queries: np.ndarray, gallery: np.ndarray, classes: np.ndarray) -> ob
 def all_relevant(queries: np.ndarray, gallery: np.ndarray, classes: np.ndarray) -> object:
     import numpy as np
 
-    from assets.metrics import mean_trapezoidal_average_precision
+    from assets.metrics import relevant_ranks, trapezoidal_average_precision
 
-    return mean_trapezoidal_average_precision(queries, gallery, lambda start, stop: np.ones((stop - start, len(gallery)), bool))
+    ranks = relevant_ranks(queries, gallery, lambda start, stop: np.ones((stop - start, len(gallery)), bool))
+    return [trapezoidal_average_precision(own) for own in ranks]
 
 
 def knn(queries: np.ndarray, gallery: np.ndarray, classes: np.ndarray) -> object:
@@ -49,9 +50,10 @@ def knn(queries: np.ndarray, gallery: np.ndarray, classes: np.ndarray) -> object
 def captions(queries: np.ndarray, gallery: np.ndarray, classes: np.ndarray) -> object:
     import numpy as np
 
-    from assets.metrics import caption_recall_at_k
+    from assets.metrics import recall_at_k
 
-    return caption_recall_at_k(queries, gallery, np.arange(len(gallery)) % len(queries), 5)
+    owner, rows = np.arange(len(gallery)) % len(queries), np.arange(len(queries))
+    return recall_at_k(gallery, queries, lambda start, stop: owner[start:stop, None] == rows, 5)
 
 
 def health(queries: np.ndarray, gallery: np.ndarray, classes: np.ndarray) -> object:

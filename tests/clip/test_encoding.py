@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from assets.clip.device import resolve_device
 from assets.clip.encoding import ahead, encode_images, encode_texts
 from assets.errors import UserError
+from assets.pictures.decoding import decode
 from tests.models import CONFIGS
 
 OPTIONS = {"batch_size": 3, "device": "cpu", "precision": "fp32"}
@@ -34,7 +35,7 @@ def png(seed):
 def test_images_in_batches_equal_images_one_by_one(tiny):
     model, preprocess, _ = tiny
     images = [png(seed) for seed in range(7)]
-    together = encode_images(model, preprocess, iter(images), total=7, **OPTIONS)
+    together = encode_images(model, preprocess, iter(images), decode, total=7, **OPTIONS)
     assert together.dtype == np.float32
     with torch.inference_mode():
         for row, data in zip(together, images, strict=True):
@@ -54,7 +55,7 @@ def test_texts_keep_their_order(tiny):
 
 def test_nothing_to_encode_is_an_empty_array(tiny):
     model, preprocess, tokenizer = tiny
-    assert encode_images(model, preprocess, [], total=0, **OPTIONS).shape == (0, 16)
+    assert encode_images(model, preprocess, [], decode, total=0, **OPTIONS).shape == (0, 16)
     assert encode_texts(model, tokenizer, [], **OPTIONS).shape == (0, 16)
 
 

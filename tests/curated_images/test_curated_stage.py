@@ -1,9 +1,11 @@
 """The whole stage on small source tables with good, broken and hostile images."""
 
 import json
+import shutil
 import struct
 import zlib
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,9 @@ from assets import artifacts, params
 from assets.curated_images import stage
 from assets.curated_images.stage import make_curated_images
 from assets.errors import UserError
+from assets.pictures import table
+from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
+from assets.pictures.table import read_batches, read_schema, shards, writing_rows
 
 SETTINGS = params.CuratedImages(seed=0, max_megapixels=1.0, min_side=8, min_images_per_class=2, test_fraction=0.4, validation_fraction=0.2)
 
@@ -99,18 +104,26 @@ def checkout(tmp_path, monkeypatch):
 
 
 def write_source(rows: list[dict[str, Any]], *, ordered: bool = True) -> None:
-    artifacts.SOURCE_IMAGES.parent.mkdir(parents=True, exist_ok=True)
     rows = sorted(rows, key=lambda each: each["id"]) if ordered else rows
-    pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.IMAGES_SCHEMA), artifacts.SOURCE_IMAGES, row_group_size=7)
+    shutil.rmtree(artifacts.SOURCE_IMAGES, ignore_errors=True)
+    with writing_rows(artifacts.SOURCE_IMAGES, IMAGES_SCHEMA) as write:
+        for each in rows:
+            write(each)
+
+
+def read_all(path: Path) -> list[dict[str, Any]]:
+    return [row for batch in read_batches(path, read_schema(path).names, 100) for row in batch.to_pylist()]
 
 
 def files_left() -> set[str]:
-    return {path.as_posix() for path in artifacts.DATA.parent.rglob("*") if path.is_file()} - {artifacts.SOURCE_IMAGES.as_posix()}
+    found = [path for path in artifacts.DATA.parent.rglob("*") if path.is_file()]
+    return {path.as_posix() for path in found if artifacts.SOURCE_IMAGES not in path.parents}
 
 
 def test_every_image_is_kept_or_rejected_with_a_reason(monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(artifacts, "ROWS_PER_GROUP", 10)
+    monkeypatch.setattr(table, "ROWS_PER_GROUP", 10)
+    monkeypatch.setattr(table, "GROUPS_PER_SHARD", 2)
     monkeypatch.setattr(stage, "ROWS_PER_BATCH", 4)
     source = good_rows() + odd_rows()
     write_source(source)
@@ -124,14 +137,14 @@ def test_every_image_is_kept_or_rejected_with_a_reason(monkeypatch, caplog):
     assert details["b/zz.png"] == "same pixels as a/1.png of class a; this one is of class b"
     assert details["zebra2.png"] == "same pixels as zebra.png"
 
-    file = pq.ParquetFile(artifacts.CURATED_IMAGES)
-    assert file.schema_arrow == artifacts.CURATED_SCHEMA
-    assert max(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)) == 10
-    kept = file.read().to_pylist()
+    assert read_schema(artifacts.CURATED_IMAGES) == CURATED_SCHEMA
+    files = [pq.read_metadata(shard) for shard in shards(artifacts.CURATED_IMAGES)]
+    # row groups are full across the ends of splits
+    assert [[file.row_group(n).num_rows for n in range(file.num_row_groups)] for file in files] == [[10, 10], [10, 2]]
+    kept = read_all(artifacts.CURATED_IMAGES)
     assert len(kept) + len(rejected) == len(source)
-    assert [(artifacts.SPLITS.index(each["split"]), each["id"]) for each in kept] == sorted(
-        (artifacts.SPLITS.index(each["split"]), each["id"]) for each in kept
-    )
+    order = [(SPLITS.index(each["split"]), each["id"]) for each in kept]
+    assert order == sorted(order)
     assert {each["id"] for each in kept if each["split"] == "library"} == {"zebra.png"}
     for each in kept:
         picture = Image.open(BytesIO(each["image"])).convert("RGB")
@@ -149,7 +162,8 @@ def test_every_image_is_kept_or_rejected_with_a_reason(monkeypatch, caplog):
     first = {path: artifacts.sha256_of(path) for path in (artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS)}
     make_curated_images(SETTINGS)
     assert {path: artifacts.sha256_of(path) for path in first} == first
-    assert files_left() == {path.as_posix() for path in (*first, artifacts.LAST_EXPECTATIONS)}
+    written = (*shards(artifacts.CURATED_IMAGES), artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS, artifacts.LAST_EXPECTATIONS)
+    assert files_left() == {path.as_posix() for path in written}
 
 
 def test_failed_expectations_stop_the_stage_and_stay_readable():
@@ -179,10 +193,21 @@ def test_a_source_of_another_form():
     write_source(list(reversed(good_rows())), ordered=False)
     with pytest.raises(UserError, match="is not in order of id"):
         make_curated_images(SETTINGS)
-    pq.write_table(pa.table({"id": ["1"]}), artifacts.SOURCE_IMAGES)
+    (shard,) = shards(artifacts.SOURCE_IMAGES)
+    pq.write_table(pa.table({"id": ["1"]}), shard)
     with pytest.raises(UserError, match="has other columns than this version reads"):
         make_curated_images(SETTINGS)
-    artifacts.SOURCE_IMAGES.write_bytes(b"no parquet")
-    with pytest.raises(UserError, match="is not a readable Parquet file"):
+    shard.write_bytes(b"no parquet")
+    with pytest.raises(UserError, match=r"00000\.parquet is not a readable Parquet file"):
         make_curated_images(SETTINGS)
     assert files_left() == set()
+
+
+def test_what_a_killed_run_left_behind_is_in_nobodys_way():
+    with writing_rows(stage.USABLE, stage.USABLE_SCHEMA) as write:
+        write({"id": "a/0.png", "image": b"of a run before"})
+    (stage.USABLE / "00001.parquet").write_bytes(b"torn")
+    write_source(good_rows())
+    make_curated_images(SETTINGS)
+    assert {each["id"] for each in read_all(artifacts.CURATED_IMAGES)} == {each["id"] for each in good_rows()}
+    assert not stage.USABLE.exists()

@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -17,7 +16,10 @@ from PIL import Image
 from assets import artifacts
 from assets.errors import UserError
 from assets.evaluation.stage import evaluate
+from assets.evaluations import TestSplit, read_evaluation
 from assets.params import Evaluation
+from assets.pictures.schema import CURATED_SCHEMA, SPLITS
+from assets.pictures.table import read_rows, writing_rows
 from tests.models import make_blind_to_black, write_model
 
 RECIPE = "gpr"
@@ -74,9 +76,20 @@ OTHER_ROWS = [
 
 
 def write_curated(rows: list[dict[str, object]]) -> None:
-    rows = sorted(rows, key=lambda each: artifacts.SPLITS.index(str(each["split"])))
-    artifacts.CURATED.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.CURATED_SCHEMA), artifacts.CURATED_IMAGES, row_group_size=4)
+    with artifacts.replacing(artifacts.CURATED_IMAGES) as temporary, writing_rows(temporary, CURATED_SCHEMA) as write:
+        for each in sorted(rows, key=lambda each: SPLITS.index(str(each["split"]))):
+            write(each)
+
+
+def card(recipe: str) -> dict[str, object]:
+    """What a training stage writes: gpr is made from base, gpr_rea from both."""
+    models = [
+        {"recipe": "base", "stage": "base_clip", "params": {"epochs": 30, "guards": {"min_spread": 0.1}}},
+        {"recipe": "gpr", "stage": "image_tower", "params": {"lr": 0.0005}},
+        {"recipe": "gpr_rea", "stage": "text_tower", "params": {"lr": 0.003}},
+    ]
+    number = [each["recipe"] for each in models].index(recipe)
+    return {**models[number], "made_from": models[:number]}
 
 
 def build_model(directory: Path, broken: bool = False) -> None:
@@ -89,6 +102,21 @@ def build_model(directory: Path, broken: bool = False) -> None:
     if broken:
         torch.nn.init.constant_(model.visual.proj, float("nan"))
         save_weights(model, directory)
+    artifacts.write_json(directory / artifacts.MODEL_CARD, card(directory.name))
+
+
+def realign(recipe: str, start: str) -> None:
+    """models/<recipe>: the image tower of `start`, another projection of the text tower."""
+    from safetensors.torch import load_file, save_file
+
+    from assets.clip.model import WEIGHTS
+
+    directory = artifacts.model_dir(recipe)
+    shutil.copytree(artifacts.model_dir(start), directory)
+    state = load_file(directory / WEIGHTS)
+    state["text_projection"] = state["text_projection"].flip(0).contiguous()
+    save_file(state, directory / WEIGHTS)
+    artifacts.write_json(directory / artifacts.MODEL_CARD, card(recipe))
 
 
 @pytest.fixture
@@ -105,15 +133,19 @@ def test_what_it_writes(here: Path, caplog: pytest.LogCaptureFixture):
     assert sorted(path.name for path in here.iterdir()) == [
         "benchmarks.json",
         "image_embeddings.npy",
+        "made_with.json",
         "metrics.json",
         "per_class.parquet",
         "per_query.parquet",
-        "settings.json",
         "text_embeddings.npy",
     ]
-    settings = artifacts.read_json(here / "settings.json")
-    assert SETTINGS.model_dump() == settings | {"device": "cpu", "batch_size": 4, "benchmarks_root": "data/benchmarks"}
-    assert "benchmarks_root" not in settings, "artefacts name no place of this machine"
+    found = artifacts.read_json(here / "made_with.json")
+    assert (found["recipe"], found["chain"]) == (RECIPE, ["base", "gpr"])
+    assert found["model_sha256"] == artifacts.sha256_of(artifacts.model_dir(RECIPE))
+    of_models = {"base_clip.epochs": 30, "base_clip.guards.min_spread": 0.1, "image_tower.lr": 0.0005}
+    not_of_the_numbers = {"device", "batch_size", "benchmarks_root"}  # artefacts name no place of this machine
+    of_evaluation = {f"evaluation.{key}": value for key, value in SETTINGS.model_dump(exclude=not_of_the_numbers).items()}
+    assert found["settings"] == of_models | of_evaluation
     metrics = artifacts.read_json(here / "metrics.json")
     assert metrics["recipe"] == RECIPE
     assert metrics["counts"] == {"images": 7, "classes": 4, "captions": 4}
@@ -137,7 +169,25 @@ def test_what_it_writes(here: Path, caplog: pytest.LogCaptureFixture):
     assert [each["group"] for each in per_class] == ["animals", None, "symbols", "travel"]
     assert [each["images"] for each in per_class] == [2, 2, 2, 1]
     assert metrics["text_to_image"]["recall_at_5"] == pytest.approx(np.mean([each["recall_at_5"] for each in per_class]), abs=1e-4)
+    values = ", zero-shot {}, text→image R@5 {}, average {} percent".format(
+        *(f"{value:.1f}" for value in (metrics["zero_shot"]["accuracy"], metrics["text_to_image"]["recall_at_5"], metrics["average"]))
+    )
     assert "gpr: image→image mAP" in caplog.text
+    assert values in caplog.text
+
+
+def test_what_it_writes_is_read_back(here: Path):
+    evaluate(SETTINGS, RECIPE)
+    found = read_evaluation(RECIPE, TestSplit(read_rows(artifacts.CURATED_IMAGES, "test")))
+    assert found.metrics["recipe"] == found.made_with["recipe"] == RECIPE
+    assert (len(found.images), len(found.texts), found.level) == (7, 4 + 4, 0.95)
+
+
+def test_without_a_card_nothing_is_encoded(here: Path):
+    (artifacts.model_dir(RECIPE) / artifacts.MODEL_CARD).unlink()
+    with pytest.raises(UserError, match=r"data/models/gpr/model_card\.json is not there .*dvc repro evaluation@gpr"):
+        evaluate(SETTINGS, RECIPE)
+    assert not (artifacts.WORK / "embeddings").exists()
 
 
 def test_embeddings_are_the_models_own(here: Path):
@@ -207,14 +257,46 @@ def test_a_blank_picture_is_a_miss_and_stops_nothing(here: Path, caplog: pytest.
         evaluate(SETTINGS, RECIPE)
 
 
+def write_benchmark(seeds: range) -> None:
+    pictures = artifacts.DATA / "benchmarks" / "gpr1200" / "images"
+    pictures.mkdir(parents=True)
+    for seed in seeds:
+        (pictures / f"{1 + seed // 2}_{seed}.jpg").write_bytes(picture(seed))
+
+
+def test_a_recipe_with_the_image_tower_of_another_encodes_no_picture_again(here: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither test images nor pictures of benchmarks: gpr_rea has gpr's image tower."""
+    import open_clip
+
+    write_benchmark(range(6))
+    realign("gpr_rea", RECIPE)
+    seen, real = [], open_clip.model.CLIP.encode_image
+
+    def counting(model, pixels, *given, **named):
+        seen.append(len(pixels))
+        return real(model, pixels, *given, **named)
+
+    monkeypatch.setattr(open_clip.model.CLIP, "encode_image", counting)
+    evaluate(SETTINGS, RECIPE)
+    assert sum(seen) == 7 + 6
+    evaluate(SETTINGS, "gpr_rea")
+    assert sum(seen) == 7 + 6
+    first, second = (artifacts.read_json(artifacts.evaluation_dir(recipe) / "benchmarks.json") for recipe in (RECIPE, "gpr_rea"))
+    assert first == second
+    texts = [np.load(artifacts.evaluation_dir(recipe) / "text_embeddings.npy") for recipe in (RECIPE, "gpr_rea")]
+    assert not np.allclose(*texts)  # it is another model
+
+    changed = artifacts.DATA / "benchmarks" / "gpr1200" / "images" / "1_0.jpg"
+    changed.write_bytes(picture(100))
+    evaluate(SETTINGS, "gpr_rea")
+    assert sum(seen) == 7 + 6 + 6
+
+
 def test_benchmarks_are_measured_with_the_model_itself(here: Path):
     """Two of them, of real pictures, through the stage; what every protocol yields is tested with directions worked out by hand."""
     from assets.clip import load_clip
 
-    pictures = artifacts.DATA / "benchmarks" / "gpr1200" / "images"
-    pictures.mkdir(parents=True)
-    for seed in range(6):
-        (pictures / f"{1 + seed // 2}_{seed}.jpg").write_bytes(picture(seed))
+    write_benchmark(range(6))
     flickr = artifacts.DATA / "benchmarks" / "flickr30k"
     (flickr / "flickr30k-images").mkdir(parents=True)
     images = [{"filename": f"{seed}.jpg", "split": "test", "sentences": [{"raw": f"picture {seed}"}]} for seed in range(7)]
@@ -244,7 +326,7 @@ def test_benchmarks_are_measured_with_the_model_itself(here: Path):
     assert recall == pytest.approx(100 * np.mean(np.array(ranks) <= 5), abs=1e-3)
 
 
-def test_a_wrong_benchmark_layout_is_told_before_anything_is_encoded(here: Path):
+def test_a_wrong_benchmark_layout_is_reported_before_anything_is_encoded(here: Path):
     folder = artifacts.DATA / "benchmarks" / "cub200"
     folder.mkdir(parents=True)
     (folder / "birds.txt").touch()

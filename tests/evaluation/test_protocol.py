@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from assets.evaluation.protocol import score
+from assets.measures import PAIRED
 
 
 def at(*degrees):
@@ -45,11 +46,12 @@ NAME_HITS = [1, 1, 0]  # from 10°, the images at 170° and 180° come sixth and
 
 def test_values_by_hand():
     found = scores_of()
-    np.testing.assert_allclose(found.average_precisions, AVERAGE_PRECISIONS, atol=1e-12)
-    assert found.hits_at_1.tolist() == NEAREST_IS_RIGHT
-    assert found.knn_correct.tolist() == [bool(right) for right in NEAREST_IS_RIGHT]
-    assert found.zero_shot_correct.tolist() == [bool(right) for right in ZERO_SHOT_IS_RIGHT]
-    assert found.name_hits.tolist() == NAME_HITS
+    np.testing.assert_allclose(found.values["image_to_image.map"], AVERAGE_PRECISIONS, atol=1e-12)
+    assert found.values["image_to_image.recall_at_1"].tolist() == NEAREST_IS_RIGHT
+    assert found.values["knn.accuracy"].tolist() == [bool(right) for right in NEAREST_IS_RIGHT]
+    assert found.values["zero_shot.accuracy"].tolist() == [bool(right) for right in ZERO_SHOT_IS_RIGHT]
+    assert found.values["text_to_image.recall_at_5"].tolist() == NAME_HITS
+    assert list(found.values) == [measure.key for measure in PAIRED]
     confidence = found.metrics.pop("confidence")
     assert found.metrics == {
         "counts": {"images": 7, "classes": 3, "captions": 2},
@@ -78,13 +80,13 @@ def test_an_image_without_an_embedding_finds_nothing_and_is_found_by_chance_alon
     images[0] = 0
     found = scores_of(images=images)
     # from 20°: 33 50 90 zero 170 180, rank 4; from 33°: 20 50 90 …, ranks 2, 3; the others as before
-    np.testing.assert_allclose(found.average_precisions, [0, 1 / 4, 1, 5 / 6, (1 / 2 + 2 / 3) / 2, 1, 1], atol=1e-12)
-    assert found.hits_at_1.tolist() == [0, *NEAREST_IS_RIGHT[1:]]
-    assert found.knn_correct.tolist() == [False, *map(bool, NEAREST_IS_RIGHT[1:])]
-    assert found.zero_shot_correct.tolist() == [False, *map(bool, ZERO_SHOT_IS_RIGHT[1:])]
+    np.testing.assert_allclose(found.values["image_to_image.map"], [0, 1 / 4, 1, 5 / 6, (1 / 2 + 2 / 3) / 2, 1, 1], atol=1e-12)
+    assert found.values["image_to_image.recall_at_1"].tolist() == [0, *NEAREST_IS_RIGHT[1:]]
+    assert found.values["knn.accuracy"].tolist() == [False, *map(bool, NEAREST_IS_RIGHT[1:])]
+    assert found.values["zero_shot.accuracy"].tolist() == [False, *map(bool, ZERO_SHOT_IS_RIGHT[1:])]
     alone = scores_of(images=images, classes=np.array([0, 1, 1, 1, 1, 2, 2]))
-    assert np.isnan(alone.average_precisions[0])
-    assert np.isnan(alone.hits_at_1[0])
+    assert np.isnan(alone.values["image_to_image.map"][0])
+    assert np.isnan(alone.values["image_to_image.recall_at_1"][0])
 
 
 def test_intervals_draw_whole_classes_and_all_measures_together():
@@ -122,26 +124,28 @@ def test_fewer_images_than_k_all_vote():
     # 2 to 2 to 2, and the sums of the cosines decide, class 0 : 1 : 2.
     # 90°: 0.34 : 1.31 : 0.17. 50°: 1.51 : 1.72 : −1.14. 33°: 1.81 : 1.50 : −1.57.
     found = scores_of(knn_k=21, knn_temperature=1e6)
-    assert found.knn_correct.tolist() == [False, False, True, True, False, False, False]
+    assert found.values["knn.accuracy"].tolist() == [False, False, True, True, False, False, False]
 
 
 def test_classes_of_one_name():
     found = scores_of(names=["zero", "same", "same"])
     # "same" (class 1) and "same" (class 2) search one set of images: from 10° the images at 33°, 50° and 90° are hits for both.
-    assert found.name_hits.tolist() == [1, 1, 1]
+    assert found.values["text_to_image.recall_at_5"].tolist() == [1, 1, 1]
     assert found.metrics["text_to_image"]["recall_at_5"] == 100
     # 170° and 180° pushed to the other class of that name are still right
     ensembles = at(0, 175, 300)
-    assert scores_of(names=["zero", "same", "same"], name_ensembles=ensembles).zero_shot_correct.tolist()[5:] == [True, True]
-    assert scores_of(name_ensembles=ensembles).zero_shot_correct.tolist()[5:] == [False, False]
+    assert scores_of(names=["zero", "same", "same"], name_ensembles=ensembles).values["zero_shot.accuracy"].tolist()[5:] == [True, True]
+    assert scores_of(name_ensembles=ensembles).values["zero_shot.accuracy"].tolist()[5:] == [False, False]
 
 
 def test_an_image_alone_in_its_class_is_no_retrieval_query():
     found = scores_of(classes=np.array([0, 0, 1, 1, 1, 2, 1]))
-    assert np.isnan(found.average_precisions).tolist() == [False] * 5 + [True, False]
-    assert np.isnan(found.hits_at_1[5])
-    assert found.metrics["image_to_image"]["recall_at_1"] == pytest.approx(100 * np.nanmean(found.hits_at_1), abs=1e-4)
-    assert not found.knn_correct[5]
+    assert np.isnan(found.values["image_to_image.map"]).tolist() == [False] * 5 + [True, False]
+    assert np.isnan(found.values["image_to_image.recall_at_1"][5])
+    assert found.metrics["image_to_image"]["recall_at_1"] == pytest.approx(
+        100 * np.nanmean(found.values["image_to_image.recall_at_1"]), abs=1e-4
+    )
+    assert not found.values["knn.accuracy"][5]
 
 
 def test_random_embeddings_score_chance():

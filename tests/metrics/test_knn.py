@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from assets.metrics.knn import knn_accuracy, knn_predictions
+from assets.metrics.knn import knn_predictions
 from assets.metrics.similarity import exclude_self
 
 
@@ -35,8 +35,6 @@ def test_equals_the_definition(seed, k, whole_numbers):
     expected = slow_predictions(vectors, vectors, labels, k, 0.5, np.eye(30, dtype=bool))
     found = knn_predictions(vectors, vectors, labels, k=k, temperature=0.5, exclude=exclude_self(30))
     assert found.tolist() == expected
-    accuracy = knn_accuracy(vectors, vectors, labels, labels, k=k, temperature=0.5, exclude=exclude_self(30))
-    assert accuracy == pytest.approx(np.mean(np.array(expected) == labels), abs=1e-12)
 
 
 @pytest.mark.parametrize("k", [1, 5, 21])
@@ -83,5 +81,3 @@ def test_wrong_arguments_are_named():
         knn_predictions(one, one, np.array([0]), k=0, temperature=0.1)
     with pytest.raises(ValueError, match=r"gallery_labels must be \[1\], given shape \[2\]"):
         knn_predictions(one, one, np.array([0, 1]), k=1, temperature=0.1)
-    with pytest.raises(ValueError, match="no query to classify"):
-        knn_accuracy(np.ones((0, 2)), one, np.zeros(0), np.zeros(1), k=1, temperature=0.1)

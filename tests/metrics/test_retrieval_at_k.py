@@ -1,4 +1,4 @@
-"""AP at k, trapezoidal AP with junk and mP@k: against the definitions in plain loops, by hand, and against kept libraries."""
+"""Hits and precision at k, and trapezoidal AP with junk: against the definitions in plain loops, by hand, and against kept libraries."""
 
 import math
 
@@ -8,20 +8,15 @@ import torch
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_hit_rate, retrieval_precision
 
+from assets.metrics.ranking import relevant_ranks
 from assets.metrics.retrieval import (
     average_precision,
-    average_precision_at_k,
     average_precisions,
-    average_precisions_at_k,
     hits_at_k,
     mean_average_precision,
-    mean_average_precision_at_k,
-    mean_precision_at_k,
-    mean_trapezoidal_average_precision,
     precision_at_k,
-    precisions_at_k,
+    recall_at_k,
     trapezoidal_average_precision,
-    trapezoidal_average_precisions,
 )
 from assets.metrics.similarity import exclude_self
 
@@ -57,17 +52,6 @@ def slow_lists(query, gallery, relevant, junk):
         yield [bool(relevant[i, j]) for j in order if not junk[i, j]]
 
 
-def slow_average_precision_at_k(ranking, k):
-    if not any(ranking):
-        return math.nan
-    hits, total = 0, 0.0
-    for rank, right in enumerate(ranking[:k], start=1):
-        if right:
-            hits += 1
-            total += hits / rank
-    return total / min(sum(ranking), k)
-
-
 def slow_trapezoidal(ranking):
     """The area between the points (recall, precision) of the curve, which starts at (0, 1): one point before and one at each hit."""
     if not any(ranking):
@@ -89,18 +73,19 @@ def slow_precision_at_k(ranking, k):
     return sum(ranking[:depth]) / depth
 
 
+def trapezoidal_average_precisions(query, gallery, relevant, junk):
+    return np.array([trapezoidal_average_precision(ranks) for ranks in relevant_ranks(query, gallery, relevant, junk)])
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("k", [1, 3, 10, 1000])
 def test_at_k_equals_the_definition(name, seed, k):
     query, gallery, relevant, junk = case(name, seed)
     lists = list(slow_lists(query, gallery, relevant, junk))
-    expected = [slow_average_precision_at_k(ranking, k) for ranking in lists]
-    np.testing.assert_allclose(average_precisions_at_k(query, gallery, relevant, k, junk), expected, atol=1e-12)
-    assert mean_average_precision_at_k(query, gallery, relevant, k, junk) == pytest.approx(np.nanmean(expected), abs=1e-12)
     expected = [slow_precision_at_k(ranking, k) for ranking in lists]
-    np.testing.assert_allclose(precisions_at_k(query, gallery, relevant, k, junk), expected, atol=1e-12)
-    assert mean_precision_at_k(query, gallery, relevant, k, junk) == pytest.approx(np.nanmean(expected), abs=1e-12)
+    found = [precision_at_k(ranks, k) for ranks in relevant_ranks(query, gallery, relevant, junk)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
     expected = [float(any(ranking[:k])) if any(ranking) else math.nan for ranking in lists]
     np.testing.assert_array_equal(hits_at_k(query, gallery, relevant, k, junk), expected)
 
@@ -110,10 +95,8 @@ def test_at_k_equals_the_definition(name, seed, k):
 def test_trapezoids_equal_the_definition(name, seed):
     query, gallery, relevant, junk = case(name, seed)
     expected = [slow_trapezoidal(ranking) for ranking in slow_lists(query, gallery, relevant, junk)]
-    found = trapezoidal_average_precisions(query, gallery, relevant, exclude=junk)
+    found = trapezoidal_average_precisions(query, gallery, relevant, junk)
     np.testing.assert_allclose(found, expected, atol=1e-12)
-    mean = mean_trapezoidal_average_precision(query, gallery, relevant, exclude=lambda start, stop: junk[start:stop])
-    assert mean == pytest.approx(np.nanmean(expected), abs=1e-12)
     plain = average_precisions(query, gallery, relevant, junk)
     assert (found <= plain + 1e-12)[~np.isnan(plain)].all()
 
@@ -124,13 +107,11 @@ def test_worked_examples():
     ranks = np.array([1, 3, 4])
     assert average_precision(ranks) == pytest.approx(29 / 36, abs=1e-12)
     assert trapezoidal_average_precision(ranks) == pytest.approx(55 / 72, abs=1e-12)
-    # at 3: (1 + 2/3) / min(3, 3) = 5/9; at 2: 1 / min(3, 2) = 1/2
-    assert [average_precision_at_k(ranks, k) for k in (1, 2, 3, 4, 9)] == pytest.approx([1, 1 / 2, 5 / 9, 29 / 36, 29 / 36], abs=1e-12)
     # from k = 4 on, all is found and nothing further counts
     assert [precision_at_k(ranks, k) for k in (1, 2, 3, 4, 9)] == pytest.approx([1, 1 / 2, 2 / 3, 3 / 4, 3 / 4], abs=1e-12)
     # the only relevant item is second: half of the area 0…1 at recall 1 lies under the line from precision 0 to 1/2
     assert trapezoidal_average_precision(np.array([2])) == pytest.approx(1 / 4, abs=1e-12)
-    assert math.isnan(trapezoidal_average_precision(np.zeros(0, int))) and math.isnan(average_precision_at_k(np.zeros(0, int), 3))
+    assert math.isnan(trapezoidal_average_precision(np.zeros(0, int)))
     assert math.isnan(precision_at_k(np.zeros(0, int), 3))
 
 
@@ -139,11 +120,12 @@ def test_easy_medium_hard():
     query, gallery = np.array([[1.0]]), np.array([[5.0], [4.0], [3.0], [2.0], [1.0]])
     easy, junk, hard = (np.isin(np.arange(5), rows)[None] for rows in ([0, 4], [1], [2]))
     # easy: of items 0, 3, 4 ranks 1, 3: (1 + (1/2 + 2/3)/2) / 2; medium: of 0, 2, 3, 4 ranks 1, 2, 4: (1 + 1 + (2/3 + 3/4)/2) / 3
-    assert mean_trapezoidal_average_precision(query, gallery, easy, junk | hard) == pytest.approx(19 / 24, abs=1e-12)
-    assert mean_trapezoidal_average_precision(query, gallery, easy | hard, junk) == pytest.approx(65 / 72, abs=1e-12)
+    assert trapezoidal_average_precisions(query, gallery, easy, junk | hard) == pytest.approx(19 / 24, abs=1e-12)
+    assert trapezoidal_average_precisions(query, gallery, easy | hard, junk) == pytest.approx(65 / 72, abs=1e-12)
     # hard: of 2, 3 rank 1
-    assert mean_trapezoidal_average_precision(query, gallery, hard, junk | easy) == 1
-    assert mean_precision_at_k(query, gallery, easy, 10, junk | hard) == pytest.approx(2 / 3, abs=1e-12)
+    assert trapezoidal_average_precisions(query, gallery, hard, junk | easy) == 1
+    (ranks,) = relevant_ranks(query, gallery, easy, junk | hard)
+    assert precision_at_k(ranks, 10) == pytest.approx(2 / 3, abs=1e-12)
 
 
 def test_the_query_in_the_ranking_counts_as_found():
@@ -179,27 +161,16 @@ def test_equals_scikit_learn_and_torchmetrics_without_ties():
     expected = [float(retrieval_precision(score, own, top_k=5)) for score, own in pairs]
     far = [np.flatnonzero(np.sort(score[own])[0] <= np.sort(score)[::-1])[-1] >= 5 for score, own in zip(scores, relevant, strict=True)]
     assert all(far)
-    np.testing.assert_allclose(precisions_at_k(query, gallery, relevant, 5), expected, atol=1e-6)
-
-
-def test_torchmetrics_divides_ap_at_k_by_what_it_found():
-    generator = np.random.default_rng(1)
-    query, gallery = unit(generator, 20), unit(generator, 60)
-    relevant = generator.random((20, 60)) < 0.2
-    relevant[:, 7] = True
-    scores = (query @ gallery.T + 1) / 2
-    found = average_precisions_at_k(query, gallery, relevant, 10)
-    for own, score, value in zip(relevant, scores, found, strict=True):
-        hits = int(own[np.argsort(-score)[:10]].sum())
-        theirs = float(retrieval_average_precision(torch.from_numpy(score), torch.from_numpy(own), top_k=10))
-        assert value == pytest.approx(theirs * hits / min(10, own.sum()), abs=1e-6)
+    found = [precision_at_k(ranks, 5) for ranks in relevant_ranks(query, gallery, relevant)]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_k_below_one_is_an_error():
     one, mask = np.ones((1, 2)), np.ones((1, 1), bool)
-    for measure in (mean_average_precision_at_k, mean_precision_at_k):
-        with pytest.raises(ValueError, match="k must be at least 1, given 0"):
-            measure(one, one, mask, k=0)
+    with pytest.raises(ValueError, match="k must be at least 1, given 0"):
+        precision_at_k(np.array([1]), 0)
+    with pytest.raises(ValueError, match="k must be at least 1, given 0"):
+        recall_at_k(one, one, mask, k=0)
     with pytest.raises(ValueError, match="none of the 1 queries has a relevant item"):
-        mean_trapezoidal_average_precision(one, one, mask, exclude=mask)
+        mean_average_precision(one, one, mask, exclude=mask)
     assert mean_average_precision(one, one, mask) == 1

@@ -224,3 +224,13 @@ def test_both_byte_orders_of_16_bits_are_scaled(mode):
     buffer = BytesIO()
     picture.save(buffer, "TIFF")
     assert np.asarray(open_picture(buffer.getvalue(), 100))[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size_where_that_is_enough():
+    data = encode(noise(size=(800, 400)), "JPEG")
+    assert decode(data).size == (800, 400)
+    small = decode(data, enough=100)
+    assert small.size == (200, 100)  # a quarter: both sides still have what is enough
+    assert small.mode == "RGB"
+    assert decode(data, enough=1000).size == (800, 400)
+    assert decode(encode(noise(size=(800, 400)), "PNG"), enough=100).size == (800, 400)  # other formats can't be

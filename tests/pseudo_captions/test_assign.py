@@ -1,17 +1,83 @@
+"""The assignment by hand on the circle, and against the slow obvious version on random data with ties."""
+
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from assets.errors import UserError
+from assets.pseudo_captions import assign
 from assets.pseudo_captions.assign import assign_captions
-from assets.pseudo_captions.clusters import cluster_captions
-from assets.pseudo_captions.corpus import distinct_captions, read_corpus
 
 
 def at(*degrees):
     angles = np.radians(degrees)
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def slow(images, texts, clusters, own, top_k, min_similarity):
+    """The definition in plain loops. The cosines are those of the same blocks, since one of another shape may differ in the last bit."""
+    assigned = []
+    for start in range(0, len(images), assign.ROWS_AT_ONCE):
+        for row, cosines in enumerate(images[start : start + assign.ROWS_AT_ONCE] @ texts.T, start):
+            chosen, taken = list(own[row]), {clusters[caption] for caption in own[row]}
+            for caption in sorted(range(len(texts)), key=lambda number: (-cosines[number], number)):
+                if len(chosen) == len(own[row]) + top_k or cosines[caption] < np.float32(min_similarity):
+                    break
+                if clusters[caption] not in taken:
+                    taken.add(clusters[caption])
+                    chosen.append(caption)
+            assigned.append(chosen)
+    return assigned
+
+
+def random_case(seed, images, texts, clusters, width, ties):
+    """Unit-norm vectors, own captions of zero to three; with `ties` of few directions, so that many are equal."""
+    generator = np.random.default_rng(seed)
+    shape = images + texts, width
+    vectors = np.asarray(generator.integers(-1, 2, shape) if ties else generator.standard_normal(shape), np.float32)
+    vectors[~vectors.any(axis=1), 0] = 1
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    own = [generator.choice(texts, generator.integers(4), replace=False).tolist() for _ in range(images)]
+    return vectors[:images], vectors[images:], generator.integers(clusters, size=texts), own
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("top_k", "clusters", "min_similarity"), [(5, 300, 0.27), (1, 40, -1.0), (30, 25, 0.0), (3, 2, 0.9), (5, 400, 0.7071067811865475)]
+)
+def test_equals_the_slow_version(top_k, clusters, min_similarity, seed, ties):
+    images, texts, of, own = random_case(seed, 60, 400, clusters, 4, ties)
+    expected = slow(images, texts, of, own, top_k, min_similarity)
+    assert assign_captions(images, texts, of, own, top_k=top_k, min_similarity=min_similarity) == expected
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_equals_the_slow_version_in_many_blocks(ties, monkeypatch):
+    """Candidates of one block of captions must not hide better ones of another, nor equal ones with a lower number."""
+    monkeypatch.setattr(assign, "ROWS_AT_ONCE", 16)
+    images, texts, of, own = random_case(0, 50, 300, 200, 4, ties)
+    expected = slow(images, texts, of, own, 5, 0.2)
+    monkeypatch.setattr(assign, "COLUMNS_AT_ONCE", 64)
+    assert assign_captions(images, texts, of, own, top_k=5, min_similarity=0.2) == expected
+
+
+def test_one_crowded_cluster_does_not_use_up_the_candidates():
+    """A thousand copies of the nearest caption come before the second cluster: the first candidates are too few."""
+    texts = np.concatenate([np.repeat(at(0), 1000, axis=0), at(*np.linspace(10, 60, 500))])
+    clusters = np.concatenate([np.zeros(1000, np.int64), np.arange(1, 501)])
+    found = assign_captions(at(0), texts, clusters, [[]], top_k=3, min_similarity=0.5)
+    assert found == [[0, 1000, 1001]]
+
+
+def test_a_caption_without_an_embedding_hides_no_other():
+    """NaN counts as the highest value in a partition: it would use up the candidates, or make all of them uncertain."""
+    texts = np.concatenate([np.full((20, 2), np.nan, np.float32), at(*range(1, 80))])
+    assert assign_captions(at(0), texts, np.arange(99), [[]], top_k=2, min_similarity=0.5) == [[20, 21]]
+
+
+def test_no_captions_and_no_images():
+    none = np.zeros((0, 2), np.float32)
+    assert assign_captions(at(0), none, np.zeros(0, np.int64), [[]], top_k=3, min_similarity=0.0) == [[]]
+    assert assign_captions(none, at(0), np.zeros(1, np.int64), [], top_k=3, min_similarity=0.0) == []
 
 
 def test_own_first_then_the_most_similar_one_a_cluster():
@@ -36,42 +102,3 @@ def test_a_found_caption_is_never_of_the_cluster_of_an_own_one():
 def test_equal_cosines_go_by_caption_number():
     found = assign_captions(at(0), at(10, -10), np.array([0, 1]), [[]], top_k=1, min_similarity=0.0)
     assert found == [[0]]
-
-
-def test_clusters_bring_duplicates_together_and_are_repeatable():
-    texts = np.concatenate([at(0, 90, 180), at(0.01, 90.01, 180.01)])
-    clusters = cluster_captions(texts, 3, seed=0)
-    assert clusters[:3].tolist() == clusters[3:].tolist()
-    assert len(set(clusters.tolist())) == 3
-    assert cluster_captions(texts, 3, seed=0).tolist() == clusters.tolist()
-
-
-def test_more_clusters_than_captions_is_one_each():
-    assert len(set(cluster_captions(at(0, 90), 10, seed=0).tolist())) == 2
-
-
-def test_distinct_captions_ignore_case_width_and_space():
-    assert distinct_captions(["Red  heart", "red heart", " ", "ＲＥＤ HEART", "blue heart"]) == ["Red  heart", "blue heart"]
-
-
-def test_corpus_files(tmp_path):
-    (tmp_path / "a.txt").write_text("one\ntwo\n", encoding="utf-8")
-    pq.write_table(pa.table({"caption": ["three", None]}), tmp_path / "b.parquet")
-    pq.write_table(pa.table({"text": ["four"]}), tmp_path / "c.parquet")
-    assert read_corpus([str(tmp_path / "a.txt"), str(tmp_path / "b.parquet")]) == ["one", "two", "three"]
-    with pytest.raises(UserError, match="no column 'caption', only text"):
-        read_corpus([str(tmp_path / "c.parquet")])
-    with pytest.raises(UserError, match="not a file"):
-        read_corpus(["absent.txt"])
-    (tmp_path / "d.csv").write_text("x", encoding="utf-8")
-    with pytest.raises(UserError, match="neither"):
-        read_corpus([str(tmp_path / "d.csv")])
-
-
-def test_a_corpus_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
-    (tmp_path / "broken.parquet").write_bytes(b"no parquet")
-    pq.write_table(pa.table({"caption": [1, 2]}), tmp_path / "numbers.parquet")
-    for name, message in (("latin.txt", "not UTF-8"), ("broken.parquet", "not a readable Parquet"), ("numbers.parquet", "type int64")):
-        with pytest.raises(UserError, match=f"{name}.*{message}"):
-            read_corpus([str(tmp_path / name)])

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
 
 from assets import artifacts
 from assets.params import SearchTable, read_params
+from assets.pictures import table
+from assets.pictures.schema import CURATED_SCHEMA, SPLITS
+from assets.pictures.table import writing_rows
 from tests.models import write_model
 
 RECIPE = "mcip_rea"
@@ -53,12 +54,17 @@ def curated_rows(per_class: int = 6, first_seed: int = 0) -> list[dict[str, Any]
         data = png(first_seed + number)
         row |= {"image": data, "width": 48, "height": 40, "sha256": hashlib.sha256(data).hexdigest()}
         row |= {"source": row["id"].partition("/")[0], "license": "CC0-1.0", "attribution": "the tests"}
-    return sorted(rows, key=lambda row: (artifacts.SPLITS.index(row["split"]), row["id"]))
+    return sorted(rows, key=lambda row: (SPLITS.index(row["split"]), row["id"]))
 
 
 def write_curated(rows: list[dict[str, Any]]) -> None:
-    artifacts.CURATED.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.CURATED_SCHEMA), artifacts.CURATED_IMAGES, row_group_size=10)
+    """In row groups of 10, two to a shard: a batch ends before or after a group, and before a shard does."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(table, "ROWS_PER_GROUP", 10)
+        monkeypatch.setattr(table, "GROUPS_PER_SHARD", 2)
+        with artifacts.replacing(artifacts.CURATED_IMAGES) as temporary, writing_rows(temporary, CURATED_SCHEMA) as write:
+            for row in rows:
+                write(row)
 
 
 def write_verdict(**changes: Any) -> None:
@@ -88,7 +94,8 @@ def make_workplace(root: Path, checkout: Path, model_directory: Path, monkeypatc
     """Make `root` the working directory, with all that the stage reads."""
     monkeypatch.chdir(root)
     params = yaml.safe_load((checkout / "params.yaml").read_text())
-    params["search_table"] |= {"recipe": RECIPE, "device": "cpu", "precision": "fp32", "batch_size": 16, "index_from_rows": 1000}
+    params["promotion"]["recipe"] = RECIPE
+    params["search_table"] |= {"device": "cpu", "precision": "fp32", "batch_size": 16, "index_from_rows": 1000}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     shutil.copytree(model_directory, artifacts.model_dir(RECIPE))
     write_curated(curated_rows())
@@ -115,7 +122,7 @@ def _published_root(tmp_path_factory: pytest.TempPathFactory, checkout: Path, mo
     root = tmp_path_factory.mktemp("published")
     with pytest.MonkeyPatch.context() as monkeypatch:
         make_workplace(root, checkout, model_directory, monkeypatch)
-        publish(read_params()[0].search_table)
+        publish(read_params()[0].search_table, RECIPE)
     return root
 
 

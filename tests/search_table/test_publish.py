@@ -26,7 +26,7 @@ from assets.errors import UserError
 from assets.params import SearchTable
 from assets.search_table import open_table, search
 from assets.search_table.stage import publish, without_embedding
-from assets.search_table.writing import LOCK, _full_disk_said
+from assets.search_table.writing import LOCK, _named_full_disk
 from tests.models import make_blind_to_black
 from tests.search_table.conftest import CLASSES, RECIPE, curated_rows, write_curated, write_verdict
 
@@ -70,7 +70,7 @@ def test_rows_are_the_curated_ones(published: Path) -> None:
 
 def test_class_name_is_the_caption_where_there_is_none(unpublished: Path, settings_with: Settings) -> None:
     write_curated([row | {"captions": []} for row in curated_rows()])
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     assert set(open_table().to_arrow()["caption"].to_pylist()) == {*CLASSES, ""}
 
 
@@ -95,7 +95,7 @@ def test_full_text_index(published: Path) -> None:
 
 
 def test_manifest_is_the_same_for_the_same_content(unpublished: Path, settings_with: Settings) -> None:
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     first = artifacts.TABLE_MANIFEST.read_bytes()
     manifest = json.loads(first)
     assert (manifest["rows"], manifest["dimension"], manifest["recipe"]) == (26, 16, RECIPE)
@@ -103,35 +103,35 @@ def test_manifest_is_the_same_for_the_same_content(unpublished: Path, settings_w
     assert manifest["indexes"] == {"caption": "FTS", "captions": "FTS"}
     assert str(unpublished) not in first.decode()
 
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     assert artifacts.TABLE_MANIFEST.read_bytes() == first
 
     rows = curated_rows()
     rows[3]["captions"] = ["something else"]
     write_curated(rows)
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     changed = {key for key, value in artifacts.read_json(artifacts.TABLE_MANIFEST).items() if value != manifest[key]}
     assert changed == {"metadata_sha256"}
 
     write_curated(curated_rows(first_seed=500))
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     changed = {key for key, value in artifacts.read_json(artifacts.TABLE_MANIFEST).items() if value != manifest[key]}
     assert changed == {"images_sha256", "metadata_sha256", "vectors_sha256_in_steps_of_0.0001"}
 
 
 def test_publishing_again_replaces_and_does_not_pile_up(unpublished: Path, settings_with: Settings) -> None:
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     one = folder_size()
     write_curated(curated_rows(per_class=5))
     for _ in range(3):
-        publish(settings_with())
+        publish(settings_with(), RECIPE)
     assert sorted(ids()) == sorted(row["id"] for row in curated_rows(per_class=5))
     assert folder_size() <= 2 * one
     assert len(list((TABLE / "data").iterdir())) == 2  # the published rows and those they replaced
 
 
 def test_readers_never_miss_the_table(unpublished: Path, settings_with: Settings) -> None:
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     opened_before = lancedb.connect(artifacts.LANCEDB).open_table("images")
     assert opened_before.count_rows() == 26
     live, seen, over = open_table(), set(), threading.Event()
@@ -144,7 +144,7 @@ def test_readers_never_miss_the_table(unpublished: Path, settings_with: Settings
     reader.start()
     write_curated(curated_rows(per_class=5))
     try:
-        publish(settings_with())
+        publish(settings_with(), RECIPE)
     finally:
         over.set()
         reader.join()
@@ -157,7 +157,7 @@ def test_readers_never_miss_the_table(unpublished: Path, settings_with: Settings
 KILLED = """
 import os, signal
 import numpy as np
-import pyarrow.parquet as pq
+from assets.pictures.table import read_rows
 from assets.search_table import writing
 
 def die(*_, **__):
@@ -173,7 +173,7 @@ if {point!r} == "while writing rows":
     writing.track = three
 else:
     writing.FTS = die
-ids = pq.read_table(writing.artifacts.CURATED_IMAGES, columns=["id"])["id"].to_pylist()
+ids = read_rows(writing.artifacts.CURATED_IMAGES, columns=["id"])["id"].to_pylist()
 writing.write_table(np.eye(len(ids), 16, dtype=np.float32), ids, set(), "mcip_rea@killed", 4, 1000)
 """
 
@@ -188,7 +188,7 @@ def test_killed_publishes(unpublished: Path, checkout: Path, settings_with: Sett
     killed("while writing rows", checkout)
     with pytest.raises(UserError, match=r"no table 'images'.*dvc repro"):
         open_table()
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     assert len(ids()) == 26
     assert len(list((TABLE / "data").iterdir())) == 1  # nothing left of the first try
 
@@ -200,7 +200,7 @@ def test_killed_publishes(unpublished: Path, checkout: Path, settings_with: Sett
     killed("before indexing", checkout)  # the rows are in, the index is not
     assert set(open_table().to_arrow()["model"].to_pylist()) == {"mcip_rea@killed"}
     assert len(opened_before.to_arrow()) == 26
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     assert len(ids()) == len(set(ids())) == 22
     assert len(list((TABLE / "data").iterdir())) == 2
     assert {index.index_type for index in open_table().list_indices()} == {"FTS"}
@@ -208,7 +208,7 @@ def test_killed_publishes(unpublished: Path, checkout: Path, settings_with: Sett
 
 def test_vector_index_from_the_given_number_of_rows(unpublished: Path, settings_with: Settings) -> None:
     write_curated(curated_rows(per_class=80))
-    publish(settings_with(batch_size=64, index_from_rows=322))
+    publish(settings_with(batch_size=64, index_from_rows=322), RECIPE)
     assert artifacts.read_json(artifacts.TABLE_MANIFEST)["indexes"]["vector"] == "IvfSq"
     query = open_table().to_arrow().to_pylist()[100]
     hits = search(query["image"], k=5)
@@ -216,46 +216,46 @@ def test_vector_index_from_the_given_number_of_rows(unpublished: Path, settings_
     assert hits["_distance"][0].as_py() == pytest.approx(0, abs=1e-5)
     plan = open_table().search(query["vector"], vector_column_name="vector").distance_type("cosine").limit(5).explain_plan()
     assert "ANN" in plan
-    publish(settings_with(batch_size=64, index_from_rows=323))
+    publish(settings_with(batch_size=64, index_from_rows=323), RECIPE)
     assert "vector" not in artifacts.read_json(artifacts.TABLE_MANIFEST)["indexes"]
 
 
 def test_held_back_recipe_is_not_published(unpublished: Path, settings_with: Settings) -> None:
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     before = open_table().version
     fallen = {"value": 24.1, "reference": 26.4, "difference": -2.3, "interval": [-3.4, -1.2], "outcome": "worse"}
     fine = {"value": 40.0, "reference": 30.0, "difference": 10.0, "interval": [9.0, 11.0], "outcome": "better"}
     families = {"image_to_image": fine, "text_to_image": fallen}
     write_verdict(decision="hold", families=families, reasons=["a", "Text to image must not fall and did."])
     with pytest.raises(UserError) as raised:
-        publish(settings_with())
+        publish(settings_with(), RECIPE)
     message = str(raised.value)
     assert "text_to_image fell by 2.30 points against base (26.40 → 24.10" in message
     assert "image_to_image" not in message
-    for way_on in ("retrain", "search_table.recipe", "promotion.override_reason"):
+    for way_on in ("retrain", "promotion.recipe", "promotion.override_reason"):
         assert way_on in message
     assert open_table().version == before
 
     write_verdict(decision="publish", families=families, override_reason="the new icons matter more")
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     assert open_table().version > before
 
 
 def test_verdict_on_another_recipe(unpublished: Path, settings_with: Settings) -> None:
     write_verdict(recipe="gpr")
-    with pytest.raises(UserError, match=r"judges 'gpr', but search_table.recipe is 'mcip_rea'.*dvc repro report"):
-        publish(settings_with())
+    with pytest.raises(UserError, match=r"judges 'gpr', but promotion\.recipe is 'mcip_rea'.*dvc repro promotion"):
+        publish(settings_with(), RECIPE)
 
 
 def test_broken_model_leaves_the_table_alone(unpublished: Path, settings_with: Settings) -> None:
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     before = open_table().version
     weights = artifacts.model_dir(RECIPE) / "open_clip_model.safetensors"
     state = load_file(weights)
     state["visual.proj"][:] = float("nan")
     save_file(state, weights)
     with pytest.raises(UserError, match=r"26 of 26 images no embedding, such as vendor1/0 \(the embedding is not finite"):
-        publish(settings_with())
+        publish(settings_with(), RECIPE)
     assert open_table().version == before
 
 
@@ -288,7 +288,7 @@ def test_a_picture_without_an_embedding_keeps_no_other_out(
     make_blind_to_black(artifacts.model_dir(RECIPE))
     rows = with_black_pictures(1)
     write_curated(rows)
-    publish(settings_with(batch_size=4))
+    publish(settings_with(batch_size=4), RECIPE)
     others = [row["id"] for row in rows if row is not rows[5]]
     assert ids() == others
     manifest = artifacts.read_json(artifacts.TABLE_MANIFEST)
@@ -302,14 +302,14 @@ def test_a_picture_without_an_embedding_keeps_no_other_out(
 
 
 def test_more_pictures_without_an_embedding_than_allowed(unpublished: Path, settings_with: Settings) -> None:
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     before = open_table().version
     make_blind_to_black(artifacts.model_dir(RECIPE))
     write_curated(with_black_pictures(2))
     with pytest.raises(UserError, match=r"2 of 26 images no embedding.* share of 0\.05 .*search_table\.max_share_left_out"):
-        publish(settings_with())
+        publish(settings_with(), RECIPE)
     assert open_table().version == before
-    publish(settings_with(max_share_left_out=0.1))
+    publish(settings_with(max_share_left_out=0.1), RECIPE)
     assert len(ids()) == 24
 
 
@@ -317,14 +317,14 @@ def test_ids_must_be_unique(unpublished: Path, settings_with: Settings) -> None:
     rows = curated_rows()
     write_curated([*rows, rows[4]])
     with pytest.raises(UserError, match=f"'{rows[4]['id']}' 2 times"):
-        publish(settings_with())
+        publish(settings_with(), RECIPE)
     assert not artifacts.LANCEDB.exists()
 
 
 def test_empty_library(unpublished: Path, settings_with: Settings) -> None:
     write_curated([])
     with pytest.raises(UserError, match="holds no images"):
-        publish(settings_with())
+        publish(settings_with(), RECIPE)
 
 
 def test_one_publisher_at_a_time(unpublished: Path, settings_with: Settings) -> None:
@@ -332,22 +332,22 @@ def test_one_publisher_at_a_time(unpublished: Path, settings_with: Settings) -> 
     with LOCK.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another process is publishing"):
-            publish(settings_with())
-    publish(settings_with())
+            publish(settings_with(), RECIPE)
+    publish(settings_with(), RECIPE)
 
 
 def test_a_table_of_another_shape_is_replaced(unpublished: Path, settings_with: Settings) -> None:
     other = pa.table({"id": ["x"], "colour": ["red"], "vector": pa.FixedSizeListArray.from_arrays(pa.array([1.0, 0.0], pa.float32()), 2)})
     lancedb.connect(artifacts.LANCEDB).create_table("images", data=other)
-    publish(settings_with())
+    publish(settings_with(), RECIPE)
     assert len(ids()) == 26
     assert open_table().schema.field("vector").type == pa.list_(pa.float32(), 16)
     assert "colour" not in open_table().schema.names
 
 
 def test_full_disk_keeps_its_name() -> None:
-    with pytest.raises(OSError, match="No space left") as raised, _full_disk_said():
+    with pytest.raises(OSError, match="No space left") as raised, _named_full_disk():
         raise RuntimeError("lance error: LanceError(IO): Unable to copy data to file: No space left on device (os error 28)")
     assert raised.value.errno == errno.ENOSPC
-    with pytest.raises(RuntimeError, match="something else"), _full_disk_said():
+    with pytest.raises(RuntimeError, match="something else"), _named_full_disk():
         raise RuntimeError("something else")

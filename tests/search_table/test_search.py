@@ -14,12 +14,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from assets import artifacts
-from assets.clip import load_clip
+from assets import artifacts, params
 from assets.clip.encoding import encode_texts
+from assets.clip.model import load_clip
 from assets.errors import UserError
-from assets.search_table import open_table, search
+from assets.search_table import embed, open_table, search
 from assets.search_table.__main__ import main
+from assets.search_table.query import QueryPictures
 from assets.search_table.table import METADATA
 from tests.search_table.conftest import CLASSES, RECIPE
 
@@ -105,7 +106,7 @@ def test_k(published: Path) -> None:
 
 @pytest.mark.parametrize("where", ["colour = 'red'", "width >", "width = 'wide'", "width", "", "source = noto; drop"])
 def test_bad_filter_shows_the_columns(published: Path, where: str) -> None:
-    with pytest.raises(UserError, match=r"(?s)the filter .*class_name string.*width int32"):
+    with pytest.raises(UserError, match=r"(?s)does not understand the filter .*class_name string.*width int32"):
         search("a red heart", where=where)
 
 
@@ -198,7 +199,7 @@ def test_command_line(published: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["a red heart", "--where", "colour = 1"]) == 1
     out, err = capsys.readouterr()
     assert not out
-    assert err.startswith("error: the filter")
+    assert err.startswith("error: the table does not understand the filter")
     assert err.count("\n") == 1
 
     for wrong in ([], ["words", "--image", "query.png"]):
@@ -208,8 +209,62 @@ def test_command_line(published: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_importing_the_package_is_cheap(checkout: Path) -> None:
-    code = "import sys, assets.search_table; sys.exit(','.join({'torch', 'lancedb', 'open_clip'} & sys.modules.keys()) or 0)"
+    heavy = "{'torch', 'lancedb', 'open_clip'}"
+    code = f"import sys; from assets.search_table import search, embed, open_table; sys.exit(','.join({heavy} & sys.modules.keys()) or 0)"
     subprocess.run([sys.executable, "-c", code], cwd=checkout, check=True)
+
+
+def test_embed_gives_the_vectors_that_search_compares(published: Path, tmp_path: Path) -> None:
+    row = rows()[4]
+    (tmp_path / "query.png").write_bytes(row["image"])
+    vectors = embed(["a red heart", row["image"], tmp_path / "query.png", "a sailboat", Image.open(tmp_path / "query.png")])
+    assert (vectors.dtype, vectors.shape) == (np.float32, (5, 16))
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    for own in vectors[[1, 2, 4]]:
+        assert own @ np.array(row["vector"]) == pytest.approx(1, abs=1e-5)
+    for text, own in (("a red heart", vectors[0]), ("a sailboat", vectors[3])):
+        assert np.allclose(embed(text), own[None], atol=1e-5)
+        hit = search(text, k=1)
+        stored = next(np.array(each["vector"]) for each in rows() if each["id"] == hit["id"][0].as_py())
+        assert 1 - own @ stored == pytest.approx(hit["_distance"][0].as_py(), abs=1e-5)
+
+
+def test_embed_of_one_and_of_none(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "query.png").write_bytes(rows()[0]["image"])
+    for one in ("a red heart", rows()[0]["image"], tmp_path / "query.png", Image.open(tmp_path / "query.png")):
+        assert embed(one).shape == (1, 16)
+    assert embed([]).shape == (0, 16)
+    with pytest.raises(UserError, match=r"the query is empty"):
+        embed(["a red heart", " "])
+    with pytest.raises(UserError, match=r"given int"):
+        embed([5])
+
+
+def test_settings_are_parsed_once_and_again_when_they_change(published: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The parser takes longer than a search; a service searches often."""
+    shutil.copytree(published, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    parsed, real = [], params.read_yaml
+    monkeypatch.setattr(params, "read_yaml", lambda path: parsed.append(path) or real(path))
+    for _ in range(3):
+        search("a red heart")
+    assert len(parsed) == 1
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("refine_factor: 10", "refine_factor: 12"))
+    search("a red heart")
+    assert len(parsed) == 2
+    Path("params.yaml").write_text(text.replace("refine_factor:", "refine_factory:"))
+    with pytest.raises(UserError, match="refine_factory: no such setting"):
+        search("a red heart")
+    Path("params.yaml").unlink()
+    with pytest.raises(UserError, match=r"no params.yaml in .*top folder"):
+        search("a red heart")
+
+
+def test_pictures_of_queries_are_known_by_their_pixels() -> None:
+    red, blue = (QueryPictures([Image.new("RGB", (4, 4), color)]) for color in ("red", "blue"))
+    assert red.sha256 == QueryPictures([Image.new("RGB", (4, 4), "red")]).sha256
+    assert len({red.sha256, blue.sha256, QueryPictures([Image.new("RGB", (2, 8), "red")]).sha256}) == 3
 
 
 def test_hits_are_an_arrow_table(published: Path) -> None:

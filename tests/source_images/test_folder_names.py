@@ -16,7 +16,10 @@ def test_dead_links_and_names_that_are_not_utf8_are_named(tmp_path):
     check_names(tmp_path)
     check_names(tmp_path / "absent")  # of which the stage tells more
     (tmp_path / "tea" / "dead.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    with pytest.raises(UserError, match=r"holds 1 link\(s\) that lead nowhere: .*/tea/dead\.jpg\. Remove"):
+    with pytest.raises(
+        UserError,
+        match=r"source_images\.sources\[0\]\.root: dvc cannot read .* holds 1 link\(s\) that lead nowhere: .*/tea/dead\.jpg\. Remove",
+    ):
         check_names(tmp_path)
     try:
         (tmp_path / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"x")

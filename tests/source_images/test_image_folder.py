@@ -8,11 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from assets import artifacts, params
 from assets.errors import UserError
 from assets.source_images import image_folder
 from assets.source_images.image_folder import read_image_folder
-from assets.source_images.stage import make_source_images
 
 
 @pytest.fixture
@@ -126,7 +124,9 @@ def test_missing_empty_or_wrong_root(tmp_path):
     (tmp_path / "empty" / ".gitkeep").touch()
     (tmp_path / "file").touch()
     for name, problem in (("absent", "is missing"), ("empty", "holds no pictures"), ("file", "is not a folder")):
-        with pytest.raises(UserError, match=rf"{name} {problem}\. Put pictures \(jpg, .*\) into .*/<label>/"):
+        with pytest.raises(
+            UserError, match=rf"source_images\.sources\[0\]\.root: .*{name} {problem}\. Put pictures \(jpg, .*\) into .*/<label>/"
+        ):
             read(tmp_path / name)
 
 
@@ -167,43 +167,3 @@ def test_file_names_that_are_not_utf8(root):
     except OSError:
         pytest.skip("this file system does not allow such names")
     assert read(root)["caf\\xe9.jpg"]["image"] == b"x"
-
-
-def settings(root: Path) -> params.SourceImages:
-    return params.SourceImages(
-        kind="image_folder",
-        emoji=params.Emoji(size=96, vendors=["noto"]),
-        image_folder=params.ImageFolder(root=str(root), license="CC0-1.0", attribution="me"),
-    )
-
-
-def test_the_stage_writes_the_same_file_every_time(root, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("assets.artifacts.ROWS_PER_GROUP", 4)
-    make_source_images(settings(root))
-    first = artifacts.SOURCE_IMAGES.read_bytes()
-    make_source_images(settings(root))
-    assert artifacts.SOURCE_IMAGES.read_bytes() == first
-    written = pq.ParquetFile(artifacts.SOURCE_IMAGES)
-    assert written.num_row_groups == 2
-    assert written.schema_arrow == artifacts.IMAGES_SCHEMA
-    assert written.read().to_pylist() == list(read_image_folder(root, "CC0-1.0", "me"))
-
-
-def test_big_files_make_smaller_row_groups(root, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("assets.artifacts.BYTES_PER_GROUP", 40)
-    make_source_images(settings(root))
-    groups = pq.ParquetFile(artifacts.SOURCE_IMAGES).metadata
-    assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups)] == [2, 2, 2]
-
-
-def test_an_error_leaves_the_earlier_table(root, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make_source_images(settings(root))
-    before = artifacts.SOURCE_IMAGES.read_bytes()
-    write_csv(root, ("absent.jpg", "x"))
-    with pytest.raises(UserError):
-        make_source_images(settings(root))
-    assert artifacts.SOURCE_IMAGES.read_bytes() == before
-    assert list(artifacts.SOURCE_IMAGES.parent.iterdir()) == [artifacts.SOURCE_IMAGES]

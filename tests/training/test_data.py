@@ -2,18 +2,22 @@ import io
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
+from assets.pictures import table as tables
+from assets.pictures.table import Group, shards, writing_rows
 from assets.training import data
 
 ROWS = 40
+SCHEMA = pa.schema([("image", pa.binary()), ("split", pa.string())])
 
 
 @pytest.fixture
-def table(tmp_path):
+def table(tmp_path, monkeypatch):
     """Forty pictures, each of one grey level, its number in the training split; two of another split among them."""
     splits = ["test" if number in (5, 30) else "train" for number in range(ROWS + 2)]
     levels = iter(range(ROWS))
@@ -22,8 +26,13 @@ def table(tmp_path):
         buffer = io.BytesIO()
         Image.new("RGB", (4, 4), (next(levels),) * 3 if split == "train" else (255, 0, 0)).save(buffer, "PNG")
         pictures.append(buffer.getvalue())
-    pq.write_table(pa.table({"image": pictures, "split": splits}), tmp_path / "images.parquet", row_group_size=9)
-    return tmp_path / "images.parquet"
+    monkeypatch.setattr(tables, "ROWS_PER_GROUP", 9)
+    monkeypatch.setattr(tables, "GROUPS_PER_SHARD", 2)
+    with writing_rows(tmp_path / "images", SCHEMA) as write:
+        for picture, split in zip(pictures, splits, strict=True):
+            write({"image": picture, "split": split})
+    assert len(shards(tmp_path / "images")) == 3
+    return tmp_path / "images"
 
 
 def epoch(table, seed, batch_size=8, skip=0):
@@ -73,15 +82,59 @@ def test_every_training_picture_once_an_epoch_whatever_the_pool_holds(table, mon
     assert [rows.tolist() for rows, _ in epoch(table, seed=2)] != [rows.tolist() for rows, _ in shown]
 
 
+def order_of_one_file(file, split, generator, pool):
+    """How one Parquet file with all row groups was shuffled before tables had shards: what recorded results were trained with."""
+    with pq.ParquetFile(file) as parquet:
+        masks = [pc.equal(parquet.read_row_group(group, columns=["split"])["split"], split) for group in range(parquet.num_row_groups)]
+        counts = [pc.sum(mask).as_py() for mask in masks]
+        groups = [group for group, count in enumerate(counts) if count]
+        for chosen in torch.randperm(len(groups), generator=generator).tolist():
+            group = groups[chosen]
+            images = parquet.read_row_group(group, columns=["image"])["image"].filter(masks[group]).to_pylist()
+            for row, picture in enumerate(images, start=sum(counts[:group])):
+                pool.add((row, picture))
+                while len(pool) > data.SHUFFLE_POOL:
+                    yield from pool.leave()
+        yield from pool.rest()
+
+
+@pytest.mark.parametrize("pool", [8192, 100])
+@pytest.mark.parametrize("by_class", [False, True])
+def test_shards_do_not_change_the_order_of_training(tmp_path, monkeypatch, pool, by_class):
+    """3,000 rows in the row groups of 512 that they always had, but in one shard, in two and in six: the same rows, one after the other."""
+    monkeypatch.setattr(data, "SHUFFLE_POOL", pool)
+    splits = ["train"] * 1800 + ["validation"] * 300 + ["test"] * 900
+    given = {"image": [number.to_bytes(2, "little") for number in range(3000)], "split": splits}
+    pq.write_table(pa.table(given, schema=SCHEMA), tmp_path / "images.parquet", row_group_size=512)
+
+    def shuffled(how, path, split):
+        generator = torch.Generator().manual_seed(5)
+        classes = np.arange(1800) % 70
+        return list(how(path, split, generator, data.ClassPool(classes, 2, generator) if by_class else data.Pool(generator)))
+
+    for groups_per_shard in (1, 4, 16):
+        monkeypatch.setattr(tables, "GROUPS_PER_SHARD", groups_per_shard)
+        table = tmp_path / f"shards of {groups_per_shard}"
+        with writing_rows(table, SCHEMA) as write:
+            for row in pa.table(given, schema=SCHEMA).to_pylist():
+                write(row)
+        assert len(shards(table)) == -(-6 // groups_per_shard)
+        for split in ("train", "validation", "test"):
+            order = shuffled(data._shuffled, table, split)
+            assert order == shuffled(order_of_one_file, tmp_path / "images.parquet", split)
+            assert len(order) == splits.count(split)
+            assert order != sorted(order)
+
+
 def test_big_pictures_leave_the_pool_before_it_outgrows_memory(table, monkeypatch):
-    read, real = [], data.pictures
+    read, real = [], Group.images
 
-    def counted(*arguments):
-        for item in real(*arguments):
-            read.append(len(item[1]))
-            yield item
+    def counted(group):
+        for picture in real(group):
+            read.append(len(picture))
+            yield picture
 
-    monkeypatch.setattr(data, "pictures", counted)
+    monkeypatch.setattr(Group, "images", counted)
     monkeypatch.setattr(data, "POOL_BYTES", 500)
     generator = torch.Generator().manual_seed(0)
     next(data._shuffled(table, "train", generator, data.Pool(generator)))

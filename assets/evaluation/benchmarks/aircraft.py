@@ -34,9 +34,9 @@ def measure_fgvc_aircraft(data: Split, tools: Tools) -> dict[str, float]:
     As in the public code of arXiv 2409.01936: the training part alone is the gallery (not `trainval`), k 21, weights exp(cosine / 0.1);
     the 20 rows of copyright text below each picture are left in, as torchvision and the published numbers of CLIP do.
     """
-    gallery = tools.encode_images(data.train)
+    gallery = tools.encoder.images(data.train)
     predicted = knn_predictions(
-        tools.encode_images(data.pictures), gallery, data.train_variants, k=tools.knn_k, temperature=tools.knn_temperature
+        tools.encoder.images(data.pictures), gallery, data.train_variants, k=tools.knn_k, temperature=tools.knn_temperature
     )
     return {"knn": percent(predicted == data.variants)}
 

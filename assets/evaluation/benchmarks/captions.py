@@ -43,7 +43,7 @@ def measure_captions(data: Captioned, tools: Tools) -> dict[str, float]:
     the k most similar of all. Captions are encoded as they are written, all of an image's (five, of COCO now and then more), as in
     LAION-AI/CLIP_benchmark; Table 1 of arXiv 2409.01936 has text→image recall at 5.
     """
-    images, texts = tools.encode_images(data.pictures), tools.encode_texts(data.captions)
+    images, texts = tools.encoder.images(data.pictures), tools.encoder.texts(data.captions)
     rows = np.arange(len(images))
     to_image = relevant_ranks(texts, images, lambda start, stop: data.image_of[start:stop, None] == rows)
     found = {f"text_to_image_{name}": value for name, value in recalls(to_image, RECALL_AT).items()}

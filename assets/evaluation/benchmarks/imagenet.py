@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from assets.errors import UserError
-from assets.evaluation.benchmarks.pictures import Pictures, in_class_folders, required, subfolders, unpacked
+from assets.evaluation.benchmarks.pictures import Border, Pictures, in_class_folders, required, subfolders, unpacked
 from assets.evaluation.benchmarks.recall import percent
-from assets.evaluation.benchmarks.tools import EncodeTexts, Tools
+from assets.evaluation.benchmarks.tools import Encodes, Tools
 from assets.metrics.knn import knn_predictions
 from assets.metrics.similarity import exclude_self
 from assets.metrics.zero_shot import prompt_ensemble, zero_shot_predictions
@@ -89,7 +88,7 @@ def read_objectnet(root: Path) -> Named:
     folders = sorted(folder for folder, label in label_of.items() if label in shared)
     if lost := sorted(shared.keys() - {label_of[folder] for folder in folders}):
         raise UserError(f"{root / 'mappings' / 'folder_to_objectnet_label.json'} has no folder for {lost[0]!r}.")
-    pictures, classes = in_class_folders(root / "images", folders, _without_border)
+    pictures, classes = in_class_folders(root / "images", folders, Border(OBJECTNET_BORDER))
     return Named(pictures, classes, [label_of[folder].lower() for folder in folders])
 
 
@@ -103,7 +102,7 @@ def measure_imagenet(data: Labelled, tools: Tools) -> dict[str, float]:
     2409.01936: k 21, weights exp(cosine / 0.1)); left out where imagenet_train is not there. `knn_leave_one_out`: the same vote among
     the other pictures of the set itself, which needs no training images and is no column of the paper.
     """
-    embeddings = tools.encode_images(data.pictures)
+    embeddings = tools.encoder.images(data.pictures)
     chosen = data.candidates[zero_shot_predictions(embeddings, tools.imagenet_classes()[data.candidates])]
     measures = {"zero_shot": percent(chosen == data.classes)}
     vote = functools.partial(knn_predictions, embeddings, k=tools.knn_k, temperature=tools.knn_temperature)
@@ -120,23 +119,23 @@ def measure_objectnet(data: Named, tools: Tools) -> dict[str, float]:
     The red border of two pixels is cut off, as its makers ask. Names are ObjectNet's own in small letters, in OpenAI's 80 prompts, as in
     LAION-AI/CLIP_benchmark, with which open_clip publishes 71.8 for the base model of arXiv 2409.01936; the paper has 72.0.
     """
-    chosen = zero_shot_predictions(tools.encode_images(data.pictures), class_embeddings(data.names, tools.encode_texts))
+    chosen = zero_shot_predictions(tools.encoder.images(data.pictures), class_embeddings(data.names, tools.encoder))
     return {"zero_shot": percent(chosen == data.classes)}
 
 
-def imagenet_class_embeddings(encode_texts: EncodeTexts) -> np.ndarray:
+def imagenet_class_embeddings(encoder: Encodes) -> np.ndarray:
     """[1000, d], in the order of the wnids."""
     from open_clip import IMAGENET_CLASSNAMES
 
-    return class_embeddings(IMAGENET_CLASSNAMES, encode_texts)
+    return class_embeddings(IMAGENET_CLASSNAMES, encoder)
 
 
-def class_embeddings(names: Sequence[str], encode_texts: EncodeTexts) -> np.ndarray:
+def class_embeddings(names: Sequence[str], encoder: Encodes) -> np.ndarray:
     """[C, d], unit norm: each name in OpenAI's 80 prompts for ImageNet."""
     from open_clip import OPENAI_IMAGENET_TEMPLATES
 
     texts = [template(name) for name in names for template in OPENAI_IMAGENET_TEMPLATES]
-    return prompt_ensemble(encode_texts(texts).reshape(len(names), len(OPENAI_IMAGENET_TEMPLATES), -1))
+    return prompt_ensemble(encoder.texts(texts).reshape(len(names), len(OPENAI_IMAGENET_TEMPLATES), -1))
 
 
 def _read_wnids(root: Path, inner: str, subset: str) -> Labelled:
@@ -161,8 +160,3 @@ def _read_mapping(path: Path) -> dict[str, str]:
     if not isinstance(mapping, dict):
         raise UserError(f"{path} is not a JSON object.")
     return mapping
-
-
-def _without_border(picture: Image.Image, row: int) -> Image.Image:
-    width, height = picture.size
-    return picture.crop((OBJECTNET_BORDER, OBJECTNET_BORDER, width - OBJECTNET_BORDER, height - OBJECTNET_BORDER))

@@ -1,12 +1,14 @@
-"""The pictures of a benchmark as they lie on the disk: which files, in which order, and what of each counts.
+"""The pictures of a benchmark on disk: which files, in which order, and which part of each counts.
 
-What a picture shows is the families' concern; turning it into an embedding the caller's.
+What a picture shows is the families' concern; turning it into an embedding is the encoder's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,32 +20,66 @@ from assets.pictures.decoding import BadPicture, open_picture
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 200_000_000  # several times the largest picture of ImageNet; what claims more is a decompression bomb
 
-Crop = Callable[[Image.Image, int], Image.Image]  # (picture, its row) → the part that counts
+
+@dataclass(frozen=True)
+class Border:
+    """Cut off a border of this many pixels on all sides."""
+
+    pixels: int
+
+    def part(self, picture: Image.Image, row: int) -> Image.Image:
+        width, height = picture.size
+        return picture.crop((self.pixels, self.pixels, width - self.pixels, height - self.pixels))
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Cut out each picture's own box: left, top, right, bottom in pixels."""
+
+    of_rows: tuple[tuple[float, float, float, float], ...]
+
+    def part(self, picture: Image.Image, row: int) -> Image.Image:
+        return picture.crop(self.of_rows[row])  # Pillow rounds them, as in the authors' code
+
+
+Crop = Border | Boxes
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Files below `folder` by their names there, in order; pixels are read one picture at a time, by `read_picture`."""
+    """Files below `folder` by their names there, in order, as an encoder takes them; one picture's pixels are read at a time."""
 
     folder: Path
     names: Sequence[str]
     crop: Crop | None = None
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of the files' names, sizes and times of change, and of the crop: millions of pictures are not read twice."""
+        digest = hashlib.sha256(f"{MAX_PIXELS} {self.crop!r}\0".encode())
+        for name in self.names:
+            file = (self.folder / name).stat()
+            digest.update(f"{name}\0{file.st_size}\0{file.st_mtime_ns}\0".encode())
+        return digest.hexdigest()
+
     def __len__(self) -> int:
         return len(self.names)
 
+    def items(self) -> range:
+        """Row numbers."""
+        return range(len(self.names))
 
-def read_picture(pictures: Pictures, row: int) -> Image.Image:
-    """RGB, upright, cropped where the benchmark says so. UserError, with the file, for what is no picture.
+    def open(self, row: int) -> Image.Image:
+        """RGB, upright, cropped where the benchmark asks for it. UserError, with the file, for what is not a picture.
 
-    Turned by EXIF as everywhere in this project; published evaluations mostly leave a picture as it is stored, which concerns few.
-    """
-    path = pictures.folder / pictures.names[row]
-    try:
-        picture = open_picture(path.read_bytes(), MAX_PIXELS)
-    except BadPicture as error:
-        raise UserError(f"{path}: {error.detail}. Unpack the benchmark again; its archive may be damaged.") from None
-    return picture if pictures.crop is None else pictures.crop(picture, row)
+        Turned by EXIF as everywhere in this project; published evaluations mostly leave a picture as it is stored, which concerns few.
+        """
+        path = self.folder / self.names[row]
+        try:
+            picture = open_picture(path.read_bytes(), MAX_PIXELS)
+        except BadPicture as error:
+            raise UserError(f"{path}: {error.detail}. Unpack the benchmark again; its archive may be damaged.") from None
+        return picture if self.crop is None else self.crop.part(picture, row)
 
 
 def unpacked(root: Path, inner: str, holds: str) -> Path:

@@ -75,7 +75,7 @@ def measure_map(data: Classified, tools: Tools) -> dict[str, float]:
     §3; eval/ of Visual-Computing/GPR1200) and as arXiv 2409.01936 measures INSTRE: the number to hold against the paper's. `map` and
     `recall_at_1` take the query out by index, as everywhere else in this project.
     """
-    embeddings = tools.encode_images(data.pictures)
+    embeddings = tools.encoder.images(data.pictures)
     ranks = _ranks_without_query(embeddings, data.classes)
     with_query = average_precisions(embeddings, embeddings, lambda start, stop: data.classes[start:stop, None] == data.classes)
     alone = {"map": percent(np.array([average_precision(own) for own in ranks]))}
@@ -87,12 +87,12 @@ def measure_cub200(data: Classified, tools: Tools) -> dict[str, float]:
 
     Every picture is a query, itself excluded by index. arXiv 2409.01936 reports R@1.
     """
-    return recalls(_ranks_without_query(tools.encode_images(data.pictures), data.classes), (1, 2, 4, 8))
+    return recalls(_ranks_without_query(tools.encoder.images(data.pictures), data.classes), (1, 2, 4, 8))
 
 
 def measure_sop(data: Classified, tools: Tools) -> dict[str, float]:
     """Stanford Online Products (Song et al. 2016, arXiv 1511.06452, §6): the test products, R@1, 10, 100, 1000; the query excluded."""
-    return recalls(_ranks_without_query(tools.encode_images(data.pictures), data.classes), (1, 10, 100, 1000))
+    return recalls(_ranks_without_query(tools.encoder.images(data.pictures), data.classes), (1, 10, 100, 1000))
 
 
 def _ranks_without_query(embeddings: np.ndarray, classes: np.ndarray) -> list[np.ndarray]:

@@ -6,15 +6,14 @@ Shapes: Q queries, G pictures of the database.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from assets.errors import UserError
-from assets.evaluation.benchmarks.pictures import Pictures, listed, required
+from assets.evaluation.benchmarks.pictures import Boxes, Pictures, listed, required
 from assets.evaluation.benchmarks.tools import Tools
 from assets.metrics.ranking import relevant_ranks
 from assets.metrics.retrieval import precision_at_k, trapezoidal_average_precision
@@ -42,15 +41,15 @@ def read_revisited(root: Path) -> Revisited:
         database = [f"{name}.jpg" for name in ground_truth["imlist"]]
         queries = [f"{name}.jpg" for name in ground_truth["qimlist"]]
         gnd = ground_truth["gnd"]
-        boxes = [tuple(float(side) for side in each["bbx"]) for each in gnd]
+        boxes = tuple(_box(each["bbx"]) for each in gnd)
         judged = [{kind: np.array(each[kind], np.int64).reshape(-1) for kind in ("easy", "hard", "junk")} for each in gnd]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not the revisited annotation: {type(error).__name__} {error}.") from None
-    if len(queries) != len(gnd) or any(len(box) != 4 for box in boxes):
-        raise UserError(f"{path} has {len(queries)} queries and {len(gnd)} judgements; each needs one, with a box of four numbers.")
+    if len(queries) != len(gnd):
+        raise UserError(f"{path} has {len(queries)} queries and {len(gnd)} judgements; each query needs one.")
     if any(len(rows) and not (rows.min() >= 0 and rows.max() < len(database)) for each in judged for rows in each.values()):
         raise UserError(f"{path} judges pictures beyond its list of {len(database)}.")
-    return Revisited(listed(root / "jpg", database), listed(root / "jpg", queries, _cropped_to(boxes)), judged)
+    return Revisited(listed(root / "jpg", database), listed(root / "jpg", queries, Boxes(boxes)), judged)
 
 
 def measure_revisited(data: Revisited, tools: Tools) -> dict[str, float]:
@@ -61,7 +60,7 @@ def measure_revisited(data: Revisited, tools: Tools) -> dict[str, float]:
     junk are taken out. AP is trapezoidal, P@k looks no further than the last right picture. Queries with nothing right are skipped, and a
     difficulty without any is left out. Table 1 of arXiv 2409.01936 has one number; Medium's mAP is the one that fits it.
     """
-    gallery, queries = tools.encode_images(data.pictures), tools.encode_images(data.queries)
+    gallery, queries = tools.encoder.images(data.pictures), tools.encoder.images(data.queries)
     measures: dict[str, float] = {}
     for difficulty, (right, out) in DIFFICULTIES.items():
         relevant, junk = (_rows(data.judged, kinds, len(gallery)) for kinds in (right, out))
@@ -72,6 +71,13 @@ def measure_revisited(data: Revisited, tools: Tools) -> dict[str, float]:
         for k in PRECISION_AT:
             measures[f"precision_at_{k}_{difficulty}"] = _percent([precision_at_k(own, k) for own in ranks])
     return measures
+
+
+def _box(sides: Iterable[Any]) -> tuple[float, float, float, float]:
+    numbers = tuple(float(side) for side in sides)
+    if len(numbers) != 4:
+        raise ValueError(f"a box of four numbers is needed, given {len(numbers)}")
+    return numbers
 
 
 def _rows(judged: list[dict[str, np.ndarray]], kinds: Sequence[str], count: int) -> Callable[[int, int], np.ndarray]:
@@ -87,14 +93,6 @@ def _rows(judged: list[dict[str, np.ndarray]], kinds: Sequence[str], count: int)
 
 def _percent(values: list[float]) -> float:
     return round(100 * float(np.mean(values)), 4)
-
-
-def _cropped_to(boxes: list[tuple[float, ...]]) -> Callable[[Image.Image, int], Image.Image]:
-    def crop(picture: Image.Image, row: int) -> Image.Image:
-        left, top, right, bottom = boxes[row]
-        return picture.crop((left, top, right, bottom))  # Pillow rounds them, as in the authors' code
-
-    return crop
 
 
 def read_plain_pickle(path: Path) -> Any:

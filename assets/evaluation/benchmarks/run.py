@@ -1,4 +1,4 @@
-"""Which benchmarks are there, what one model scores on them, and the paper's columns of it. Layouts and protocols are the families'."""
+"""Which benchmarks are there, and what one model scores on them, also by Table 1's columns. Layouts and protocols are the families'."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from assets.errors import UserError
 from assets.evaluation.benchmarks import registry
 from assets.evaluation.benchmarks.imagenet import Labelled, imagenet_class_embeddings, read_imagenet_train
 from assets.evaluation.benchmarks.registry import BENCHMARKS
-from assets.evaluation.benchmarks.tools import EncodeImages, EncodeTexts, Tools
+from assets.evaluation.benchmarks.tools import Encodes, Tools
 from assets.table_1 import COLUMNS
 
 logger = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
-    """What lies in the benchmarks' folder, read and checked: names, in the order of the registry, to what its reader gave.
+    """What lies in the benchmarks' folder, read and checked. `data`: what each benchmark's reader gave, in the order of the registry.
 
-    `skipped`: why, for each that is not there. `incomplete`: what is missing of a set that is smaller than its makers'.
+    `skipped`: why, for each that is not there. `incomplete`: how much there is of a set that is smaller than its makers'.
     """
 
     data: dict[str, Any]
@@ -50,28 +50,25 @@ def find_benchmarks(root: Path) -> Found:
         _count(found, registry.IMAGENET_TRAIN, len(data.pictures), registry.IMAGENET_TRAIN_IMAGES)
     else:
         found.skipped[registry.IMAGENET_TRAIN] = _absent(registry.IMAGENET_TRAIN_SOURCE, registry.IMAGENET_TRAIN_LAYOUT)
-    _tell(root, found)
+    _log(root, found)
     return found
 
 
-def measure_benchmarks(
-    found: Found, encode_images: EncodeImages, encode_texts: EncodeTexts, *, knn_k: int, knn_temperature: float
-) -> dict[str, Any]:
+def measure_benchmarks(found: Found, encoder: Encodes, *, knn_k: int, knn_temperature: float) -> dict[str, Any]:
     """What data/evaluation/<recipe>/benchmarks.json has: `benchmarks` (name: measure: percent), `skipped`, `incomplete`, `table_1`.
 
-    Pictures are opened one after the other; of a benchmark only embeddings stay, and of ImageNet's training images (2.6 GB at d = 512)
-    until the last that needs them. Names and prompts of ImageNet's classes are encoded once for all its variants.
+    Of a benchmark only its embeddings are in memory, and only until it is measured; those of ImageNet's training images (2.6 GB at d = 512)
+    until the last benchmark that needs them. Names and prompts of ImageNet's classes are encoded once for all its variants.
     """
 
     def imagenet_train(train: Labelled) -> tuple[np.ndarray, np.ndarray]:
-        return encode_images(train.pictures), train.classes
+        return encoder.images(train.pictures), train.classes
 
     tools = Tools(
-        encode_images,
-        encode_texts,
+        encoder,
         knn_k,
         knn_temperature,
-        imagenet_classes=functools.cache(lambda: imagenet_class_embeddings(encode_texts)),
+        imagenet_classes=functools.cache(lambda: imagenet_class_embeddings(encoder)),
         imagenet_train=None if found.imagenet_train is None else functools.cache(functools.partial(imagenet_train, found.imagenet_train)),
     )
     scores: dict[str, dict[str, float]] = {}
@@ -112,14 +109,14 @@ def _count(found: Found, name: str, images: int, complete: int) -> None:
         found.incomplete[name] = f"{images} of {complete} images"
 
 
-def _tell(root: Path, found: Found) -> None:
+def _log(root: Path, found: Found) -> None:
     if not found.data:
         logger.info("no benchmark is in %s; `python -m assets.evaluation.benchmarks` prints what belongs there", root)
         return
     for name, why in found.skipped.items():
         logger.info("benchmark %s skipped: %s", name, why)
     for name, what in found.incomplete.items():
-        logger.warning("benchmark %s has %s: its numbers are not to be held against published ones", name, what)
+        logger.warning("benchmark %s has %s: do not compare its numbers with published ones", name, what)
     known = {benchmark.name for benchmark in BENCHMARKS} | {registry.IMAGENET_TRAIN}
     for folder in sorted(root.iterdir()):
         if folder.is_dir() and folder.name not in known:

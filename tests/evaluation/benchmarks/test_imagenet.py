@@ -13,7 +13,7 @@ TENCH, GOLDFISH = 0, 1
 
 def train_of(replica, tools):
     data = imagenet.read_imagenet_train(replica("imagenet_train"))
-    return lambda: (tools({}).encode_images(data.pictures), data.classes)
+    return lambda: (tools({}).encoder.images(data.pictures), data.classes)
 
 
 # Tench at 0° and 10°, goldfish at 30° and 90°.
@@ -73,7 +73,7 @@ def test_objectnet_without_its_border_among_the_shared_classes(replica, tools, p
     # 0° and 90° are right, the clock at 60° is taken for a bench; with the red border in, 0° would be seen elsewhere
     found = imagenet.measure_objectnet(data, tools(prompted({"alarm clock": 0, "bench": 90, "cd/dvd case": 60})))
     assert found == {"zero_shot": round(200 / 3, 4)}
-    np.testing.assert_allclose(tools({}).encode_images(data.pictures)[0], [1, 0], atol=1e-12)
+    np.testing.assert_allclose(tools({}).encoder.images(data.pictures)[0], [1, 0], atol=1e-12)
 
 
 def test_the_lists_are_in_open_clip_s_order():
@@ -99,7 +99,7 @@ def test_a_prompt_ensemble_is_the_normalised_mean_of_eighty(tools):
 
     texts = [template("tench") for template in OPENAI_IMAGENET_TEMPLATES]
     angles = dict(zip(texts, [0] * 40 + [90] * 40, strict=True))
-    found = imagenet.class_embeddings(["tench"], tools(angles).encode_texts)
+    found = imagenet.class_embeddings(["tench"], tools(angles).encoder)
     np.testing.assert_allclose(found, [[np.sqrt(0.5), np.sqrt(0.5)]], atol=1e-12)
 
 

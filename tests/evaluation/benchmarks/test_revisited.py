@@ -40,7 +40,7 @@ def test_values_by_hand(replica, tools, name):
 
 def test_a_query_is_its_box_alone(replica, tools):
     data = read_revisited(replica("roxford5k"))
-    np.testing.assert_allclose(tools({}).encode_images(data.queries)[0], [1, 0], atol=1e-6)  # 0°, not the grey around it
+    np.testing.assert_allclose(tools({}).encoder.images(data.queries)[0], [1, 0], atol=1e-6)  # 0°, not the grey around it
     assert data.pictures.crop is None
 
 

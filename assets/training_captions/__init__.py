@@ -1,0 +1,1 @@
+"""The pseudo-captions that one recipe of image_tower trains with: all, or none."""

@@ -1,0 +1,76 @@
+"""What a recipe of image_tower finds as its captions, and that one without captions never sees a change of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from assets import artifacts
+from assets.training_captions.stage import make_training_captions
+
+NAMES = ["captions.parquet", "image_captions.parquet"]
+
+
+def write_captions(words: list[str]) -> None:
+    artifacts.PSEUDO_CAPTIONS.mkdir(parents=True, exist_ok=True)
+    numbers = list(range(len(words)))
+    captions = pa.table({"caption_id": numbers, "caption": words, "cluster": numbers})
+    schema = pa.schema([("id", pa.string()), ("caption_ids", pa.list_(pa.int64())), ("similarities", pa.list_(pa.float32()))])
+    images = pa.table([["a", "b"], [numbers, [0]], [[0.5] * len(words), [0.25]]], schema=schema)
+    pq.write_table(captions, artifacts.CAPTIONS)
+    pq.write_table(images, artifacts.IMAGE_CAPTIONS)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_captions(["red", "blue"])
+
+
+def written(recipe: str) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(artifacts.training_captions_dir(recipe).iterdir())}
+
+
+def test_a_recipe_with_captions_has_the_very_tables():
+    make_training_captions("mcip", wanted=True)
+    assert written("mcip") == {path.name: path.read_bytes() for path in (artifacts.CAPTIONS, artifacts.IMAGE_CAPTIONS)}
+
+
+def test_a_recipe_without_captions_does_not_change_with_them():
+    make_training_captions("gpr", wanted=False)
+    first = written("gpr")
+    assert list(first) == NAMES
+    for name in NAMES:
+        table = pq.read_table(artifacts.training_captions_dir("gpr") / name)
+        assert table.num_rows == 0
+        assert table.schema == pq.read_schema(artifacts.PSEUDO_CAPTIONS / name)
+    write_captions(["red", "green", "yellow"])
+    make_training_captions("gpr", wanted=False)
+    assert written("gpr") == first
+
+
+def test_what_was_there_before_is_replaced():
+    make_training_captions("gpr", wanted=True)
+    (artifacts.training_captions_dir("gpr") / "old.parquet").touch()
+    make_training_captions("gpr", wanted=False)
+    assert list(written("gpr")) == NAMES
+    assert [each.name for each in artifacts.TRAINING_CAPTIONS.iterdir()] == ["gpr"]
+
+
+def test_a_missing_table_leaves_the_old_ones():
+    make_training_captions("mcip", wanted=True)
+    first = written("mcip")
+    artifacts.IMAGE_CAPTIONS.unlink()
+    with pytest.raises(FileNotFoundError, match="image_captions"):
+        make_training_captions("mcip", wanted=True)
+    assert written("mcip") == first
+
+
+def test_it_loads_no_torch(checkout: Path):
+    code = "import sys, assets.training_captions.stage; sys.exit(','.join({'torch', 'open_clip'} & sys.modules.keys()) or 0)"
+    subprocess.run([sys.executable, "-c", code], cwd=checkout, check=True)
