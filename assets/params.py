@@ -154,7 +154,7 @@ class TowerTraining(Optimization):
 class DemoClip(Optimization):
     source: Literal["demo"]
     image_size: Annotated[int, Field(ge=32, le=512)]  # pixels
-    patience: PositiveInt
+    patience: PositiveInt | None  # epochs without a better validation recall before the alignment stops; None: all epochs
     unlocked_groups: Annotated[int, Field(ge=1, le=17)]
     image_tower_lr: LearningRate
     projection_lr: LearningRate

@@ -39,16 +39,19 @@ WORDS = ["a", "an", "the", "colour", "red", "green", "blue", "grey", "square", "
 
 
 def write_model(directory: Path, kind: str = "vit", seed: int = 0) -> Any:
-    """A model directory of the kind, as `load_clip` reads it; returns the model, in eval mode."""
+    """A model directory of the kind, as the stage base_clip leaves it; returns the model, in eval mode."""
     import open_clip
     import torch
 
+    from assets import artifacts
     from assets.clip.model import CONFIG, load_clip, save_weights
 
     config = CONFIGS[kind]
     directory.mkdir(parents=True)
     written = {"model_cfg": config, "preprocess_cfg": PREPROCESSING}
     (directory / CONFIG).write_text(json.dumps(written), encoding="utf-8")
+    card = {"recipe": "base", "stage": "base_clip", "made_from": [], "params": {"kind": kind}, "inputs": {}, "validation": {}}
+    artifacts.write_json(directory / artifacts.MODEL_CARD, card)
     if "hf_model_name" in config["text_cfg"]:
         write_bert(directory)
         config = config | {"text_cfg": config["text_cfg"] | {"hf_model_name": str(directory)}}

@@ -1,7 +1,7 @@
 """The demo's base: an ImageNet EfficientNet-Lite0 and a MiniLM sentence encoder, both shipped by packages, joined as one open_clip model.
 
 The sentence encoder stays locked; the image tower and a linear projection of the text side are aligned on the captions of the
-training split, until the validation recall stops rising.
+training split, for all epochs of the schedule unless `patience` ends it earlier. The epoch with the best validation recall is kept.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from torch.nn.functional import normalize
 
 from assets import artifacts
 from assets.clip.device import autocast, resolve_device
-from assets.clip.encoding import text_features
+from assets.clip.encoding import encode_images, text_features
 from assets.clip.model import CONFIG, Clip, save_tuned
 from assets.clip.text_projection import project, without_text_projection
 from assets.clip.trainable import unlock
-from assets.params import DemoClip
+from assets.params import DemoClip, Training
 from assets.pictures.table import read_rows
+from assets.recipes import BASE
 from assets.training import guards, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss
 from assets.training.data import batches_per_epoch
@@ -49,15 +50,16 @@ SELECT_BY = "text_to_image"
 Batch = tuple[torch.Tensor, np.ndarray, np.ndarray]  # views [B, 3, R, R], a caption's number for each [B], which belong together [B, B]
 
 
-def make_demo_clip(settings: DemoClip, curated: Path, target: Path) -> None:
+def make_demo_clip(settings: DemoClip, training: Training, curated: Path, target: Path) -> None:
     directory = artifacts.WORK / "base_clip" / "parts"
     _write_parts(settings.image_size, directory)
     torch.manual_seed(settings.seed)  # the image projection starts at random
     model = _join_towers(directory)
     determined_by = {"params": settings.model_dump(), "inputs": {"curated_images": artifacts.sha256_of(curated)}}
-    state_dir = state_dir_for("base_clip", determined_by)
-    rows = align(model, directory, settings, curated, state_dir)
-    card = {"recipe": "base", **determined_by, "validation": best_measures(rows, SELECT_BY), "alignment": rows}
+    state_dir = state_dir_for("base_clip", BASE, determined_by)
+    rows = align(model, directory, settings, training, curated, state_dir)
+    measures = best_measures(rows, SELECT_BY)
+    card = {"recipe": BASE, "stage": "base_clip", "made_from": [], **determined_by, "validation": measures, "alignment": rows}
     save_tuned(model, directory, target, card)
     forget_state(state_dir)
 
@@ -72,8 +74,8 @@ def untrained_clip(image_size: int) -> Clip:
     )
 
 
-def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state_dir: Path) -> list[dict[str, Any]]:
-    """Contrastive alignment with the locked sentence encoder's outputs computed once; returns a row an epoch."""
+def align(model: Clip, directory: Path, settings: DemoClip, training: Training, curated: Path, state_dir: Path) -> list[dict[str, Any]]:
+    """Contrastive alignment with the locked sentence encoder's outputs computed once; returns one row per epoch."""
     device = resolve_device(settings.device)
     model.to(device)
     model.visual.to(memory_format=torch.channels_last)
@@ -91,10 +93,16 @@ def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state
     model.eval()
     with without_text_projection(model):  # the sentence encoder is locked: once is enough
         caption_features, name_features = (text_features(model, tokenizer, some, **options) for some in (texts.vocabulary, held_out.names))
-    start_images = held_out.encode(model, preprocess, **options)
+
+    def held_out_images() -> np.ndarray:
+        """float32 [N, d] by the model as it is."""
+        pictures = held_out.pictures
+        return encode_images(model, preprocess, pictures.items(), pictures.open, total=len(pictures), **options)
+
+    start_images = held_out_images()
     if settings.gradient_checkpointing:
         checkpoint_image_tower(model)
-    encode = compiled(model.visual, device) if settings.compile else model.visual
+    encode = compiled(model.visual, device) if training.compile else model.visual
     views = training_views(
         curated,
         model,
@@ -122,7 +130,7 @@ def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state
         )
 
     def validate() -> dict[str, Any]:
-        images = held_out.encode(model, preprocess, **options)
+        images = held_out_images()
         names = np.zeros((0, TEXT_WIDTH), np.float32)
         if held_out.names:
             with torch.inference_mode():
@@ -151,7 +159,7 @@ def align(model: Clip, directory: Path, settings: DemoClip, curated: Path, state
         start={"spread": guards.spread(start_images)},
         logit_scale=model.logit_scale,
     )
-    return fit(task, settings, state_dir)
+    return fit(task, settings, training, state_dir)
 
 
 def _config(image_size: int) -> dict[str, Any]:

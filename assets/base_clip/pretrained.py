@@ -10,9 +10,10 @@ from typing import Any
 import open_clip
 
 from assets import artifacts
-from assets.clip.model import CARD, CONFIG, save_weights
+from assets.clip.model import CONFIG, save_weights
 from assets.errors import Unreachable, UserError
 from assets.params import OpenClip
+from assets.recipes import BASE
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -49,7 +50,8 @@ def make_pretrained_clip(settings: OpenClip, target: Path) -> None:
             config["model_cfg"]["text_cfg"]["hf_model_pretrained"] = False
         (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_weights(model, temporary)
-        artifacts.write_json(temporary / CARD, {"recipe": "base", **_origin(settings), "validation": {}})
+        card = {"recipe": BASE, "stage": "base_clip", "made_from": [], **_origin(settings), "validation": {}}
+        artifacts.write_json(temporary / artifacts.MODEL_CARD, card)
 
 
 def _check_pretrained(settings: OpenClip) -> None:

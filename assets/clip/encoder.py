@@ -5,6 +5,7 @@ Shapes: N pictures, T texts, d embedding, w width of the text tower.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import itertools
@@ -53,8 +54,9 @@ class Pictures(Protocol[Item]):
 class Encoder:
     """The model of one directory, on one device, at one precision.
 
-    `images` and `texts` are of the model as its directory holds it, and are kept on disk: recipes that share a tower share its embeddings.
-    `images_now` and `texts_now` are of the model as it is at the moment, trained or not, and are not kept.
+    `images` and `texts` encode with the model as its directory holds it, and are kept on disk: recipes that share a tower share its
+    embeddings. Call them before the model trains. `images_now` and `texts_now` encode with the model as it is at the moment, trained or
+    not, and nothing of theirs is kept.
     """
 
     def __init__(self, directory: Path, *, device: str, precision: str, batch_size: int = BATCH_SIZE) -> None:
@@ -85,6 +87,18 @@ class Encoder:
         """d, the size of the joint space."""
         return embedding_size(self.model)
 
+    def in_batches_of(self, size: int) -> Encoder:
+        """The same model, not a copy of it, with another batch size."""
+        same = copy.copy(self)
+        same.__dict__["_loaded"] = self._loaded
+        same.batch_size = size
+        return same
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What decides the result beside the model, the pictures and the texts."""
+        return {"batch_size": self.batch_size, "device": self.device, "precision": self.precision}
+
     def images(self, pictures: Pictures[Any]) -> np.ndarray:
         """float32 [N, d], unit norm, mapped from disk."""
 
@@ -92,9 +106,9 @@ class Encoder:
             items = iter(pictures.items())
             for start in range(0, len(pictures), self.batch_size * BATCHES_A_CHUNK):
                 size = min(self.batch_size * BATCHES_A_CHUNK, len(pictures) - start)
-                yield encode_images(self.model, self.preprocess, itertools.islice(items, size), pictures.open, total=size, **self._how)
+                yield encode_images(self.model, self.preprocess, itertools.islice(items, size), pictures.open, total=size, **self.how)
 
-        determined_by = {"tower": self.tower_sha256("image"), "pictures": pictures.sha256, **self._how}
+        determined_by = {"tower": self.tower_sha256("image"), "pictures": pictures.sha256, **self.how}
         return kept("images", determined_by, _code_of(pictures), (len(pictures), self.dimension), chunks)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -110,19 +124,19 @@ class Encoder:
 
         def chunks() -> Iterator[np.ndarray]:
             with without_text_projection(self.model):
-                yield text_features(self.model, self.tokenizer, texts, **self._how).cpu().numpy()
+                yield text_features(self.model, self.tokenizer, texts, **self.how).cpu().numpy()
 
         spoken = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
-        determined_by = {"tower": self.tower_sha256("text"), "texts": spoken, **self._how}
+        determined_by = {"tower": self.tower_sha256("text"), "texts": spoken, **self.how}
         return kept("texts", determined_by, imported_files(__name__), (len(texts), projection_width(self.model)), chunks)
 
     def images_now(self, pictures: Pictures[Any]) -> np.ndarray:
         """float32 [N, d], unit norm, by the model as it is now."""
-        return encode_images(self.model, self.preprocess, pictures.items(), pictures.open, total=len(pictures), **self._how)
+        return encode_images(self.model, self.preprocess, pictures.items(), pictures.open, total=len(pictures), **self.how)
 
     def texts_now(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [T, d], unit norm, by the model as it is now."""
-        return encode_texts(self.model, self.tokenizer, texts, **self._how)
+        return encode_texts(self.model, self.tokenizer, texts, **self.how)
 
     def tower_sha256(self, tower: Literal["image", "text"]) -> str:
         """Of a tower's weights, the text tower's without its projection, and all settings of the model directory."""
@@ -132,10 +146,6 @@ class Encoder:
         file = (self.directory / WEIGHTS).resolve()
         digest.update(_weights_sha256(file, tower, file.stat().st_size, file.stat().st_mtime_ns).encode())
         return digest.hexdigest()
-
-    @property
-    def _how(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, "device": self.device, "precision": self.precision}
 
 
 def _code_of(pictures: Pictures[Any]) -> list[Path]:

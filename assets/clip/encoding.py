@@ -17,8 +17,9 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from assets.clip.device import autocast
-from assets.clip.model import Clip, Preprocess, Tokenizer, text_tower
+from assets.clip.model import Clip, Preprocess, Tokenizer
 from assets.clip.text_encoding import encode_tokens
+from assets.clip.text_towers import text_tower_of
 from assets.progress import track
 
 A = TypeVar("A")
@@ -85,10 +86,4 @@ def text_features(model: Clip, tokenizer: Tokenizer, texts: Sequence[str], *, ba
 
 def embedding_size(model: Clip) -> int:
     """d, the size of the joint space."""
-    tower = text_tower(model)
-    if tower is not None and hasattr(tower, "output_dim"):
-        return int(tower.output_dim)
-    projection = model.text_projection
-    if projection is None:
-        return int(model.ln_final.normalized_shape[0])
-    return int(projection.out_features if isinstance(projection, torch.nn.Linear) else projection.shape[1])
+    return text_tower_of(model).dimension

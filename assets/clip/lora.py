@@ -13,8 +13,10 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn.functional import scaled_dot_product_attention
 
-from assets.clip.model import Clip, is_hugging_face, is_timm, text_tower
+from assets.clip.image_towers import image_tower_of
+from assets.clip.model import Clip
 from assets.clip.text_encoding import encode_tokens
+from assets.clip.text_towers import text_tower_of
 from assets.errors import UserError
 
 IN_A_LAYER = re.compile(r"(^|\.)\d+\.")  # layers are numbered; what stands before and after them is not
@@ -58,7 +60,7 @@ class SplitAttention(torch.nn.Module):
 
 def add_adapters(model: Clip, tower: Literal["image", "text"], *, rank: int, alpha: int, dropout: float) -> None:
     """Put an adapter on every linear map of the tower's layers; it starts as no change. Raises UserError where there is none to adapt."""
-    module = _layers(model, tower)
+    module = image_tower_of(model).layers if tower == "image" else text_tower_of(model).adaptable
     for name, attention in list(module.named_modules()):
         if isinstance(attention, torch.nn.MultiheadAttention) and IN_A_LAYER.search(name):
             module.set_submodule(name, SplitAttention(attention))
@@ -86,15 +88,6 @@ def fold_adapters(model: Clip) -> None:
             model.set_submodule(name, layer.whole())
 
 
-def _layers(model: Clip, tower: Literal["image", "text"]) -> torch.nn.Module:
-    if tower == "image":
-        return model.visual.trunk if is_timm(model.visual) else model.visual
-    text = text_tower(model)
-    if text is None:
-        return model.transformer
-    return text.transformer if is_hugging_face(text) else text
-
-
 def _check_used(model: Clip, tower: Literal["image", "text"], module: torch.nn.Module) -> None:
     """Some towers compute with a layer's weight without calling the layer: an adapter there would change nothing, and never learn."""
     called: set[torch.nn.Module] = set()
@@ -106,7 +99,7 @@ def _check_used(model: Clip, tower: Literal["image", "text"], module: torch.nn.M
         with torch.no_grad():
             model.eval()
             if tower == "image":
-                model.encode_image(torch.zeros(1, 3, *_sides(model.visual.image_size), device=weight.device, dtype=weight.dtype))
+                model.encode_image(torch.zeros(1, 3, *image_tower_of(model).sides, device=weight.device, dtype=weight.dtype))
             else:
                 encode_tokens(model, torch.ones(1, model.context_length, dtype=torch.int64), str(weight.device))
     finally:
@@ -118,7 +111,3 @@ def _check_used(model: Clip, tower: Literal["image", "text"], module: torch.nn.M
             f"{tower}_tower.trains: lora does not fit this model's {tower} tower ({type(module).__name__}), which reads the weights of"
             f" {len(unused)} of its layers without calling them ({unused[0]}, …). Choose projection, last_groups or all."
         )
-
-
-def _sides(size: Any) -> tuple[int, int]:
-    return tuple(size) if isinstance(size, tuple | list) else (size, size)

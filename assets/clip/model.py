@@ -63,31 +63,3 @@ def save_tuned(model: Clip, like: Path, directory: Path, card: dict[str, Any]) -
         shutil.copytree(like, temporary, ignore=shutil.ignore_patterns(WEIGHTS, artifacts.MODEL_CARD))
         save_weights(model, temporary)
         artifacts.write_json(temporary / artifacts.MODEL_CARD, card)
-
-
-def is_hugging_face(tower: Any) -> bool:
-    return isinstance(tower, open_clip.hf_model.HFTextEncoder)
-
-
-def is_timm(tower: Any) -> bool:
-    return isinstance(tower, open_clip.timm_model.TimmModel)
-
-
-def is_modified_resnet(tower: Any) -> bool:
-    return isinstance(tower, open_clip.modified_resnet.ModifiedResNet)
-
-
-def text_tower(model: Clip) -> Any:
-    """The text tower as one module, or None where open_clip keeps its parts at the top of the model (the original CLIP class)."""
-    return getattr(model, "text", None)
-
-
-def image_size(model: Clip) -> int:
-    """R, the side in pixels of the pictures that the image tower takes."""
-    size = model.visual.image_size
-    return int(size[0] if isinstance(size, tuple | list) else size)
-
-
-def image_normalization(model: Clip) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation [3] of pixels in [0, 1] that the image tower's preprocessing takes out."""
-    return list(model.visual.preprocess_cfg["mean"]), list(model.visual.preprocess_cfg["std"])

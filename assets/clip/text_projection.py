@@ -11,23 +11,21 @@ from typing import Any
 
 import torch
 
-from assets.clip.encoding import embedding_size
-from assets.clip.model import Clip, is_hugging_face, text_tower
-
-NAMES = ("text_projection", "text.text_projection", "text.proj")  # in the models of open_clip's classes
+from assets.clip.model import Clip
+from assets.clip.text_towers import KINDS, text_tower_of
 
 
 def is_text_projection(name: str) -> bool:
-    """Whether a parameter of that name in the model is the projection's."""
-    return name.startswith(tuple(f"{own}." for own in NAMES)) or name in NAMES
+    """Whether a parameter of that name in a model is the projection's."""
+    return any(kind.is_projection(name) for kind in KINDS)
 
 
 @contextlib.contextmanager
 def without_text_projection(model: Clip) -> Iterator[None]:
     """While it lasts, the model's encode_text gives the features [T, w] that the projection would get."""
-    owner, name, nothing = _place(model)
+    owner, name = _place(model)
     projection = getattr(owner, name)
-    setattr(owner, name, nothing)
+    setattr(owner, name, text_tower_of(model).no_projection())
     try:
         yield
     finally:
@@ -36,8 +34,7 @@ def without_text_projection(model: Clip) -> Iterator[None]:
 
 def project(model: Clip, features: torch.Tensor) -> torch.Tensor:
     """Features [T, w] to the joint space [T, d], with gradients; not normalised. A tower without a projection ends there already."""
-    owner, name, _ = _place(model)
-    projection = getattr(owner, name)
+    projection = getattr(*_place(model))
     if projection is None:
         return features
     return projection(features) if isinstance(projection, torch.nn.Module) else features @ projection
@@ -45,17 +42,14 @@ def project(model: Clip, features: torch.Tensor) -> torch.Tensor:
 
 def projection_width(model: Clip) -> int:
     """w, the size of what the projection takes; d where there is none."""
-    owner, name, _ = _place(model)
-    projection = getattr(owner, name)
+    projection = getattr(*_place(model))
     if isinstance(projection, torch.nn.Module):
         first = next(projection.parameters(), None)
-        return int(first.shape[1]) if first is not None else embedding_size(model)
-    return int(projection.shape[0]) if projection is not None else embedding_size(model)
+        return int(first.shape[1]) if first is not None else text_tower_of(model).dimension
+    return int(projection.shape[0]) if projection is not None else text_tower_of(model).dimension
 
 
-def _place(model: Clip) -> tuple[Any, str, torch.nn.Module | None]:
-    """(the module that holds the projection, its name there, what stands in for none)."""
-    tower = text_tower(model)
-    if tower is None:
-        return model, "text_projection", None
-    return (tower, "proj", torch.nn.Identity()) if is_hugging_face(tower) else (tower, "text_projection", None)
+def _place(model: Clip) -> tuple[Any, str]:
+    """(the module that holds the projection, its name there)."""
+    tower = text_tower_of(model)
+    return tower.projection_owner, tower.projection_name.rpartition(".")[2]

@@ -5,34 +5,18 @@ A tower's parameters fall into groups of layers, from its input to its last laye
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
 from timm.models import group_parameters
 
-from assets.clip.model import Clip, is_hugging_face, is_modified_resnet, is_timm, text_tower
-from assets.clip.text_projection import is_text_projection
+from assets.clip.image_towers import image_tower_of
+from assets.clip.model import Clip
+from assets.clip.text_towers import text_tower_of
 from assets.errors import UserError
 
 Tower = Literal["image", "text"]
 Trains = Literal["projection", "last_groups", "all", "lora"]
-
-THE_REST = (r"", (99999,))  # timm's sign for "in the group before", the last layer's
-# Layers as timm names them in its models: a pattern of what comes before the layers, the layers by number, and what comes after them.
-VIT = {
-    "stem": r"(?:conv1|class_embedding|positional_embedding|ln_pre)\b",
-    "layers": [(r"transformer\.resblocks\.(\d+)\.", None), THE_REST],
-}
-RESNET = {"stem": r"(?:conv|bn)\d\.", "layers": [(r"layer(\d+)\.(\d+)\.", None), THE_REST]}
-TEXT = {
-    "stem": r"(?:token_embedding|positional_embedding|cls_emb)\b",
-    "layers": [(r"transformer\.resblocks\.(\d+)\.", None), THE_REST],
-}
-HUGGING_FACE = {
-    "stem": r"(?:embeddings|embed_tokens|embed_positions|shared|layernorm_embedding|encoder\.(?:embed|relative))",
-    "layers": [(r"(?:.*?\.)??(?:layers?|block|h)\.(\d+)\.", None), THE_REST],
-}
 
 
 def unlock(model: Clip, tower: Tower, trains: Trains, unlocked_groups: int, lora: dict[str, Any] | None) -> None:
@@ -92,46 +76,11 @@ def layer_groups(model: Clip, tower: Tower) -> list[list[str]]:
 
     The groups are open_clip's (`--lock-image-unlocked-groups`), and timm's for its models; what follows the last layer belongs to it.
     """
-    module, prefix, matcher, outside = _anatomy(model, tower)
-    projection = _projection(model, tower)
-    groups = group_parameters(module, matcher)
+    of = image_tower_of(model) if tower == "image" else text_tower_of(model)
+    projection = of.projection()
+    groups = group_parameters(of.layers, of.matcher())
     layers = [
-        [prefix + name for name in groups[depth] if not name.startswith(outside) and prefix + name not in projection]
+        [of.prefix + name for name in groups[depth] if not name.startswith(of.others) and of.prefix + name not in projection]
         for depth in sorted(groups)
     ]
     return [*filter(None, layers), sorted(projection)]
-
-
-def _anatomy(model: Clip, tower: Tower) -> tuple[torch.nn.Module, str, Any, tuple[str, ...]]:
-    """(the module that holds the layers, its prefix in the model, the matcher of its parameters' names, names in it of other parts)."""
-    if tower == "image":
-        visual = model.visual
-        if is_timm(visual):
-            if not hasattr(visual.trunk, "group_matcher"):
-                raise UserError(f"image_tower: timm tells no groups of layers for {type(visual.trunk).__name__}. Choose another model.")
-            return visual.trunk, "visual.trunk.", visual.trunk.group_matcher(), ()
-        return visual, "visual.", RESNET if is_modified_resnet(visual) else VIT, ()
-    text = text_tower(model)
-    if text is None:  # open_clip's first CLIP class holds the text tower's parts itself, beside the rest
-        return model, "", TEXT, ("visual.", "logit_scale", "logit_bias")
-    if is_hugging_face(text):
-        return text.transformer, "text.transformer.", HUGGING_FACE, ()
-    return text, "text.", TEXT, ()
-
-
-def _projection(model: Clip, tower: Tower) -> set[str]:
-    """Names of the parameters that map the tower's own width to the joint space."""
-    if tower == "text":
-        return {name for name, _ in model.named_parameters() if is_text_projection(name)}
-    if is_timm(model.visual):
-        classifier = model.visual.trunk.get_classifier()  # where open_clip takes the network's own as the projection
-        inner = {id(parameter) for parameter in classifier.parameters()} if isinstance(classifier, torch.nn.Module) else set()
-        return _named(model, ("visual.head",)) | {
-            f"visual.trunk.{name}" for name, parameter in model.visual.trunk.named_parameters() if id(parameter) in inner
-        }
-    return _named(model, ("visual.proj", "visual.attnpool.c_proj"))
-
-
-def _named(model: Clip, prefixes: Iterable[str]) -> set[str]:
-    starts = tuple(f"{prefix}." for prefix in prefixes)
-    return {name for name, _ in model.named_parameters() if name in prefixes or name.startswith(starts)}

@@ -1,6 +1,6 @@
-"""Stage image_tower@{gpr,mcip}: tune the image tower of models/base, the text tower locked; writes models/<recipe> and its history.
+"""Stage image_tower@RECIPE: tune the image tower of the model that the recipe starts from; writes models/<recipe> and its history.
 
-gpr: ArcMargin on class labels (GPR-FT). mcip: ArcMargin and Multi-Caption-ArcMargin (MCIP), weighted.
+The text tower is locked. The loss is ArcMargin on class labels (GPR-FT), and with a caption_weight Multi-Caption-ArcMargin too (MCIP).
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ import torch
 from torch.nn.functional import embedding, normalize
 
 from assets import artifacts
-from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
-from assets.clip.encoding import encode_texts
-from assets.clip.model import Clip, Preprocess, Tokenizer
+from assets.clip.encoder import Encoder
 from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
-from assets.embeddings import BATCH_SIZE, image_embeddings, text_embeddings
 from assets.image_tower.captions import CaptionSets
 from assets.image_tower.losses import multi_caption_arc_margin_loss, sample_classes, sharded_arc_margin_loss
-from assets.params import ImageTower
-from assets.pictures.table import read_rows
+from assets.params import ImageTower, Training
+from assets.pictures.table import Split, read_rows
+from assets.recipes import Recipe
 from assets.training import guards, validation
 from assets.training.batch_norm import share_batch_statistics
 from assets.training.data import batches_per_epoch
@@ -45,45 +43,47 @@ SELECT_BY = "image_to_image"
 Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]  # of unit-norm embeddings [B, d] of the training images of rows [B]
 
 
-def train_image_tower(settings: ImageTower, recipe: str) -> None:
-    run_in_processes(settings.processes, resolve_device(settings.device), _train, settings, recipe)
+def train_image_tower(recipe: Recipe, training: Training) -> None:
+    run_in_processes(training.processes, resolve_device(recipe.settings.device), _train, recipe, training)
 
 
-def _train(settings: ImageTower, recipe: str) -> None:
-    curated, base = artifacts.CURATED_IMAGES, artifacts.model_dir("base")
+def _train(recipe: Recipe, training: Training) -> None:
+    assert recipe.start is not None
+    settings: ImageTower = recipe.settings
+    curated, start = artifacts.CURATED_IMAGES, artifacts.model_dir(recipe.start)
+    captions = artifacts.training_captions_dir(recipe.name) if settings.caption_weight > 0 else None
     determined_by: dict[str, Any] = {
         "params": settings.model_dump(),
         "inputs": {
             "curated_images": artifacts.sha256_of(curated),
-            "base": artifacts.sha256_of(base),
-            **({"captions": artifacts.sha256_of(artifacts.CAPTIONS.parent)} if recipe == "mcip" else {}),
+            recipe.start: artifacts.sha256_of(start),
+            **({"training_captions": artifacts.sha256_of(captions)} if captions else {}),
         },
     }
-    state_dir = state_dir_for(f"image_tower-{recipe}", determined_by)
+    state_dir = state_dir_for("image_tower", recipe.name, determined_by)
     device = own_device(resolve_device(settings.device))
     torch.manual_seed(settings.seed + rank())  # of dropout
-    model, preprocess, tokenizer = load_clip(base, device)
+    encoder = Encoder(start, device=device, precision=settings.precision)
+    model = encoder.model
     model.requires_grad_(False)
-    options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
     classes, labels = np.unique(np.array(read_rows(curated, "train")["label"].to_pylist()), return_inverse=True)
-    before: dict[str, Any] = {**options, "batch_size": BATCH_SIZE}
-    table_sha256 = determined_by["inputs"]["curated_images"]
     own_classes = shard(len(classes))
     with first_before_others():
-        images = image_embeddings(base, model, preprocess, curated, "train", table_sha256=table_sha256, **before)
-        held_out_images = image_embeddings(base, model, preprocess, curated, "validation", table_sha256=table_sha256, **before)
+        images = encoder.images(Split(curated, "train"))
+        held_out_images = encoder.images(Split(curated, "validation"))
     means = _class_means(images, labels, len(classes))
     centers = torch.nn.Parameter(means[own_classes.start : own_classes.stop].to(device))
     loss = _class_loss(centers, own_classes, labels, settings)
-    if recipe == "mcip":
-        loss = _weighted(loss, _caption_loss(base, model, tokenizer, settings, before), settings.caption_weight)
-    held_out, validate, start = _validation(model, preprocess, tokenizer, curated, held_out_images, options)
+    if captions:
+        loss = _weighted(loss, _caption_loss(captions, encoder, settings), settings.caption_weight)
+    held_out = validation.read_validation_set(curated)
+    validate, measured_before = _validation(encoder.in_batches_of(settings.batch_size), held_out, held_out_images)
     unlock(model, "image", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
     share_batch_statistics(model.visual)
     drop_patches(model, settings.patch_dropout)
     if settings.gradient_checkpointing:
         checkpoint_image_tower(model)
-    encode = compiled(model.encode_image, device) if settings.compile else model.encode_image
+    encode = compiled(model.encode_image, device) if training.compile else model.encode_image
 
     def step_loss(batch: Views) -> torch.Tensor:
         rows, views = batch
@@ -120,17 +120,17 @@ def _train(settings: ImageTower, recipe: str) -> None:
         select_by=SELECT_BY,
         images_per_step=min(settings.batch_size, len(labels)),
         patience=None,
-        start=start,
+        start=measured_before,
         names=len(held_out.names),
         sharded=frozenset({"class_centers"}),
     )
-    history = fit(task, settings, state_dir)
+    history = fit(task, settings, training, state_dir)
     fold(model, settings.trains)
-    write_result(model, recipe=recipe, like=base, determined_by=determined_by, history=history, select_by=SELECT_BY, state_dir=state_dir)
+    write_result(model, recipe, like=start, determined_by=determined_by, history=history, select_by=SELECT_BY, state_dir=state_dir)
 
 
 def _class_loss(centers: torch.nn.Parameter, own_classes: range, labels: np.ndarray, settings: ImageTower) -> Loss:
-    """`centers`: of this rank's classes; with `settings.sampled_classes` this rank's share of so many at each step."""
+    """`centers`: of this rank's classes. With `settings.sampled_classes`, each step takes this rank's share of that many classes."""
     most = len(own_classes)
     if settings.sampled_classes is not None:
         most = math.ceil(settings.sampled_classes * len(own_classes) / (labels.max() + 1))
@@ -146,12 +146,12 @@ def _class_loss(centers: torch.nn.Parameter, own_classes: range, labels: np.ndar
     return loss
 
 
-def _caption_loss(base: Path, model: Clip, tokenizer: Tokenizer, settings: ImageTower, options: dict[str, Any]) -> Loss:
-    """The text tower is locked, so the captions are encoded once. `model` and `tokenizer` are those of the directory `base`."""
-    table, assigned = pq.read_table(artifacts.CAPTIONS), pq.read_table(artifacts.IMAGE_CAPTIONS)
+def _caption_loss(folder: Path, encoder: Encoder, settings: ImageTower) -> Loss:
+    """The text tower is locked, so the captions of the tables in `folder` are encoded once."""
+    table, assigned = pq.read_table(folder / "captions.parquet"), pq.read_table(folder / "image_captions.parquet")
     captions = CaptionSets.from_lists(assigned["caption_ids"].to_pylist(), np.array(table["cluster"]))
     with first_before_others():
-        encoded = text_embeddings(base, model, tokenizer, table["caption"].to_pylist(), **options)
+        encoded = encoder.texts(table["caption"].to_pylist())
 
     def loss(embedded: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         everyone = gather(torch.from_numpy(rows)).numpy()
@@ -168,11 +168,10 @@ def _weighted(class_loss: Loss, caption_loss: Loss, caption_weight: float) -> Lo
 
 
 def _validation(
-    model: Clip, preprocess: Preprocess, tokenizer: Tokenizer, curated: Path, start: np.ndarray, options: dict[str, Any]
-) -> tuple[validation.ValidationSet, Callable[[], dict[str, float | None]], dict[str, float | None]]:
-    """(the validation set, its measures of the model as it is, those of the base whose embeddings of its images are `start` [N, d])."""
-    held_out = validation.read_validation_set(curated)
-    names = encode_texts(model, tokenizer, held_out.names, **options)
+    encoder: Encoder, held_out: validation.ValidationSet, start: np.ndarray
+) -> tuple[Callable[[], dict[str, float | None]], dict[str, float | None]]:
+    """(a function that measures the encoder's model as it is then, the measures of its embeddings from before training, `start` [N, d])."""
+    names = encoder.texts_now(held_out.names)
 
     def measures(images: np.ndarray) -> dict[str, float | None]:
         return {
@@ -181,10 +180,10 @@ def _validation(
             **guards.health(images, start),
         }
 
-    return held_out, lambda: measures(held_out.encode(model, preprocess, **options)), measures(start)
+    return lambda: measures(encoder.images_now(held_out.pictures)), measures(start)
 
 
 def _class_means(embedded: np.ndarray, labels: np.ndarray, classes: int) -> torch.Tensor:
-    """Where the class centers start: float32 [C, d], the base model's mean embedding [N, d] of each class."""
+    """Where the class centers start: float32 [C, d], the mean of the starting model's embeddings [N, d] of each class."""
     sums = torch.zeros(classes, embedded.shape[1]).index_add_(0, torch.from_numpy(labels), torch.from_numpy(embedded))
     return normalize(sums, dim=1)

@@ -14,8 +14,10 @@ import open_clip
 import torch
 
 from assets.base_clip.demo import CONTEXT_LENGTH, untrained_clip
-from assets.clip.model import Clip, image_size, is_hugging_face, text_tower
+from assets.clip.image_towers import image_tower_of
+from assets.clip.model import Clip
 from assets.clip.text_projection import project, projection_width
+from assets.clip.text_towers import HuggingFace, text_tower_of
 from assets.clip.trainable import unlock
 from assets.errors import UserError
 from assets.params import BaseClip, DemoClip, ImageTower, TextTower, read_params
@@ -64,7 +66,7 @@ def image_cost(model: Clip, settings: ImageTower) -> Cost:
     """Adapters, where they train, stay on the tower: a text tower's cost is told with theirs among what is locked."""
     model.requires_grad_(False)
     unlock(model, "image", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
-    pixels = torch.zeros(COUNTED, 3, image_size(model), image_size(model), device="meta")
+    pixels = torch.zeros(COUNTED, 3, *image_tower_of(model).sides, device="meta")
     return training_cost(
         model,
         partial(model.encode_image, pixels),
@@ -82,7 +84,7 @@ def text_cost(model: Clip, context_length: int, settings: TextTower) -> Cost:
     if settings.trains == "projection":  # what is before it runs once, not every step
         features = torch.zeros(COUNTED, projection_width(model), device="meta")
         encode = partial(project, model, features)
-    elif is_hugging_face(text_tower(model)):
+    elif isinstance(text_tower_of(model), HuggingFace):
         raise UserError("text_tower.trains: a Hugging Face tower asks for its inputs' values, so its cost is told for projection alone.")
     else:
         encode = partial(model.encode_text, torch.ones(COUNTED, context_length, dtype=torch.int64, device="meta"))

@@ -1,4 +1,4 @@
-"""Stage text_tower@{gpr,mcip}: realign the text tower of models/<recipe>; writes models/<recipe>_rea and its history.
+"""Stage text_tower@RECIPE: realign the text tower of the model that the recipe starts from; writes models/<recipe> and its history.
 
 The image tower is locked, so its embeddings of the training images are computed once.
 """
@@ -15,17 +15,16 @@ import torch
 from torch.nn.functional import normalize
 
 from assets import artifacts
-from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
-from assets.clip.encoding import encode_texts
-from assets.clip.model import Clip, Tokenizer
+from assets.clip.encoder import Encoder
+from assets.clip.model import Clip
 from assets.clip.text_encoding import encode_tokens
 from assets.clip.text_projection import project
 from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
-from assets.embeddings import BATCH_SIZE, image_embeddings, locked_text_features
 from assets.errors import UserError
-from assets.params import TextTower
-from assets.pictures.table import read_rows
+from assets.params import TextTower, Training
+from assets.pictures.table import Split, read_rows
+from assets.recipes import Recipe
 from assets.training import guards, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, global_info_nce_loss, global_sigmoid_loss
 from assets.training.data import batches_per_epoch
@@ -54,37 +53,37 @@ class Batch:
     related_images: np.ndarray  # bool [b, B]: own text i and everyone's image j
 
 
-def realign_text_tower(settings: TextTower, recipe: str) -> None:
-    run_in_processes(settings.processes, resolve_device(settings.device), _realign, settings, recipe)
+def realign_text_tower(recipe: Recipe, training: Training) -> None:
+    """`training.compile` has no effect where `trains` is projection: no tower runs at each step."""
+    run_in_processes(training.processes, resolve_device(recipe.settings.device), _realign, recipe, training)
 
 
-def _realign(settings: TextTower, recipe: str) -> None:
-    curated, tuned, realigned = artifacts.CURATED_IMAGES, artifacts.model_dir(recipe), f"{recipe}_rea"
+def _realign(recipe: Recipe, training: Training) -> None:
+    assert recipe.start is not None
+    settings: TextTower = recipe.settings
+    curated, start = artifacts.CURATED_IMAGES, artifacts.model_dir(recipe.start)
     determined_by: dict[str, Any] = {
         "params": settings.model_dump(),
-        "inputs": {"curated_images": artifacts.sha256_of(curated), recipe: artifacts.sha256_of(tuned)},
+        "inputs": {"curated_images": artifacts.sha256_of(curated), recipe.start: artifacts.sha256_of(start)},
     }
-    state_dir = state_dir_for(f"text_tower-{recipe}", determined_by)
-    if settings.trains == "projection" and (settings.gradient_checkpointing or settings.compile):
-        raise UserError("text_tower: a projection has no use for gradient_checkpointing and compile. Set them to false, or trains: all.")
+    state_dir = state_dir_for("text_tower", recipe.name, determined_by)
+    if settings.trains == "projection" and settings.gradient_checkpointing:
+        raise UserError("text_tower: a projection has no use for gradient_checkpointing. Set it to false, or trains: all.")
     device = own_device(resolve_device(settings.device))
     torch.manual_seed(settings.seed + rank())  # of dropout
-    model, preprocess, tokenizer = load_clip(tuned, device)
+    encoder = Encoder(start, device=device, precision=settings.precision)
+    model = encoder.model
     texts = image_texts(read_rows(curated, "train"), with_class_names=True)
-    options: dict[str, Any] = {"batch_size": BATCH_SIZE, "device": device, "precision": settings.precision}
-    before: dict[str, Any] = {**options, "table_sha256": determined_by["inputs"]["curated_images"]}
+    pictures, held_out = Split(curated, "train"), validation.read_validation_set(curated)
     with first_before_others():
-        images = image_embeddings(tuned, model, preprocess, curated, "train", **before)
-        held_out_images = image_embeddings(tuned, model, preprocess, curated, "validation", **before)
+        images = encoder.images(pictures)
+        held_out_images = encoder.images(held_out.pictures)
         views = None
         if settings.views > 1:
             augmentation = settings.augmentation.model_dump()
-            views = view_embeddings(
-                tuned, model, curated, views=settings.views - 1, augmentation=augmentation, seed=settings.seed, **before
-            )
-        features = locked_text_features(tuned, model, tokenizer, texts.vocabulary, **options) if settings.trains == "projection" else None
-    held_out = validation.read_validation_set(curated)
-    start_names = encode_texts(model, tokenizer, held_out.names, **options)
+            views = view_embeddings(encoder, pictures, views=settings.views - 1, augmentation=augmentation, seed=settings.seed)
+        features = encoder.text_features(texts.vocabulary) if settings.trains == "projection" else None
+    start_names = encoder.texts_now(held_out.names)
 
     def measures(names: np.ndarray) -> dict[str, Any]:
         return {
@@ -93,33 +92,32 @@ def _realign(settings: TextTower, recipe: str) -> None:
         }
 
     def validate() -> dict[str, Any]:
-        return measures(encode_texts(model, tokenizer, held_out.names, **options))
+        return measures(encoder.texts_now(held_out.names))
 
-    task = _task(model, tokenizer, images, views, texts, features, validate, settings, device)
+    task = _task(encoder, images, views, texts, features, validate, settings, compile_tower=training.compile)
     task = replace(task, start=measures(start_names), names=len(held_out.names))
-    history = fit(task, settings, state_dir)
+    history = fit(task, settings, training, state_dir)
     fold(model, settings.trains)
-    write_result(
-        model, recipe=realigned, like=tuned, determined_by=determined_by, history=history, select_by=SELECT_BY, state_dir=state_dir
-    )
+    write_result(model, recipe, like=start, determined_by=determined_by, history=history, select_by=SELECT_BY, state_dir=state_dir)
 
 
 def _task(
-    model: Clip,
-    tokenizer: Tokenizer,
+    encoder: Encoder,
     images: np.ndarray,
     views: np.ndarray | None,
     texts: ImageTexts,
     features: np.ndarray | None,
     validate: Callable[[], dict[str, Any]],
     settings: TextTower,
-    device: str,
+    *,
+    compile_tower: bool,
 ) -> Task[Batch]:
     """InfoNCE, or the sigmoid loss for a base that was trained with one (it has a logit bias).
 
     images: embeddings [N, d]; views: of further views of each, [N · (settings.views − 1), d], or None; features: what the projection takes
     of each text [T, w], where it alone trains, or None.
     """
+    model, device = encoder.model, encoder.device
     scales = {name: getattr(model, name) for name in ("logit_scale", "logit_bias") if getattr(model, name, None) is not None}
     if settings.gradient_checkpointing:
         checkpoint_text_tower(model)
@@ -127,7 +125,7 @@ def _task(
     unlock(model, "text", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
     for parameter in scales.values():
         parameter.requires_grad_(True)
-    encode = _projecting(model, features, device) if features is not None else _encoding(model, tokenizer, texts, settings, device)
+    encode = _projecting(model, features, device) if features is not None else _encoding(encoder, texts, compile_tower=compile_tower)
 
     size, steps = min(settings.batch_size, len(images)), batches_per_epoch(len(images), settings.batch_size)
 
@@ -179,19 +177,17 @@ def _task(
     )
 
 
-def _encoding(
-    model: Clip, tokenizer: Tokenizer, texts: ImageTexts, settings: TextTower, device: str
-) -> Callable[[np.ndarray], torch.Tensor]:
+def _encoding(encoder: Encoder, texts: ImageTexts, *, compile_tower: bool) -> Callable[[np.ndarray], torch.Tensor]:
     """Text numbers [B] to embeddings [B, d], through the whole tower."""
-    tokens = tokenizer(texts.vocabulary)
-    encode_text: Callable[..., torch.Tensor] = partial(encode_tokens, model)
-    if settings.compile:
+    tokens, device = encoder.tokenizer(texts.vocabulary), encoder.device
+    encode_text: Callable[..., torch.Tensor] = partial(encode_tokens, encoder.model)
+    if compile_tower:
         encode_text = compiled(encode_text, device)
 
     def encode(chosen: np.ndarray) -> torch.Tensor:
         # the same text may be drawn for several images: encode it once
         distinct, position = np.unique(chosen, return_inverse=True)
-        with autocast(device, settings.precision):
+        with autocast(device, encoder.precision):
             encoded = encode_text(tokens[distinct], device)
         return encoded.float()[torch.from_numpy(position).to(device)]
 

@@ -20,25 +20,25 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from assets.errors import UserError
-from assets.params import Training
+from assets.params import Optimization, Training
 from assets.progress import report, track
 from assets.training import guards
-from assets.training.distributed import clip_gradients_, from_first, mean_over_ranks, world_size
+from assets.training.distributed import clip_gradients_, from_first, mean_over_ranks, rank, world_size
 from assets.training.optimizer import learning_rate_factor, optimizers
 from assets.training.run import Batch, Run, Task, parameters_of
-from assets.training.state import forget_unvalidated, load_trained, resume, save, trained_state
+from assets.training.state import forget_state, forget_unvalidated, load_trained, resume, save, trained_state
 
 logger = logging.getLogger(__name__)
 
 SMALLEST_SCALE = 1.0  # of fp16 gradients: when they overflow even so, it is not for the scaling
 
 
-def fit(task: Task[Batch], settings: Training, state_dir: Path) -> list[dict[str, Any]]:
-    """Train; returns a row an epoch (epoch, loss, learning_rate, gradient_norm: the median before clipping, validation measures).
+def fit(task: Task[Batch], settings: Optimization, training: Training, state_dir: Path) -> list[dict[str, Any]]:
+    """Train; returns one row per epoch: epoch, loss, learning_rate, gradient_norm (the median before clipping), validation measures.
 
-    State is kept in `state_dir` after every epoch and every `settings.checkpoint_minutes`, so that a killed run goes on from there; on
-    a CPU its weights end bit-equal to an undisturbed run's. Trouble (a loss or gradient that is not finite, a guard of
-    `settings.guards`) stops the run with UserError. With `settings.ema_decay` validated and left are the averaged weights.
+    State is kept in `state_dir` after every epoch and every `training.checkpoint_minutes`, so that a killed run goes on from there; on
+    a CPU its weights end bit-equal to an undisturbed run's. A loss or gradient that is not finite, or a guard of `settings.guards`, stops
+    the run with UserError. With `settings.ema_decay` the averaged weights are validated and left in the modules.
     """
     total_steps = settings.epochs * math.ceil(task.steps_per_epoch / settings.accumulate)
     moved_by = optimizers(task.parameter_groups, task.sparse_groups)
@@ -57,6 +57,7 @@ def fit(task: Task[Batch], settings: Training, state_dir: Path) -> list[dict[str
         task,
         _averaging_gradients(task),
         settings,
+        training,
         state_dir,
         device,
         moved_by,
@@ -79,7 +80,7 @@ def fit(task: Task[Batch], settings: Training, state_dir: Path) -> list[dict[str
         with _averaged(run):
             measures, trouble = from_first(lambda: _validated(run))
             if trouble:
-                raise _in_trouble(run, trouble, f"after epoch {progress.epoch}", float(schedulers[0].base_lrs[0]))
+                raise _stopped_by_guard(run, trouble, f"after epoch {progress.epoch}", float(schedulers[0].base_lrs[0]))
             row = {
                 "epoch": progress.epoch,
                 "loss": float(torch.stack([loss.cpu() for loss in progress.losses]).mean()),
@@ -161,21 +162,21 @@ def _train_epoch(run: Run[Batch]) -> None:
             loss = run.loss(batch)
             progress.losses.append(mean_over_ranks(loss.detach()))
             if not torch.isfinite(progress.losses[-1]):
-                raise _in_trouble(run, f"the loss is {progress.losses[-1].item()}", _place(run), _rate(run))
+                raise _broken(run, f"the loss is {progress.losses[-1].item()}")
             run.scaler.scale(loss / together).backward()
         assert len(progress.losses) == before + together, "fewer batches than steps_per_epoch"
         _step(run)
         now = time.monotonic()
-        if from_first(lambda: now - saved >= 60 * settings.checkpoint_minutes):  # noqa: B023
+        if from_first(lambda: now - saved >= 60 * run.training.checkpoint_minutes):  # noqa: B023
             save(run)
             saved = time.monotonic()
-    for _ in batches:  # its end: the bar closes, the pace is told
+    for _ in batches:  # its end: the bar closes, the pace is logged
         raise AssertionError("more batches than steps_per_epoch")
     for module in task.modules.values():
         module.eval()
-    rate = (len(progress.losses) - done) * task.images_per_step / (time.monotonic() - begun)
-    logger.info("epoch %d: %.0f images/s", progress.epoch, rate)
-    report(images_per_second=round(rate, 2))
+    pace = (len(progress.losses) - done) * task.images_per_step / (time.monotonic() - begun)
+    logger.info("epoch %d: %.0f images/s", progress.epoch, pace)
+    report(images_per_second=round(pace, 2))
 
 
 def _step(run: Run[Batch]) -> None:
@@ -188,7 +189,7 @@ def _step(run: Run[Batch]) -> None:
     norm = clip_gradients_(replicated, sharded, run.settings.gradient_clip_norm)
     finite = bool(torch.isfinite(norm))
     if not finite and run.scaler.get_scale() <= SMALLEST_SCALE:  # such a step would make every weight nan
-        raise _in_trouble(run, f"the gradient's norm is {norm.item()}", _place(run), _rate(run))
+        raise _broken(run, f"the gradient's norm is {norm.item()}")
     rate = _rate(run)
     for optimizer in run.optimizers if finite else []:  # of all or of none: one's gradients may overflow alone
         run.scaler.step(optimizer)
@@ -212,7 +213,7 @@ def _step(run: Run[Batch]) -> None:
         scale = float(run.task.logit_scale.detach().exp())
         trouble = trouble or guards.trouble_in_logit_scale(scale, run.logit_scale_at_start, limits.max_logit_scale_change)
     if trouble:
-        raise _in_trouble(run, trouble, _place(run), rate)
+        raise _stopped_by_guard(run, trouble, _place(run), rate)
 
 
 @contextlib.contextmanager
@@ -237,15 +238,28 @@ def _rate(run: Run[Batch]) -> float:
     return float(run.schedulers[0].get_last_lr()[0])
 
 
-def _in_trouble(run: Run[Batch], trouble: str, where: str, rate: float) -> UserError:
-    """What to raise; states that a resumed run would come back to the trouble with are removed."""
-    half = " or set precision: fp32," if run.settings.precision != "fp32" else ""
+def _stopped_by_guard(run: Run[Batch], trouble: str, where: str, rate: float) -> UserError:
+    """What to raise. The last validated state is kept, for a run with looser guards to go on from."""
     one_is_left = forget_unvalidated(run)
-    kept = f" The last good state, of the end of epoch {run.progress.epoch - 1}, is kept in {run.state_dir}." if one_is_left else ""
-    return UserError(
-        f"{trouble} {where}. The likely cause is a too high learning rate (it is {rate:.2g}): lower it, first to a tenth,{half}"
-        f" or raise warmup_fraction.{kept}"
+    kept = (
+        f" If you take this for a false alarm, loosen the guard in params.yaml (guards) and run again: the run goes on from the end of"
+        f" epoch {run.progress.epoch - 1}. With any other change it begins anew."
+        if one_is_left
+        else ""
     )
+    return UserError(f"{trouble} {where}. {_advice(run, rate)}{kept}")
+
+
+def _broken(run: Run[Batch], trouble: str) -> UserError:
+    """What to raise where a number is not finite. A run with the same settings would come to the same end, so no state is kept."""
+    if rank() == 0:
+        forget_state(run.state_dir)
+    return UserError(f"{trouble} {_place(run)}. {_advice(run, _rate(run))}")
+
+
+def _advice(run: Run[Batch], rate: float) -> str:
+    half = " or set precision: fp32," if run.settings.precision != "fp32" else ""
+    return f"The likely cause is a too high learning rate (it is {rate:.2g}): lower it, first to a tenth,{half} or raise warmup_fraction."
 
 
 def _best_epoch(history: list[dict[str, Any]], select_by: str) -> int:

@@ -7,21 +7,42 @@ from typing import Any
 
 from assets import artifacts
 from assets.clip.model import Clip, save_tuned
+from assets.recipes import Recipe
 from assets.training.distributed import rank
 from assets.training.loop import best_measures
 from assets.training.state import forget_state
 
 
 def write_result(
-    model: Clip, *, recipe: str, like: Path, determined_by: dict[str, Any], history: list[dict[str, Any]], select_by: str, state_dir: Path
+    model: Clip,
+    recipe: Recipe,
+    *,
+    like: Path,
+    determined_by: dict[str, Any],
+    history: list[dict[str, Any]],
+    select_by: str,
+    state_dir: Path,
 ) -> None:
     """Write models/<recipe>, a tuned copy of the model directory `like`, and history/<recipe>.json; then forget `state_dir`.
 
-    The card holds what determined the run and the validation measures of the epoch that was kept. In several processes the first writes.
+    The card holds how the model was made, from the first model on, and the validation measures of the epoch that was kept. In several
+    processes the first one writes.
     """
     if rank() > 0:
         return
-    card = {"recipe": recipe, **determined_by, "validation": best_measures(history, select_by)}
-    save_tuned(model, like, artifacts.model_dir(recipe), card)
-    artifacts.write_json(artifacts.history_file(recipe), {"recipe": recipe, "rows": history})
+    card = {
+        "recipe": recipe.name,
+        "stage": recipe.stage,
+        "made_from": _made_from(like),
+        **determined_by,
+        "validation": best_measures(history, select_by),
+    }
+    save_tuned(model, like, artifacts.model_dir(recipe.name), card)
+    artifacts.write_json(artifacts.history_file(recipe.name), {"recipe": recipe.name, "rows": history})
     forget_state(state_dir)
+
+
+def _made_from(start: Path) -> list[dict[str, Any]]:
+    """How the model in `start` came to be: {recipe, stage, params} of each model on the way, the first one first."""
+    card = artifacts.read_json(start / artifacts.MODEL_CARD)
+    return [*card["made_from"], {name: card[name] for name in ("recipe", "stage", "params")}]

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from assets.params import Training
+from assets.params import Optimization, Training
 
 Batch = TypeVar("Batch")
 
@@ -45,7 +45,7 @@ class Task(Generic[Batch]):
 class Progress:
     """How far a run has come, beside the weights."""
 
-    history: list[dict[str, Any]] = field(default_factory=list)  # a row a finished epoch
+    history: list[dict[str, Any]] = field(default_factory=list)  # one row per finished epoch
     best: dict[str, Any] = field(default_factory=dict)  # the modules' state after the best of them
     losses: list[torch.Tensor] = field(default_factory=list)  # of the batches done in the epoch under way
     norms: list[torch.Tensor] = field(default_factory=list)  # of the gradient, before clipping, of the epoch's steps
@@ -62,7 +62,8 @@ class Run(Generic[Batch]):
 
     task: Task[Batch]
     loss: Callable[[Batch], torch.Tensor]  # the task's, with gradients averaged over ranks
-    settings: Training
+    settings: Optimization
+    training: Training
     state_dir: Path
     device: torch.device
     optimizers: list[torch.optim.Optimizer]

@@ -14,23 +14,25 @@ from typing import Any
 import torch
 
 from assets import artifacts
+from assets.imports import imported_files
 from assets.training.distributed import from_first, gather, rank, shard, whole
 from assets.training.run import Progress, Run, parameters_of
 
 logger = logging.getLogger(__name__)
 
-ASSETS = Path(__file__).parents[1]
 STATES_KEPT = 2  # the last ones: should a disk lose the newest, there is one before it; and the last that was validated
 
 
-def state_dir_for(stage: str, determined_by: dict[str, Any]) -> Path:
-    """Where a run of `<stage package>` or `<stage package>-<recipe>` keeps its state.
+def state_dir_for(stage: str, recipe: str, determined_by: dict[str, Any]) -> Path:
+    """Where the run of `stage` that makes `recipe` keeps its state.
 
-    Named by a hash of all that determines it, code included, so that a changed setting or loss never resumes foreign state.
+    Named by a hash of all that determines the run: `determined_by`, and the code that the stage imports. So a changed setting or loss never
+    resumes a foreign state. Guards stop a run and change nothing in it: with other guards, a run that one of them stopped goes on.
     """
-    code = {name: artifacts.sha256_of(ASSETS / name) for name in (stage.partition("-")[0], "training", "clip", "metrics")}
-    key = hashlib.sha256(json.dumps([determined_by, code], sort_keys=True).encode()).hexdigest()[:16]
-    return artifacts.WORK / "training" / f"{stage}-{key}"
+    params = {name: value for name, value in determined_by["params"].items() if name != "guards"}
+    code = [artifacts.sha256_of(path) for path in imported_files(f"assets.{stage}.stage")]
+    key = hashlib.sha256(json.dumps([determined_by | {"params": params}, code], sort_keys=True).encode()).hexdigest()[:16]
+    return artifacts.WORK / "training" / f"{stage}-{recipe}-{key}"
 
 
 def save(run: Run[Any]) -> None:
@@ -41,7 +43,7 @@ def save(run: Run[Any]) -> None:
         "schedulers": [scheduler.state_dict() for scheduler in run.schedulers],
         "scaler": run.scaler.state_dict(),
         **{name: getattr(progress, name) for name in ("history", "losses", "norms", "first")},
-        # of dropout, a row a rank
+        # of dropout, one row per rank
         "random": gather(torch.get_rng_state()[None]),
         "random_cuda": gather(torch.cuda.get_rng_state(run.device)[None]) if run.device.type == "cuda" else None,
     }
@@ -63,9 +65,11 @@ def save(run: Run[Any]) -> None:
 
 def resume(run: Run[Any]) -> None:
     """Put the run where its newest readable state was saved; leave it at its start if there is none."""
-    if (saved := from_first(lambda: _newest_readable(run.state_dir))) is None:
+    found = _newest_readable(run.state_dir) if rank() == 0 else None
+    saved = from_first(lambda: found[0] if found else None)
+    if saved is None:
         return
-    state = torch.load(saved, weights_only=True, map_location="cpu")
+    state = found[1] if found else _load(saved)
     own = _joined(run, {name: state[name] for name in ("modules", "averages", "best", "optimizers")}, _own_shard)
     for name, module in run.task.modules.items():
         load_trained(module, own["modules"][name])
@@ -83,15 +87,18 @@ def resume(run: Run[Any]) -> None:
     logger.info("resuming in epoch %d, after %d batches of it", run.progress.epoch, len(run.progress.losses))
 
 
-def _newest_readable(state_dir: Path) -> Path | None:
+def _newest_readable(state_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest state that can be read, and what it holds."""
     for saved in reversed(_states(state_dir)):
         try:
-            torch.load(saved, weights_only=True, map_location="cpu")
+            return saved, _load(saved)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             logger.warning("%s cannot be read (%s); trying the state before it", saved, error)
-        else:
-            return saved
     return None
+
+
+def _load(saved: Path) -> dict[str, Any]:
+    return torch.load(saved, weights_only=True, map_location="cpu")
 
 
 def _state(run: Run[Any]) -> dict[str, Any]:
@@ -148,7 +155,7 @@ def forget_unvalidated(run: Run[Any]) -> bool:
 
 
 def forget_state(state_dir: Path) -> None:
-    """Remove a finished run's state: call it once the result is safely written."""
+    """Remove the state of a run that is finished, once its result is safely written, or of one that cannot go on."""
     shutil.rmtree(state_dir, ignore_errors=True)
 
 

@@ -10,32 +10,24 @@ from pathlib import Path
 
 import numpy as np
 
-from assets.clip.encoding import encode_images
-from assets.clip.model import Clip, Preprocess
 from assets.metrics.retrieval import mean_average_precision, recall_at_k
-from assets.pictures.table import read_images, read_rows
+from assets.pictures.table import Split, read_rows
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    path: Path
+    pictures: Split
     labels: np.ndarray  # [N]
     names: list[str]  # [C], sorted
     relevant: np.ndarray  # bool [C, N]: the image's class has that name
 
-    def encode(self, model: Clip, preprocess: Preprocess, *, batch_size: int, device: str, precision: str) -> np.ndarray:
-        """float32 [N, d], unit norm."""
-        images = read_images(self.path, "validation")
-        total = len(self.labels)
-        return encode_images(model, preprocess, images, total=total, batch_size=batch_size, device=device, precision=precision)
 
-
-def read_validation_set(path: Path) -> ValidationSet:
-    rows = read_rows(path, "validation")
+def read_validation_set(table: Path) -> ValidationSet:
+    rows = read_rows(table, "validation")
     class_names = np.array(rows["class_name"].to_pylist(), dtype=object)
     names = sorted(set(class_names))
     return ValidationSet(
-        path=path,
+        pictures=Split(table, "validation"),
         labels=np.array(rows["label"].to_pylist(), dtype=object),
         names=names,
         relevant=np.array([class_names == name for name in names], dtype=bool).reshape(len(names), len(class_names)),

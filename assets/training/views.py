@@ -1,4 +1,4 @@
-"""Augmented views of the training images, as the image tower takes them. What is learned from them is the stages' concern.
+"""Augmented views of the training images, as the image tower takes them. What a tower learns from them is the stages' concern.
 
 Shapes: B images of a batch, R side as trained; N training images, V views of each, d embedding.
 """
@@ -15,11 +15,13 @@ import torch
 from torch.nn.functional import normalize
 
 from assets.clip.device import autocast
-from assets.clip.encoding import ahead, embedding_size
-from assets.clip.model import Clip, image_normalization, image_size
-from assets.embeddings import ASSETS, kept, rows_of_split, tower_sha256
-from assets.pictures.decoding import decode
-from assets.pictures.table import read_images
+from assets.clip.encoder import Encoder
+from assets.clip.encoding import ahead
+from assets.clip.image_towers import image_tower_of
+from assets.clip.kept import kept
+from assets.clip.model import Clip
+from assets.imports import imported_files
+from assets.pictures.table import Split
 from assets.progress import track
 from assets.training.augmentation import apply_views, augment, draw_views, stored_size
 from assets.training.data import prefetched, resized, training_batches
@@ -47,9 +49,10 @@ def training_views(
     Pixels are normalised as `model` wants them, channels last. `augmentation`: the settings of `draw_views`; `classes` and
     `images_per_class` as in `training_batches`. In several processes each gets its `own_rows`, seen as one process would see them.
     """
-    size = image_size(model)
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in image_normalization(model))
-    kept: dict[int, np.ndarray] = {}
+    tower = image_tower_of(model)
+    size = tower.size
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in tower.normalization)
+    decoded: dict[int, np.ndarray] = {}
 
     def batches(epoch: int, done: int) -> Iterator[Views]:
         order = generator_for(seed, epoch)
@@ -59,7 +62,7 @@ def training_views(
             batch_size=batch_size,
             size=stored_size(size),
             generator=order,
-            kept=kept,
+            kept=decoded,
             skip=done,
             classes=classes,
             images_per_class=images_per_class,
@@ -74,51 +77,38 @@ def training_views(
     return batches
 
 
-def view_embeddings(
-    directory: Path,
-    model: Clip,
-    table: Path,
-    *,
-    views: int,
-    augmentation: dict[str, Any],
-    seed: int,
-    table_sha256: str,
-    batch_size: int,
-    device: str,
-    precision: str,
-) -> np.ndarray:
-    """float32 [N·V, d], unit norm, mapped from disk: V augmented views of each training picture, row n·V + v being view v of picture n.
+def view_embeddings(encoder: Encoder, pictures: Split, *, views: int, augmentation: dict[str, Any], seed: int) -> np.ndarray:
+    """float32 [N·V, d], unit norm, mapped from disk: V augmented views of each picture, row n·V + v being view v of picture n.
 
-    `model` as `load_clip(directory)` gave it; the tower is locked, so a view is encoded once.
+    The encoder's model is as its directory holds it, and its image tower is locked, so a view is encoded once.
     """
-    total, size = rows_of_split(table, "train"), image_size(model)
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in image_normalization(model))
+    model, device = encoder.model, encoder.device
+    tower, total = image_tower_of(model), len(pictures)
+    size = tower.size
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in tower.normalization)
 
     def chunks() -> Iterator[np.ndarray]:
-        images = track(read_images(table, "train"), total, "encoding views", "images")
-        pixels = ahead(lambda data: resized(decode(data), stored_size(size)), images, depth=2 * batch_size)
+        images = track(pictures.items(), total, "encoding views", "images")
+        pixels = ahead(lambda item: resized(pictures.open(item), stored_size(size)), images, depth=2 * encoder.batch_size)
         for number in itertools.count():
-            batch = list(itertools.islice(pixels, batch_size))
+            batch = list(itertools.islice(pixels, encoder.batch_size))
             if not batch:
                 return
             stored = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).to(device)
             seen = []
             for view in range(views):
                 shown = augment(stored, size, **augmentation, generator=generator_for(seed, view, number))
-                with torch.inference_mode(), autocast(device, precision):
+                with torch.inference_mode(), autocast(device, encoder.precision):
                     embedded = model.encode_image(((shown - mean) / std).contiguous(memory_format=torch.channels_last))
                 seen.append(normalize(embedded.float(), dim=1).cpu().numpy())
             yield np.stack(seen, axis=1).reshape(len(batch) * views, -1)
 
     determined_by = {
-        "tower": tower_sha256(directory, "image"),
-        "table": table_sha256,
+        "tower": encoder.tower_sha256("image"),
+        "pictures": pictures.sha256,
         "views": views,
         "augmentation": augmentation,
         "seed": seed,
-        "batch_size": batch_size,
-        "device": device,
-        "precision": precision,
+        **encoder.how,
     }
-    own = [Path(__file__).with_name(name) for name in ("views.py", "augmentation.py", "data.py", "randomness.py")]
-    return kept("views", determined_by, [ASSETS / "clip", *own], (total * views, embedding_size(model)), chunks)
+    return kept("views", determined_by, imported_files(__name__), (total * views, encoder.dimension), chunks)

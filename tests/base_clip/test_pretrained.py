@@ -11,8 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from assets import artifacts
 from assets.base_clip.pretrained import make_pretrained_clip
-from assets.clip import load_clip
-from assets.clip.model import WEIGHTS
+from assets.clip.model import WEIGHTS, load_clip
 from assets.errors import UserError
 from assets.params import OpenClip
 from tests.models import CONFIGS, write_bert
@@ -53,6 +52,7 @@ def test_a_checkpoint_becomes_a_directory_that_loads_anywhere(tiny, name, tmp_pa
     assert files == {"open_clip_config.json", "open_clip_model.safetensors", "model_card.json"}
     assert not any(str(folder) in path.read_text() for path in (tmp_path / "base").glob("*.json"))
     card = artifacts.read_json(tmp_path / "base" / "model_card.json")
+    assert (card["recipe"], card["stage"], card["made_from"]) == ("base", "base_clip", [])
     assert card["inputs"] == {name: artifacts.sha256_of(folder / name)}
 
 

@@ -4,7 +4,8 @@ import open_clip
 import pytest
 import torch
 
-from assets.clip.text_encoding import encode_tokens, ends_of_text, used_length
+from assets.clip.text_encoding import encode_tokens
+from assets.clip.text_towers import text_tower_of
 from tests.models import CONFIGS, TEXT, write_model
 
 CAPTIONS = ["a red heart in the park", "dog", "the colour grey"]
@@ -17,7 +18,8 @@ def test_columns_that_nothing_depends_on_are_left_out_exactly(kind, columns, tmp
     model = write_model(tmp_path / kind, kind).double()
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path / kind}")
     tokens = tokenizer(CAPTIONS)[:, : model.context_length]
-    assert used_length(model, tokens, ends_of_text(model, tokens)) == columns
+    tower = text_tower_of(model)
+    assert tower.used_length(tokens, tower.ends_of_text(tokens)) == columns
     whole = model.encode_text(tokens)
     torch.testing.assert_close(encode_tokens(model, tokens, "cpu"), whole, rtol=1e-12, atol=1e-14)
     assert whole.abs().max() > 1e-3
@@ -40,7 +42,8 @@ def test_what_the_tokens_after_the_end_are_matters_only_where_no_column_is_left_
     text = TEXT | {"context_length": 9, "vocab_size": 20, "pool_type": pool_type, "eos_id": 19, "no_causal_mask": not causal}
     model = open_clip.CustomTextCLIP(**CONFIGS["vit"] | {"text_cfg": text}).double().eval()
     tokens = torch.tensor([[1, 5, 19, 0, 0, 0, 0, 0, 0], [1, 5, 7, 4, 19, 0, 0, 0, 0]])
-    used = used_length(model, tokens, ends_of_text(model, tokens))
+    tower = text_tower_of(model)
+    used = tower.used_length(tokens, tower.ends_of_text(tokens))
     other = tokens.clone()
     other[:, used:] = 3
     torch.testing.assert_close(model.encode_text(other), model.encode_text(tokens), rtol=1e-12, atol=1e-14)

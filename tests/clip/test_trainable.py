@@ -4,8 +4,8 @@ import open_clip
 import pytest
 import torch
 
-from assets.clip import load_clip
 from assets.clip.lora import SplitAttention, add_adapters, fold_adapters
+from assets.clip.model import load_clip
 from assets.clip.text_encoding import encode_tokens
 from assets.clip.trainable import layer_groups, learning_rate_shares, trained_parameters, unlock
 from assets.errors import UserError

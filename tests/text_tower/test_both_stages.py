@@ -1,39 +1,29 @@
 """Both training stages on a tiny real corpus and a tiny open_clip model: what trains, what stays locked, what is written."""
 
-import io
 import re
 import shutil
 from itertools import count
 
-import numpy as np
 import open_clip
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from PIL import Image
 from safetensors.torch import load_file
 
-from assets import artifacts, embeddings
+from assets import artifacts
+from assets.clip import encoder
 from assets.clip.model import WEIGHTS
 from assets.clip.trainable import layer_groups
 from assets.errors import UserError
 from assets.image_tower.losses import sharded_arc_margin_loss
 from assets.image_tower.stage import train_image_tower
-from assets.params import Guards, ImageTower, PseudoCaptions, TextTower
-from assets.pseudo_captions.stage import make_pseudo_captions
+from assets.params import Guards, ImageTower, TextTower, Training
 from assets.text_tower.stage import realign_text_tower
 from tests.models import write_model
+from tests.training.tables import realigned, tuned, write_colors, write_training_captions
 
 COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "grey": (120, 120, 120)}
-
-
-def png(color, seed):
-    noise = np.random.default_rng(seed).normal(0, 20, (36, 36, 3))
-    buffer = io.BytesIO()
-    Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+TRAINING = Training(processes=1, compile=False, checkpoint_minutes=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +31,6 @@ def sections(checkout):
     written = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
     small = {"epochs": 2, "batch_size": 8, "device": "cpu"}
     return {
-        "pseudo_captions": PseudoCaptions.model_validate(
-            written["pseudo_captions"] | {"device": "cpu", "min_similarity": -1.0, "top_k": 1}
-        ),
         "image_tower": ImageTower.model_validate(written["image_tower"] | small | {"trains": "all"}),
         "text_tower": TextTower.model_validate(written["text_tower"] | small),
     }
@@ -52,28 +39,7 @@ def sections(checkout):
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rows = []
-    for label, color in COLORS.items():
-        for view in range(6):
-            rows.append(
-                {
-                    "id": f"{label}/{view}",
-                    "image": png(color, len(rows)),
-                    "label": label,
-                    "class_name": f"{label} square",
-                    "captions": [label, "a colour"],
-                    "source": "test",
-                    "license": "CC0-1.0",
-                    "attribution": "the tests",
-                    "split": "validation" if view < 2 else "train",
-                    "width": 36,
-                    "height": 36,
-                    "sha256": "0" * 64,
-                }
-            )
-    rows.sort(key=lambda row: (artifacts.SPLITS.index(row["split"]), row["id"]))
-    artifacts.CURATED.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.CURATED_SCHEMA), artifacts.CURATED_IMAGES, row_group_size=5)
+    write_colors(COLORS)
     write_model(artifacts.model_dir("base"))
     return tmp_path
 
@@ -85,33 +51,49 @@ def changed(before, after):
     return {name for name in old if not torch.equal(old[name], new[name])}
 
 
-@pytest.mark.parametrize("recipe", ["gpr", "mcip"])
-def test_each_stage_trains_its_tower_and_leaves_the_other_bit_equal(workspace, sections, recipe):
-    make_pseudo_captions(sections["pseudo_captions"])
-    train_image_tower(sections["image_tower"], recipe)
-    tuned = changed("base", recipe)
-    assert tuned
-    assert all(name.startswith("visual.") for name in tuned)
+@pytest.mark.parametrize("caption_weight", [0.0, 0.25, 1.0])
+def test_each_stage_trains_its_tower_and_leaves_the_other_bit_equal(workspace, sections, caption_weight):
+    """Under names and from starts of one's own: nothing hangs on a recipe's name."""
+    if caption_weight:
+        write_training_captions("wide")
+    train_image_tower(tuned("wide", sections["image_tower"], caption_weight=caption_weight), TRAINING)
+    found = changed("base", "wide")
+    assert found
+    assert all(name.startswith("visual.") for name in found)
 
-    realign_text_tower(sections["text_tower"].model_copy(update={"trains": "all", "lr": 3e-5}), recipe)
-    realigned = changed(recipe, f"{recipe}_rea")
-    assert "token_embedding.weight" in realigned
-    assert not any(name.startswith("visual.") for name in realigned)
-    realign_text_tower(sections["text_tower"].model_copy(update={"trains": "projection"}), recipe)
-    assert changed(recipe, f"{recipe}_rea") == {"text_projection", "logit_scale"}
+    realign_text_tower(realigned("follows", sections["text_tower"], "wide", trains="all", lr=3e-5), TRAINING)
+    found = changed("wide", "follows")
+    assert "token_embedding.weight" in found
+    assert not any(name.startswith("visual.") for name in found)
+    realign_text_tower(realigned("follows", sections["text_tower"], "wide", trains="projection"), TRAINING)
+    assert changed("wide", "follows") == {"text_projection", "logit_scale"}
+    train_image_tower(tuned("again", sections["image_tower"], "follows", epochs=1), TRAINING)
 
-    for name in (recipe, f"{recipe}_rea"):
+    inputs = {"wide": {"curated_images", "base"} | ({"training_captions"} if caption_weight else set())}
+    inputs |= {"follows": {"curated_images", "wide"}, "again": {"curated_images", "follows"}}
+    stages = {"wide": "image_tower", "follows": "text_tower", "again": "image_tower"}
+    made_from = [("base", "base_clip")]
+    for name in ("wide", "follows", "again"):
         history = artifacts.read_json(artifacts.history_file(name))
-        assert [row["epoch"] for row in history["rows"]] == [1, 2]
-        card = artifacts.read_json(artifacts.model_dir(name) / "model_card.json")
-        assert card["recipe"] == name
-        assert set(card["inputs"]) == (
-            {"curated_images", recipe}
-            if name.endswith("rea")
-            else {"curated_images", "base"} | ({"captions"} if recipe == "mcip" else set())
-        )
-        assert str(workspace) not in (artifacts.model_dir(name) / "model_card.json").read_text()
+        assert [row["epoch"] for row in history["rows"]] == ([1] if name == "again" else [1, 2])
+        card = artifacts.read_json(artifacts.model_dir(name) / artifacts.MODEL_CARD)
+        assert (card["recipe"], card["stage"], set(card["inputs"])) == (name, stages[name], inputs[name])
+        assert [(each["recipe"], each["stage"]) for each in card["made_from"]] == made_from
+        assert card["made_from"][0]["params"] == {"kind": "vit"}
+        made_from.append((name, stages[name]))
+        assert str(workspace) not in (artifacts.model_dir(name) / artifacts.MODEL_CARD).read_text()
+    assert card["made_from"][1]["params"]["caption_weight"] == caption_weight
     assert not list((artifacts.WORK / "training").glob("*"))  # finished runs leave no state behind
+
+
+def test_captions_do_not_matter_to_a_recipe_without_a_caption_weight(workspace, sections):
+    written = []
+    for with_captions in (False, True):
+        if with_captions:
+            write_training_captions("labels")
+        train_image_tower(tuned("labels", sections["image_tower"]), TRAINING)
+        written.append((artifacts.model_dir("labels") / WEIGHTS).read_bytes())
+    assert written[0] == written[1]
 
 
 def expected(model, tower, trains, unlocked_groups):
@@ -147,8 +129,8 @@ def test_what_is_locked_stays_bit_equal_and_what_trains_changes(kind, image_trai
     settings = {"unlocked_groups": 1, "layer_decay": 0.5, "guards": unguarded}
     if kind == "vit":
         settings |= {"gradient_checkpointing": True, "ema_decay": 0.9, "precision": "bf16"}
-    train_image_tower(sections["image_tower"].model_copy(update={"trains": image_trains, **settings}), "gpr")
-    realign_text_tower(sections["text_tower"].model_copy(update={"trains": text_trains, **settings}), "gpr")
+    train_image_tower(tuned("gpr", sections["image_tower"], trains=image_trains, **settings), TRAINING)
+    realign_text_tower(realigned("gpr_rea", sections["text_tower"], "gpr", trains=text_trains, **settings), TRAINING)
     scales = {name for name in ("logit_scale", "logit_bias") if name in model.state_dict()}
     for before, after, tower, trains, others in (
         ("base", "gpr", "image", image_trains, set()),
@@ -168,69 +150,44 @@ def test_what_is_locked_stays_bit_equal_and_what_trains_changes(kind, image_trai
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(workspace, sections):
-    make_pseudo_captions(sections["pseudo_captions"])
     weights = artifacts.model_dir("gpr") / WEIGHTS
     seen = []
     for seed in (0, 0, 1):
-        train_image_tower(sections["image_tower"].model_copy(update={"seed": seed}), "gpr")
+        train_image_tower(tuned("gpr", sections["image_tower"], seed=seed), TRAINING)
         seen.append(weights.read_bytes())
     assert seen[0] == seen[1]
     assert seen[0] != seen[2]
 
 
-def test_pseudo_captions_tables(workspace, sections):
-    make_pseudo_captions(sections["pseudo_captions"])
-    captions = pq.read_table(artifacts.CAPTIONS).to_pylist()
-    assert sorted(row["caption"] for row in captions) == sorted(["a colour", *COLORS, *(f"{color} square" for color in COLORS)])
-    text = {row["caption_id"]: row["caption"] for row in captions}
-    cluster = {row["caption_id"]: row["cluster"] for row in captions}
-    images = pq.read_table(artifacts.IMAGE_CAPTIONS).to_pylist()
-    assert len(images) == 16  # the training split
-    for row in images:
-        label = row["id"].split("/")[0]
-        own, found = row["caption_ids"][:3], row["caption_ids"][3:]
-        assert [text[number] for number in own] == [label, "a colour", f"{label} square"]
-        assert len(found) <= 1
-        assert all(cluster[number] not in {cluster[other] for other in own} for number in found)
-        assert len(row["similarities"]) == len(row["caption_ids"])
-
-
-def broken(settings):
-    return settings.model_copy(update={"lr": 1000 * settings.lr})
-
-
 def test_a_broken_learning_rate_of_the_image_tower_is_caught_in_the_first_epoch(workspace, sections):
     with pytest.raises(UserError, match=r" epoch 1\. The likely cause is a too high learning rate \(it is 0\.5\)"):
-        train_image_tower(broken(sections["image_tower"]), "gpr")
+        train_image_tower(tuned("gpr", sections["image_tower"], lr=1000 * sections["image_tower"].lr), TRAINING)
     assert not artifacts.model_dir("gpr").exists()
 
 
 @pytest.mark.parametrize(("trains", "lr"), [("projection", 3e-3), ("all", 3e-5)])
 def test_a_broken_learning_rate_of_the_text_tower_is_caught_in_the_first_epoch(workspace, sections, trains, lr):
-    shutil.copytree(artifacts.model_dir("base"), artifacts.model_dir("gpr"))
-    settings = sections["text_tower"].model_copy(update={"trains": trains, "lr": lr})
     with pytest.raises(UserError, match=rf" epoch 1\. The likely cause is a too high learning rate \(it is {1000 * lr:.2g}\)"):
-        realign_text_tower(broken(settings), "gpr")
-    assert not artifacts.model_dir("gpr_rea").exists()
+        realign_text_tower(realigned("base_rea", sections["text_tower"], "base", trains=trains, lr=1000 * lr), TRAINING)
+    assert not artifacts.model_dir("base_rea").exists()
 
 
 def test_settling_batch_norms_stop_no_run(workspace, sections):
     shutil.rmtree(artifacts.model_dir("base"))
     write_model(artifacts.model_dir("base"), "timm_and_hugging_face")  # its statistics are those of no picture
     limits = sections["image_tower"].guards.model_copy(update={"min_spread": None})  # random weights tell no pictures apart
-    settings = sections["image_tower"].model_copy(update={"epochs": 4, "lr": 1e-12, "guards": limits})
-    train_image_tower(settings, "gpr")
+    train_image_tower(tuned("gpr", sections["image_tower"], epochs=4, lr=1e-12, guards=limits), TRAINING)
     cosines = [row["validation_cosine_to_start"] for row in artifacts.read_json(artifacts.history_file("gpr"))["rows"]]
     assert min(cosines) < limits.min_cosine_to_start, "the statistics did not move the embeddings, so this shows nothing"
 
 
 @pytest.mark.parametrize("own", [{"ema_decay": 0.5}, {"sampled_classes": 2}], ids=str)
 def test_a_stage_killed_at_any_step_ends_with_the_same_weights(workspace, sections, monkeypatch, own):
-    settings = sections["image_tower"].model_copy(update={"checkpoint_minutes": 0.0, "batch_size": 4} | own)
-    train_image_tower(settings, "gpr")
+    recipe, training = tuned("gpr", sections["image_tower"], batch_size=4, **own), TRAINING.model_copy(update={"checkpoint_minutes": 0.0})
+    train_image_tower(recipe, training)
     whole = (artifacts.model_dir("gpr") / WEIGHTS).read_bytes()
-    encoded, real = [], embeddings.encode_images
-    monkeypatch.setattr(embeddings, "encode_images", lambda *given, **named: encoded.append(1) or real(*given, **named))
+    made, real = [], encoder.kept
+    monkeypatch.setattr(encoder, "kept", lambda *given: real(*given[:-1], lambda: made.append(1) or given[-1]()))
     steps = count(1)
 
     def dies(*arguments, **named):
@@ -241,26 +198,28 @@ def test_a_stage_killed_at_any_step_ends_with_the_same_weights(workspace, sectio
     monkeypatch.setattr("assets.image_tower.stage.sharded_arc_margin_loss", dies)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            train_image_tower(settings, "gpr")
-    train_image_tower(settings, "gpr")
+            train_image_tower(recipe, training)
+    train_image_tower(recipe, training)
     assert (artifacts.model_dir("gpr") / WEIGHTS).read_bytes() == whole
-    assert not encoded  # the base's embeddings were still there
+    assert not made  # the base's embeddings were still there
 
 
 def test_several_views_of_each_picture(workspace, sections):
-    shutil.copytree(artifacts.model_dir("base"), artifacts.model_dir("gpr"))
     weights = []
     for views in (1, 3, 3):
-        realign_text_tower(sections["text_tower"].model_copy(update={"views": views}), "gpr")
-        weights.append((artifacts.model_dir("gpr_rea") / WEIGHTS).read_bytes())
+        realign_text_tower(realigned("base_rea", sections["text_tower"], "base", views=views), TRAINING)
+        weights.append((artifacts.model_dir("base_rea") / WEIGHTS).read_bytes())
     assert weights[1] == weights[2] != weights[0]
 
 
-@pytest.mark.parametrize("setting", ["gradient_checkpointing", "compile"])
-def test_a_projection_has_no_use_for_what_is_for_towers(workspace, sections, setting):
-    shutil.copytree(artifacts.model_dir("base"), artifacts.model_dir("gpr"))
+def test_a_projection_has_no_activations_to_compute_again(workspace, sections):
     with pytest.raises(UserError, match="trains: all"):
-        realign_text_tower(sections["text_tower"].model_copy(update={setting: True}), "gpr")
+        realign_text_tower(realigned("base_rea", sections["text_tower"], "base", gradient_checkpointing=True), TRAINING)
+
+
+def test_compile_has_no_effect_on_a_projection(workspace, sections, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda *given, **named: pytest.fail("there is no tower to compile"))
+    realign_text_tower(realigned("base_rea", sections["text_tower"], "base"), TRAINING.model_copy(update={"compile": True}))
 
 
 @pytest.mark.parametrize(
@@ -271,8 +230,8 @@ def test_a_projection_has_no_use_for_what_is_for_towers(workspace, sections, set
     ],
 )
 def test_the_image_tower_trains_with_every_option(workspace, sections, options):
-    make_pseudo_captions(sections["pseudo_captions"])
-    train_image_tower(sections["image_tower"].model_copy(update=options), "mcip")
+    write_training_captions("mcip")
+    train_image_tower(tuned("mcip", sections["image_tower"], caption_weight=0.25, **options), TRAINING)
     assert all(name.startswith("visual.") for name in changed("base", "mcip"))
     rows = artifacts.read_json(artifacts.history_file("mcip"))["rows"]
     assert all(-1 <= row["validation_cosine_to_start"] < 1 and 0 < row["validation_spread"] < 1 for row in rows)

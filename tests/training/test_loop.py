@@ -11,15 +11,14 @@ import pytest
 import torch
 
 from assets.errors import UserError
-from assets.params import Training, read_params
+from assets.params import Optimization, Training, read_params
 from assets.training.distributed import clip_gradients_
 from assets.training.loop import best_measures, fit, train_mode
 from assets.training.optimizer import decay_groups, learning_rate_factor
 from assets.training.randomness import generator_for
 from assets.training.run import Task
-from assets.training.state import forget_state, state_dir_for
 
-SETTINGS = Training(
+SETTINGS = Optimization(
     seed=0,
     device="cpu",
     precision="fp32",
@@ -32,11 +31,10 @@ SETTINGS = Training(
     accumulate=1,
     ema_decay=None,
     gradient_checkpointing=False,
-    compile=False,
     guards=read_params(Path(__file__).parents[2] / "params.yaml")[0].image_tower.guards,
-    checkpoint_minutes=60.0,
 )
-EVERY_STEP = SETTINGS.model_copy(update={"checkpoint_minutes": 0.0})
+TRAINING = Training(processes=1, compile=False, checkpoint_minutes=60.0)
+EVERY_STEP = TRAINING.model_copy(update={"checkpoint_minutes": 0.0})
 
 
 def task(measures=None, break_at=None, die_at=None, patience=None):
@@ -77,7 +75,7 @@ def task(measures=None, break_at=None, die_at=None, patience=None):
 
 def test_it_learns_and_tells(tmp_path):
     _, run = task()
-    rows = fit(run, SETTINGS, tmp_path)
+    rows = fit(run, SETTINGS, TRAINING, tmp_path)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     assert rows[-1]["validation_score"] > rows[0]["validation_score"]
@@ -85,31 +83,31 @@ def test_it_learns_and_tells(tmp_path):
 
 def test_the_best_epoch_is_kept_the_earliest_of_equals(tmp_path):
     model, run = task(measures=[0.1, 0.7, 0.3, 0.7, 0.2])
-    fit(run, SETTINGS, tmp_path / "all")
+    fit(run, SETTINGS, TRAINING, tmp_path / "all")
     best = model.weight.detach().clone()
     # the same schedule, killed after epoch 2: its state is that of epoch 2
     short, run = task(measures=[0.1, 0.7, 0.3], die_at=(3, 0))
     with pytest.raises(KeyboardInterrupt):
-        fit(run, SETTINGS, tmp_path / "killed")
+        fit(run, SETTINGS, TRAINING, tmp_path / "killed")
     assert torch.equal(short.weight, best)
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, EVERY_STEP], ids=["a state an epoch", "a state a step"])
-def test_killed_twenty_times_and_resumed_equals_undisturbed(tmp_path, settings):
+@pytest.mark.parametrize("training", [TRAINING, EVERY_STEP], ids=["a state per epoch", "a state per step"])
+def test_killed_twenty_times_and_resumed_equals_undisturbed(tmp_path, training):
     def with_dropout(**options):
         model, run = task(**options)
         loss = run.loss
         return model, replace(run, loss=lambda x: loss(torch.nn.functional.dropout(x)))
 
     whole, run = with_dropout()
-    rows = fit(run, settings, tmp_path / "whole")
+    rows = fit(run, SETTINGS, training, tmp_path / "whole")
     places = sorted(torch.randperm(50, generator=generator_for(1))[:20].tolist())
     for place in places:
         _, run = with_dropout(die_at=(place // 10 + 1, place % 10))
         with pytest.raises(KeyboardInterrupt):
-            fit(run, settings, tmp_path / "killed")
+            fit(run, SETTINGS, training, tmp_path / "killed")
     resumed, run = with_dropout()
-    assert fit(run, settings, tmp_path / "killed") == rows
+    assert fit(run, SETTINGS, training, tmp_path / "killed") == rows
     assert torch.equal(resumed.weight, whole.weight)
 
 
@@ -119,15 +117,15 @@ def test_killed_twenty_times_and_resumed_equals_undisturbed(tmp_path, settings):
     ids=["accumulating", "averaging", "all and fp16"],
 )
 def test_every_option_resumes_bit_equal(tmp_path, options):
-    settings = EVERY_STEP.model_copy(update=options)
+    settings = SETTINGS.model_copy(update=options)
     whole, run = task()
-    rows = fit(run, settings, tmp_path / "whole")
+    rows = fit(run, settings, EVERY_STEP, tmp_path / "whole")
     for place in (4, 13, 28, 30, 49):
         _, run = task(die_at=(place // 10 + 1, place % 10))
         with pytest.raises(KeyboardInterrupt):
-            fit(run, settings, tmp_path / "killed")
+            fit(run, settings, EVERY_STEP, tmp_path / "killed")
     resumed, run = task()
-    assert fit(run, settings, tmp_path / "killed") == rows
+    assert fit(run, settings, EVERY_STEP, tmp_path / "killed") == rows
     assert torch.equal(resumed.weight, whole.weight)
 
 
@@ -153,7 +151,7 @@ def test_accumulated_batches_are_the_big_batch_for_arc_margin(tmp_path):
             loss=lambda batch: arc_margin_loss(torch.nn.functional.normalize(model(batch[0]), dim=1), centers, batch[1], 30.0, 0.1),
             validate=lambda: {"score": None},
         )
-        rows = fit(run, SETTINGS.model_copy(update={"accumulate": accumulate}), tmp_path / f"{size}")
+        rows = fit(run, SETTINGS.model_copy(update={"accumulate": accumulate}), TRAINING, tmp_path / f"{size}")
         return model.weight.detach(), [row["loss"] for row in rows], [row["learning_rate"] for row in rows]
 
     small, big = trained(4, 3), trained(12, 1)
@@ -164,7 +162,7 @@ def test_accumulated_batches_are_the_big_batch_for_arc_margin(tmp_path):
 
 def test_batches_left_over_at_an_epoch_s_end_are_a_step_of_their_own(tmp_path):
     _, run = task()
-    rows = fit(run, SETTINGS.model_copy(update={"accumulate": 4}), tmp_path)  # 10 batches: 4, 4, 2
+    rows = fit(run, SETTINGS.model_copy(update={"accumulate": 4}), TRAINING, tmp_path)  # 10 batches: 4, 4, 2
     assert rows[-1]["learning_rate"] == pytest.approx(0.1 * SETTINGS.final_lr_fraction)
     assert rows[-1]["loss"] < rows[0]["loss"]
 
@@ -185,7 +183,7 @@ def test_the_averaged_weights_are_validated_and_kept(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", stepped)
-        fit(replace(plain, validate=validate), SETTINGS.model_copy(update={"ema_decay": 0.9}), tmp_path)
+        fit(replace(plain, validate=validate), SETTINGS.model_copy(update={"ema_decay": 0.9}), TRAINING, tmp_path)
     average = after_each[0]
     for number, weight in enumerate(after_each[1:], 2):
         average = 0.9 * average + 0.1 * weight
@@ -201,7 +199,7 @@ def test_fp16_gradients_are_clipped_as_they_are_not_as_they_were_scaled(tmp_path
     weights = []
     for precision in ("fp32", "fp16"):  # the model's own arithmetic is fp32 in both
         model, run = task()
-        fit(run, SETTINGS.model_copy(update={"precision": precision}), tmp_path / precision)
+        fit(run, SETTINGS.model_copy(update={"precision": precision}), TRAINING, tmp_path / precision)
         weights.append(model.weight.detach())
     torch.testing.assert_close(torch.stack(norms[:50]), torch.stack(norms[50:]), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(*weights, atol=1e-4, rtol=0)
@@ -217,7 +215,7 @@ def test_an_fp16_step_that_overflows_is_left_out_and_the_scale_halved(tmp_path):
             value.register_hook(lambda gradient: gradient * math.inf)
         return value
 
-    rows = fit(replace(run, loss=overflowing), SETTINGS.model_copy(update={"precision": "fp16", "epochs": 1}), tmp_path)
+    rows = fit(replace(run, loss=overflowing), SETTINGS.model_copy(update={"precision": "fp16", "epochs": 1}), TRAINING, tmp_path)
     state = torch.load(next(tmp_path.glob("*.pt")), weights_only=True)
     assert state["scaler"]["scale"] == 2.0**15
     assert torch.isfinite(model.weight).all()
@@ -237,7 +235,7 @@ def test_an_fp16_step_that_overflows_leaves_sparse_rows_alone_too(tmp_path):
             value.register_hook(lambda gradient: gradient * math.nan)
         return value + torch.nn.functional.embedding(torch.tensor([1]), rows, sparse=True).sum()
 
-    fit(replace(run, loss=loss), SETTINGS.model_copy(update={"precision": "fp16", "epochs": 1}), tmp_path)
+    fit(replace(run, loss=loss), SETTINGS.model_copy(update={"precision": "fp16", "epochs": 1}), TRAINING, tmp_path)
     assert torch.equal(seen[2], seen[3])
     assert not torch.equal(seen[1], seen[2])
     assert torch.isfinite(rows).all()
@@ -247,7 +245,12 @@ def test_an_fp16_step_that_overflows_leaves_sparse_rows_alone_too(tmp_path):
 def test_a_loss_that_rises_and_a_logit_scale_that_runs_away_stop_the_run(tmp_path):
     _, run = task()
     with pytest.raises(UserError, match=r"the loss has risen to .* epoch [12]\. The likely cause .* \(it is 1"):
-        fit(replace(run, parameter_groups=[{"params": list(run.modules["model"].parameters()), "lr": 100.0}]), SETTINGS, tmp_path / "a")
+        fit(
+            replace(run, parameter_groups=[{"params": list(run.modules["model"].parameters()), "lr": 100.0}]),
+            SETTINGS,
+            TRAINING,
+            tmp_path / "a",
+        )
 
     model, run = task()
     scale = torch.nn.Parameter(torch.tensor(2.0))
@@ -255,23 +258,40 @@ def test_a_loss_that_rises_and_a_logit_scale_that_runs_away_stop_the_run(tmp_pat
     run.parameter_groups.append({"params": [scale], "lr": 1.0})
     loss = run.loss
     with pytest.raises(UserError, match=r"logit scale has gone from 7\.39 to"):
-        fit(replace(run, loss=lambda x: loss(x) - scale), SETTINGS, tmp_path / "b")
+        fit(replace(run, loss=lambda x: loss(x) - scale), SETTINGS, TRAINING, tmp_path / "b")
 
 
-def test_after_trouble_only_what_was_validated_is_kept(tmp_path):
-    model, run = task()
+def test_a_run_that_a_guard_stopped_goes_on_from_the_last_validated_epoch_with_the_guard_loosened(tmp_path):
+    """What the message promises."""
+
+    def guarded(good):
+        model, run = task()
+
+        def validate():
+            good.append(model.weight.detach().clone())
+            return {"score": 0.0, "spread": 0.5 if len(good) < 3 else 0.01}
+
+        return replace(run, validate=validate, start={"spread": 0.5})
+
     good = []
-
-    def validate():
-        good.append(model.weight.detach().clone())
-        return {"score": 0.0, "spread": 0.5 if len(good) < 3 else 0.01}
-
-    with pytest.raises(UserError, match=r"(?s)collapsed.*after epoch 3.*of the end of epoch 2, is kept"):
-        fit(replace(run, validate=validate, start={"spread": 0.5}), EVERY_STEP, tmp_path)
+    with pytest.raises(UserError, match=r"(?s)collapsed.*after epoch 3.*loosen the guard .* goes on from the end of epoch 2\."):
+        fit(guarded(good), SETTINGS, EVERY_STEP, tmp_path)
     newest = max(tmp_path.iterdir())
-    state = torch.load(newest, weights_only=True)
     assert newest.name == "epoch00003-step000000000.pt"
-    assert torch.equal(state["modules"]["model"]["weight"], good[1])
+    assert torch.equal(torch.load(newest, weights_only=True)["modules"]["model"]["weight"], good[1])
+    loosened = SETTINGS.model_copy(update={"guards": SETTINGS.guards.model_copy(update={"min_spread": None})})
+    done_again = []
+    assert [row["epoch"] for row in fit(guarded(done_again), loosened, EVERY_STEP, tmp_path)] == [1, 2, 3, 4, 5]
+    assert len(done_again) == 3
+
+
+def test_a_run_that_a_guard_stopped_in_its_first_epoch_has_nothing_to_go_on_from(tmp_path):
+    _, run = task()
+    validate = {"score": 0.0, "spread": 0.01}
+    with pytest.raises(UserError, match="collapsed") as stopped:
+        fit(replace(run, validate=lambda: validate, start={"spread": 0.5}), SETTINGS, EVERY_STEP, tmp_path)
+    assert "goes on" not in str(stopped.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_locked_parameters_are_not_written_with_the_state(tmp_path):
@@ -280,30 +300,30 @@ def test_locked_parameters_are_not_written_with_the_state(tmp_path):
     whole = torch.nn.Sequential(model, locked)
     before = locked.weight.clone()
     with pytest.raises(KeyboardInterrupt):
-        fit(replace(task(die_at=(2, 0))[1], modules={"whole": whole}), SETTINGS, tmp_path)
+        fit(replace(task(die_at=(2, 0))[1], modules={"whole": whole}), SETTINGS, TRAINING, tmp_path)
     assert max(state.stat().st_size for state in tmp_path.iterdir()) < before.nbytes / 4
-    fit(replace(run, modules={"whole": whole}), SETTINGS, tmp_path)
+    fit(replace(run, modules={"whole": whole}), SETTINGS, TRAINING, tmp_path)
     assert torch.equal(locked.weight, before)
 
 
 def test_a_state_that_a_disk_has_lost_is_replaced_by_the_one_before(tmp_path, caplog):
     whole, run = task()
-    fit(run, EVERY_STEP, tmp_path / "whole")
+    fit(run, SETTINGS, EVERY_STEP, tmp_path / "whole")
     _, run = task(die_at=(2, 4))
     with pytest.raises(KeyboardInterrupt):
-        fit(run, EVERY_STEP, tmp_path / "killed")
+        fit(run, SETTINGS, EVERY_STEP, tmp_path / "killed")
     states = sorted((tmp_path / "killed").iterdir())
     assert [state.name for state in states] == [f"epoch00002-step00000000{step}.pt" for step in (0, 3, 4)]
     states[-1].write_bytes(states[-1].read_bytes()[:100])
     resumed, run = task()
-    fit(run, EVERY_STEP, tmp_path / "killed")
+    fit(run, SETTINGS, EVERY_STEP, tmp_path / "killed")
     assert "cannot be read" in caplog.text
     assert torch.equal(resumed.weight, whole.weight)
 
 
 def test_patience_stops_when_validation_no_longer_rises(tmp_path):
     _, run = task(measures=[0.1, 0.5, 0.4, 0.4, 0.9], patience=2)
-    rows = fit(run, SETTINGS, tmp_path)
+    rows = fit(run, SETTINGS, TRAINING, tmp_path)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
 
 
@@ -315,16 +335,17 @@ def test_the_kept_epoch_s_measures(scores, kept):
 
 def test_nothing_to_validate_keeps_the_last_epoch(tmp_path):
     model, run = task(measures=[None] * 5)
-    fit(run, SETTINGS, tmp_path / "a")
+    fit(run, SETTINGS, TRAINING, tmp_path / "a")
     other, run = task(measures=[1.0, 2.0, 3.0, 4.0, 5.0])
-    fit(run, SETTINGS, tmp_path / "b")
+    fit(run, SETTINGS, TRAINING, tmp_path / "b")
     assert torch.equal(model.weight, other.weight)
 
 
 def test_a_broken_loss_stops_with_the_step(tmp_path):
     _, run = task(break_at=13)
     with pytest.raises(UserError, match="loss is nan at step 4 of epoch 2"):
-        fit(run, SETTINGS, tmp_path)
+        fit(run, SETTINGS, TRAINING, tmp_path / "state")
+    assert not (tmp_path / "state").exists()  # the same settings would end there again, and no others would find it
 
 
 def test_a_broken_gradient_stops_before_it_reaches_the_weights(tmp_path):
@@ -335,7 +356,7 @@ def test_a_broken_gradient_stops_before_it_reaches_the_weights(tmp_path):
         return loss(x) + (model.bias - model.bias.detach()).abs().sqrt().sum()
 
     with pytest.raises(UserError, match="gradient's norm is nan at step 1 of epoch 1"):
-        fit(replace(run, loss=with_infinite_slope), SETTINGS, tmp_path)
+        fit(replace(run, loss=with_infinite_slope), SETTINGS, TRAINING, tmp_path)
     assert torch.isfinite(model.weight).all()
 
 
@@ -353,7 +374,7 @@ def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", lambda self, mode: Full())
     _, run = task()
     with pytest.raises(OSError, match="No space left"):
-        fit(run, SETTINGS, tmp_path)
+        fit(run, SETTINGS, TRAINING, tmp_path)
 
 
 def test_learning_rate_warms_up_and_ends_at_its_fraction():
@@ -371,22 +392,6 @@ def test_norms_and_biases_do_not_decay():
     assert decay["params"] == []
     assert [p.ndim for p in free["params"]] == [1, 1, 1]
     assert (decay["weight_decay"], free["weight_decay"]) == (0.01, 0.0)
-
-
-def test_state_is_found_only_by_the_same_settings_and_code(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    first = state_dir_for("image_tower", {"lr": 1.0, "seed": 0})
-    assert first == state_dir_for("image_tower", {"seed": 0, "lr": 1.0})
-    assert first != state_dir_for("image_tower", {"lr": 2.0, "seed": 0})
-    monkeypatch.setattr("assets.training.state.ASSETS", tmp_path / "assets")
-    for name in ("image_tower", "training", "clip", "metrics"):
-        (tmp_path / "assets" / name).mkdir(parents=True)
-    elsewhere = state_dir_for("image_tower", {"lr": 1.0, "seed": 0})
-    (tmp_path / "assets" / "training" / "loop.py").write_text("another loop")
-    assert state_dir_for("image_tower", {"lr": 1.0, "seed": 0}) != elsewhere
-    first.mkdir(parents=True)
-    forget_state(first)
-    assert not first.exists()
 
 
 def test_locked_parts_keep_their_batch_norm_statistics():

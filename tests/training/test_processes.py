@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
@@ -11,38 +10,37 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from assets import artifacts
 from assets.clip.model import WEIGHTS
 from assets.errors import UserError
 from assets.image_tower import stage as image_tower
-from assets.params import Guards, ImageTower, PseudoCaptions, TextTower
-from assets.pseudo_captions.stage import make_pseudo_captions
+from assets.params import Guards, ImageTower, TextTower, Training, read_params
+from assets.recipes import Recipe
 from assets.text_tower import stage as text_tower
 from assets.training import loop
 from assets.training.distributed import rank, whole
 from assets.training.processes import run_in_processes
 from tests.models import write_model
+from tests.training.tables import curated_row, png, realigned, tuned, write_curated, write_training_captions
 
 CLASSES = ("red", "green", "blue")  # of which one rank holds one, the other two
 TRAINERS = {"image": image_tower._train, "text": text_tower._realign}
+
+
+def training(processes: int) -> Training:
+    return Training(processes=processes, compile=False, checkpoint_minutes=0.0)
 
 
 @pytest.fixture(scope="module")
 def sections(checkout):
     written = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
     unguarded = dict.fromkeys(Guards.model_fields)  # random weights collapse easily, which is not the question
-    small = {"epochs": 2, "batch_size": 8, "device": "cpu", "guards": unguarded, "trains": "all", "checkpoint_minutes": 0.0}
+    small = {"epochs": 2, "batch_size": 8, "device": "cpu", "guards": unguarded, "trains": "all"}
     return {
-        "pseudo_captions": PseudoCaptions.model_validate(
-            written["pseudo_captions"] | {"device": "cpu", "min_similarity": -1.0, "top_k": 1}
-        ),
         "image": ImageTower.model_validate(written["image_tower"] | small),
         "text": TextTower.model_validate(written["text_tower"] | small | {"lr": 3e-5, "views": 2}),
     }
@@ -55,45 +53,39 @@ def workspace(tmp_path, monkeypatch):
     rows = []
     for label in CLASSES:
         for view in range(10):
-            buffer = io.BytesIO()
-            Image.fromarray(random.integers(0, 256, (36, 36, 3), np.uint8)).save(buffer, "PNG")
-            split = "validation" if view < 2 else "train"
+            image = png(random.integers(0, 256, (36, 36, 3)))
             texts = {"class_name": label, "captions": [f"{label} square", "a colour"]}
-            origin = {"source": "test", "license": "CC0-1.0", "attribution": "the tests", "sha256": "0" * 64}
-            own = {"id": f"{label}/{view}", "image": buffer.getvalue(), "label": label, "split": split, "width": 36, "height": 36}
-            rows.append(own | texts | origin)
-    rows.sort(key=lambda row: (artifacts.SPLITS.index(row["split"]), row["id"]))
-    artifacts.CURATED.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.CURATED_SCHEMA), artifacts.CURATED_IMAGES, row_group_size=5)
+            rows.append(curated_row(label, view, image, "validation" if view < 2 else "train", **texts))
+    write_curated(rows)
     return tmp_path
 
 
-def watched(which: str, settings, recipe: str, folder: Path, dies_at: int | None) -> None:
+def watched(which: str, recipe: Recipe, how: Training, folder: Path, dies_at: int | None) -> None:
     """Train; keep the first step's gradients; the last rank dies before step `dies_at`."""
     real, steps = loop.clip_gradients_, 0
 
     def clip(replicated, sharded, max_norm):
         nonlocal steps
         steps += 1
-        if steps == dies_at and rank() == settings.processes - 1:
+        if steps == dies_at and rank() == how.processes - 1:
             os._exit(9)
         if steps == 1:
             gradients = {"replicated": [each.grad for each in replicated], "sharded": [whole(each.grad) for each in sharded]}
-            torch.save(gradients, folder / f"{settings.processes}-{rank()}.pt")
+            torch.save(gradients, folder / f"{how.processes}-{rank()}.pt")
         return real(replicated, sharded, max_norm)
 
     loop.clip_gradients_ = clip
     try:
-        TRAINERS[which](settings, recipe)
+        TRAINERS[which](recipe, how)
     finally:
         loop.clip_gradients_ = real
 
 
-def train(which: str, settings, recipe: str, folder: Path, dies_at: int | None = None) -> tuple[bytes, list[dict]]:
+def train(which: str, recipe: Recipe, processes: int, folder: Path, dies_at: int | None = None) -> tuple[bytes, list[dict]]:
     """(the weights written, the history)."""
-    run_in_processes(settings.processes, "cpu", watched, which, settings, recipe, folder, dies_at)
-    written = recipe if which == "image" else f"{recipe}_rea"
-    return (artifacts.model_dir(written) / WEIGHTS).read_bytes(), artifacts.read_json(artifacts.history_file(written))["rows"]
+    run_in_processes(processes, "cpu", watched, which, recipe, training(processes), folder, dies_at)
+    weights = artifacts.model_dir(recipe.name) / WEIGHTS
+    return weights.read_bytes(), artifacts.read_json(artifacts.history_file(recipe.name))["rows"]
 
 
 def largest_difference(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
@@ -103,16 +95,17 @@ def largest_difference(found: list[torch.Tensor], expected: list[torch.Tensor]) 
 
 
 @pytest.mark.parametrize(
-    ("which", "recipe", "kind"),
-    [("image", "mcip", "vit"), ("image", "gpr", "timm_and_hugging_face"), ("text", "base", "vit"), ("text", "base", "sigmoid")],
+    ("which", "caption_weight", "kind"),
+    [("image", 0.25, "vit"), ("image", 0.0, "timm_and_hugging_face"), ("text", None, "vit"), ("text", None, "sigmoid")],
 )
-def test_two_processes_train_as_one(workspace, sections, which, recipe, kind):
+def test_two_processes_train_as_one(workspace, sections, which, caption_weight, kind):
     write_model(artifacts.model_dir("base"), kind)
-    if recipe == "mcip":
-        make_pseudo_captions(sections["pseudo_captions"])
-    (_, alone), (_, together) = (
-        train(which, sections[which].model_copy(update={"processes": count}), recipe, workspace) for count in (1, 2)
-    )
+    if which == "image":
+        recipe = tuned("tuned", sections["image"], caption_weight=caption_weight)
+        write_training_captions("tuned")
+    else:
+        recipe = realigned("base_rea", sections["text"], "base")
+    (_, alone), (_, together) = (train(which, recipe, count, workspace) for count in (1, 2))
     expected = torch.load(workspace / "1-0.pt")
     for own_rank in (0, 1):
         assert largest_difference(torch.load(workspace / f"2-{own_rank}.pt")["replicated"], expected["replicated"]) < 1e-5
@@ -127,9 +120,9 @@ def test_two_processes_train_as_one(workspace, sections, which, recipe, kind):
 def test_all_classes_sampled_is_training_without_sampling(workspace, sections):
     write_model(artifacts.model_dir("base"))
     rows = []
-    for update in ({}, {"sampled_classes": len(CLASSES)}, {"sampled_classes": len(CLASSES), "processes": 2}):
-        settings = sections["image"].model_copy(update=update)
-        run_in_processes(settings.processes, "cpu", image_tower._train, settings, "gpr")
+    for sampled, processes in ((None, 1), (len(CLASSES), 1), (len(CLASSES), 2)):
+        recipe = tuned("gpr", sections["image"], sampled_classes=sampled)
+        run_in_processes(processes, "cpu", image_tower._train, recipe, training(processes))
         rows.append(artifacts.read_json(artifacts.history_file("gpr"))["rows"][-1])
     for other in rows[1:]:
         assert {name: other[name] for name in ("loss", "gradient_norm")} == pytest.approx(
@@ -139,15 +132,15 @@ def test_all_classes_sampled_is_training_without_sampling(workspace, sections):
 
 def test_two_processes_of_which_one_dies_go_on_as_if_nothing_had_been(workspace, sections):
     write_model(artifacts.model_dir("base"))
-    settings = sections["image"].model_copy(update={"processes": 2, "ema_decay": 0.5})
-    whole_run = train("image", settings, "gpr", workspace)
+    recipe = tuned("gpr", sections["image"], ema_decay=0.5)
+    whole_run = train("image", recipe, 2, workspace)
     begun = time.monotonic()
     with pytest.raises(UserError, match=r"process 1 \(exit code 9\) of 0 … 1 has ended"):
-        train("image", settings, "gpr", workspace, dies_at=5)  # of six
+        train("image", recipe, 2, workspace, dies_at=5)  # of six
     assert time.monotonic() - begun < 60
     (left,) = (artifacts.WORK / "training").iterdir()
     assert sorted(state.name for state in left.glob("*.pt"))[-1] == "epoch00002-step000000001.pt"
-    assert train("image", settings, "gpr", workspace) == whole_run
+    assert train("image", recipe, 2, workspace) == whole_run
 
 
 def test_followers_end_with_the_first_process(tmp_path, checkout):
@@ -186,6 +179,28 @@ def number_in(file: Path) -> int:
     return int(file.read_text())
 
 
+def test_processes_started_wait_as_the_first_does_before_torch_loads(tmp_path, checkout):
+    """OpenMP reads how long its threads spin when torch loads it, so a follower must find that in its environment."""
+    script = f"""
+from pathlib import Path
+from assets.machine import SPINS, tune_for_torch
+tune_for_torch()
+from assets.training.distributed import rank
+from assets.training.processes import run_in_processes
+
+def spins():
+    at_start = Path("/proc/self/environ").read_text().split("\\0")  # as the process was started, whatever it has set since
+    Path({str(tmp_path)!r}, str(rank())).write_text(str(f"GOMP_SPINCOUNT={{SPINS}}" in at_start))
+
+if __name__ == "__main__":
+    run_in_processes(2, "cpu", spins)
+"""
+    (tmp_path / "spins.py").write_text(script, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    subprocess.run([sys.executable, tmp_path / "spins.py"], env=environment | {"PYTHONPATH": str(checkout)}, check=True, timeout=120)
+    assert (tmp_path / "1").read_text() == "True"
+
+
 def test_torchrun_starts_the_processes_too(tmp_path, checkout):
     script = """
 import sys
@@ -211,13 +226,19 @@ run_in_processes(int(sys.argv[1]), "cpu", tell, "ranks")
 
 
 @pytest.mark.parametrize(
-    ("update", "message"),
-    [({"processes": 3}, "batch_size 128 is no multiple of it"), ({"processes": 2, "precision": "fp16"}, "take bf16")],
+    ("processes", "row", "message"),
+    [
+        (3, {}, r"training\.processes: given 3; the batch_size of gpr, 128, is no multiple of it"),
+        (2, {"precision": "fp16"}, r"training\.processes: given 2; gpr has precision fp16.* take bf16"),
+    ],
 )
-def test_settings_that_cannot_be_shared_out(checkout, update, message):
-    written = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))["image_tower"]
-    with pytest.raises(ValueError, match=message):
-        ImageTower.model_validate(written | update)
+def test_settings_that_cannot_be_shared_out(checkout, tmp_path, processes, row, message):
+    written = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
+    written["training"]["processes"] = processes
+    written["recipes"]["image_tower"]["gpr"] |= row
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        read_params(tmp_path / "params.yaml")
 
 
 def test_a_single_accelerator_is_not_shared(checkout):
