@@ -16,7 +16,7 @@ from typing import IO, Any
 import psutil
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-RUNNING = Path(".cache") / "orchestration" / "running"  # in the checkout: one file per stage, locked by runs that write or read what it makes
+RUNNING = Path(".cache") / "orchestration" / "running"  # in the checkout: one file per stage, locked by who writes or reads what it makes
 RUNS = Path(".cache") / "orchestration" / "runs"  # one file per run, locked by its process
 SECONDS_TO_STOP = 5.0
 SECONDS_TO_DIE = 3.0

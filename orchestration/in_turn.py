@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterEvent, Executor, ExecutorDefinition, InitExecutorContext, executor, in_process_executor, raise_execution_interrupts
+from dagster import (
+    DagsterEvent,
+    Executor,
+    ExecutorDefinition,
+    InitExecutorContext,
+    executor,
+    in_process_executor,
+    raise_execution_interrupts,
+)
 
 from orchestration.dvc_stage import alive
 from orchestration.sensors import clear_up
@@ -18,9 +26,9 @@ def in_turn(checkout: Path) -> ExecutorDefinition:
     make = in_process_executor.executor_creation_fn
     assert make is not None
 
-    @executor(name="in_turn", config_schema=in_process_executor.config_schema)
+    @executor(name="in_turn")
     def made(context: InitExecutorContext) -> Executor:
-        return _InTurn(make(context), checkout)
+        return _InTurn(make(context._replace(executor_config={"retries": {"enabled": {}}})), checkout)
 
     return made
 
