@@ -50,7 +50,7 @@ report: $(VENV) ## bring the report up to date
 	@$(RUN) dvc repro report
 
 seeds: $(VENV) ## repeat training and evaluation with N seeds, J at a time: make seeds N=3 J=1
-	@$(RUN) assets.commands.seeds "$(N)" "$(J)"
+	@$(RUN) orchestration.seeds "$(N)" "$(J)"
 
 search: $(VENV) ## ask the table: make search Q="a red heart"
 	@$(RUN) assets.search_table "$$Q"
