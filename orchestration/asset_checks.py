@@ -193,6 +193,7 @@ UNIT_NORM = "Every embedding is finite and has norm 1; an image in which the mod
 SAME_VECTORS = (
     f"A sample of vectors equals what the model gives now: a cosine of {SAME['fp32']} for vectors of fp32, {SAME['bf16']} for others."
 )
+GATE = "The chosen recipe is not worse than what it is compared with, beyond the interval."
 CHECKS = (
     Check("curated_images", "expectations", True, "The Great Expectations suite of the curated pictures.", _expectations),
     Check("curated_images", "no_leakage", True, "No class and no file of the test split is in training or validation.", _no_leakage),
@@ -201,13 +202,8 @@ CHECKS = (
     Check("image_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss),
     Check("text_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss),
     Check("evaluation", "unit_norm", True, UNIT_NORM, _unit_norm),
-    Check(
-        "promotion",
-        "promotion_gate",
-        True,
-        "The chosen recipe is not worse than what it is compared with, beyond the interval.",
-        _promotion_gate,
-    ),
+    # It does not block: the report, which shows why a recipe is held back, is drawn all the same, and search_table refuses by itself.
+    Check("promotion", "promotion_gate", False, GATE, _promotion_gate),
     Check("search_table", "a_row_for_every_picture", False, "The table has a row for each curated picture with an embedding.", _every_row),
     Check("search_table", "vectors_are_the_model_s", False, SAME_VECTORS, _fresh_vectors, True),
 )
