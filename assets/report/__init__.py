@@ -1,1 +1,1 @@
-"""Five recipes side by side: the table, the plots, the picture grids, the page and the verdict that lets a recipe be published."""
+"""What promotion and the stages before it found, drawn: the page, its Markdown and the picture files."""

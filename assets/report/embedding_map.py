@@ -1,9 +1,13 @@
-"""A map of test images in two dimensions: near on it is near in the embedding (PCA, then t-SNE). Drawing it is the page's.
+"""Section «Map of the embedding»: test images in two dimensions, by PCA and t-SNE. The page's script draws it.
 
 Shapes: N images, n of them on the map, d embedding.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,6 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from assets.evaluations import Evaluation, TestSplit
 from assets.pictures.small import thumbnail
 
 DIMENSIONS = 50  # that PCA leaves to t-SNE, as its authors do
@@ -19,6 +24,7 @@ PERPLEXITY = 30.0
 ITERATIONS = 500
 FEWEST = 8  # images; below, PCA alone places them
 EXTENT = 1000  # coordinates are whole numbers from 0 to this
+GROUP_COLORS = 9  # --group-0 … of page.css; the smaller groups share the next one
 
 
 def draw_classes(labels: np.ndarray, count: int, seed: int) -> list[int]:
@@ -39,7 +45,7 @@ def draw_classes(labels: np.ndarray, count: int, seed: int) -> list[int]:
 
 
 def _share_of_each(numbers: np.ndarray, count: int, generator: np.random.Generator) -> list[int]:
-    """`count` rows, of every class as many as of any other, or one fewer."""
+    """`count` rows, as many of each class as of any other, or one fewer."""
     order = generator.permutation(len(numbers))
     within = np.empty(len(numbers), int)  # how many of its class come before a row
     for number in range(numbers.max() + 1):
@@ -89,3 +95,41 @@ def sheet(pictures: list[bytes], side: int) -> Image.Image:
 
 def abreast(count: int) -> int:
     return max(1, int(np.ceil(np.sqrt(count))))
+
+
+def places_of(before_after: Mapping[str, Evaluation], rows: Sequence[int], seed: int) -> dict[str, np.ndarray]:
+    """By recipe: where the images of `rows` lie in its space, int [n, 2]; the layouts after the first start from it. Empty without rows."""
+    places: dict[str, np.ndarray] = {}
+    if rows:
+        for recipe, each in before_after.items():
+            places[recipe] = layout(each.images[rows], seed, next(iter(places.values()), None))
+    return places
+
+
+def map_view(places: Mapping[str, np.ndarray], rows: Sequence[int], test: TestSplit) -> dict[str, Any]:
+    """What the page's script draws from: for each image its place in each space, its class and its source; for each class its group."""
+    labels, groups = test.labels[list(rows)], test.rows["group"].take(list(rows)).to_pylist()
+    credited = [test.credits([row])[0].short for row in rows]
+    sizes = Counter(group for group in groups if group)
+    shown = [group for group, _ in sorted(sizes.items(), key=lambda each: (-each[1], each[0]))]
+    colored, others = shown[:GROUP_COLORS], shown[GROUP_COLORS:]
+    if others or (len(sizes) and None in groups):
+        colored = [*colored, "others" if shown else ""]
+    number_of = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    group_of = {
+        label: colored.index(group) if group in colored else max(0, len(colored) - 1) for label, group in zip(labels, groups, strict=True)
+    }
+    name_of = {label: test.names[row] for label, row in zip(labels, rows, strict=True)}
+    sources = sorted(set(credited))
+    return {
+        "spaces": list(places),
+        "extent": EXTENT,
+        "abreast": abreast(len(rows)),
+        "groups": colored,
+        "classes": [[name_of[label], group_of[label]] for label in number_of],
+        "sources": sources,
+        "points": [
+            [*(int(each) for place in places.values() for each in place[position]), number_of[label], sources.index(credit)]
+            for position, (label, credit) in enumerate(zip(labels, credited, strict=True))
+        ],
+    }

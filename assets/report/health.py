@@ -1,4 +1,6 @@
-"""Embedding health of every recipe: what assets.metrics measures on vectors, with a plain line for each. Judging is the reader's.
+"""Section «Embedding health»: what assets.metrics measures on the vectors of every recipe, with a plain line for each.
+
+It judges nothing.
 
 Shapes: N images, T texts, P pairs of an image and a caption of its own, d embedding.
 """
@@ -7,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from assets.metrics.health import alignment, drift, effective_rank, hubness, modality_gap, same_class_threshold, uniformity
+from assets.recipes import BASE
 
 NEIGHBOURS = 10  # k of hubness
 
@@ -55,7 +59,7 @@ def health(
     spaces: images [N, d] and texts [T, d] by recipe, `classes` class names and then the captions; base is among them. labels [N];
     own_captions [P, 2]: image row, position among the captions. Recipes with the same images share what is measured on images alone.
     """
-    base, _ = spaces["base"]
+    base, _ = spaces[BASE]
     measured: list[tuple[np.ndarray, dict[str, float | None]]] = []
     found = {}
     for recipe, (images, texts) in spaces.items():
@@ -68,7 +72,7 @@ def health(
             "modality_gap": modality_gap(images, texts),
             "alignment": alignment(images[rows], texts[classes + captions]) if len(own_captions) else None,
             # a base of another width, such as before an added projection, has no cosine with it
-            "drift": drift(base, images) if recipe != "base" and base.shape == images.shape else None,
+            "drift": drift(base, images) if recipe != BASE and base.shape == images.shape else None,
         }
     return found
 
@@ -83,3 +87,19 @@ def _of_images(images: np.ndarray, labels: np.ndarray) -> dict[str, float | None
         values |= {"threshold": same.threshold, "precision": 100 * same.precision, "recall": 100 * same.recall}
         values["threshold_at_95_precision"] = same.threshold_at_95_precision
     return values
+
+
+def health_view(found: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
+    """The section's table: one row per measure, one column per recipe."""
+    rows = [
+        {
+            "name": measure.name,
+            "meaning": measure.meaning,
+            "cells": [
+                "–" if (value := values[measure.key]) is None else f"{value:.{measure.digits}f}".replace("-", "−")
+                for values in found.values()
+            ],
+        }
+        for measure in HEALTH
+    ]
+    return {"health_recipes": list(found), "health": rows}

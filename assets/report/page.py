@@ -1,4 +1,4 @@
-"""The templates of the page and of its Markdown, and how text is written into them. What they are given is made elsewhere."""
+"""The templates of the page and of its Markdown, and how text is written into them. The sections' modules make what is written."""
 
 from __future__ import annotations
 

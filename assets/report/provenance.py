@@ -1,65 +1,36 @@
-"""What a report was made from: files by dvc's own hashes, models by the hash that the champion is known by, and their settings.
+"""Section «Provenance»: the models and test images by SHA-256, and every setting of the published recipe, beside the champion's.
 
-No date and no commit: the same inputs give the same report whatever else the checkout holds. The commit is the one that dvc.lock is in.
+It holds no date and no commit, so that the same inputs give the same report whatever else the checkout holds.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assets import artifacts
-
-CHAIN = {  # the models that a recipe is made of, in order
-    "base": ("base",),
-    "gpr": ("base", "gpr"),
-    "gpr_rea": ("base", "gpr", "gpr_rea"),
-    "mcip": ("base", "mcip"),
-    "mcip_rea": ("base", "mcip", "mcip_rea"),
-}
-SECTIONS = {"base": "base_clip", "gpr": "image_tower", "mcip": "image_tower", "gpr_rea": "text_tower", "mcip_rea": "text_tower"}
+from assets import params
 
 
-def dvc_md5(path: Path) -> str:
-    """The hash that dvc.lock has for a file, or for a folder: the MD5 of the JSON list of its files' hashes, with `.dir` after it."""
-    if not path.is_dir():
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "md5").hexdigest()
-    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-    listed = [{"md5": dvc_md5(files[name]), "relpath": name} for name in sorted(files)]
-    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
-
-
-def model_cards(recipe: str) -> list[Path]:
-    """The cards of the models that the recipe's is made of, in order."""
-    return [artifacts.model_dir(model) / "model_card.json" for model in CHAIN[recipe]]
-
-
-def evaluation_settings(recipe: str) -> Path:
-    """What the recipe was measured with."""
-    return artifacts.evaluation_dir(recipe) / "settings.json"
-
-
-def recipe_settings(recipe: str) -> dict[str, Any]:
-    """Every setting that the recipe's model was trained and measured with: {"image_tower.lr": …, "evaluation.knn_k": …}.
-
-    From the cards of the models that it is made of, and what its evaluation wrote.
-    """
-    found: dict[str, Any] = {}
-    for model, card in zip(CHAIN[recipe], model_cards(recipe), strict=True):
-        found |= flat(artifacts.read_json(card)["params"], SECTIONS[model])
-    return found | flat(artifacts.read_json(evaluation_settings(recipe)), "evaluation")
-
-
-def flat(settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"prefix.a.b": 1}."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        found |= flat(value, f"{prefix}.{key}") if isinstance(value, Mapping) else {f"{prefix}.{key}": value}
-    return found
+def provenance_view(
+    made_with: Sequence[Mapping[str, Any]],
+    verdict: Mapping[str, Any],
+    champion: Mapping[str, Any],
+    settings: params.Report,
+    promotion: params.Promotion,
+) -> dict[str, Any]:
+    """`made_with`: made_with.json of every measured recipe."""
+    (published,) = [each["settings"] for each in made_with if each["recipe"] == promotion.recipe]
+    return {
+        "models": [{"recipe": each["recipe"], "sha256": each["model_sha256"]} for each in made_with],
+        "test_sha256": verdict["test_sha256"],
+        "champion": champion["recipe"],
+        "champion_sha256": champion["model_sha256"],
+        "made_with": published,
+        # an older champion does not say how it was made
+        "settings_diff": settings_diff(champion["settings"], published) if champion.get("settings") else None,
+        "settings": json.dumps({"report": settings.model_dump(), "promotion": promotion.model_dump()}, indent=2, ensure_ascii=False),
+    }
 
 
 def settings_diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:

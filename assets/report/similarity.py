@@ -1,17 +1,29 @@
-"""How similar pairs are in one recipe's space: images of one class, images of two classes, an image and its own caption.
+"""Part «How similar is similar» of section health: cosines of two images of one class, of two classes, of an image and its caption.
 
-Shapes: N images, C classes, T captions, d embedding; similarities are cosines.
+Shapes: N images, C classes, T captions, P pairs, d embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-PAIRS = 100_000  # of each kind, drawn at random where there are more
+from assets.report.drawing import BLUE, INK, ORANGE, VIOLET, Line, legend, legend_lines, styled, svg_panel
+
+PAIRS = 100_000  # of each kind; where there are more, this many are drawn at random
 CHUNK = 8192
+PANEL = (3.8, 2.2)  # inches
+LINES = (  # by attribute of Similarities
+    Line("other_class", "images of two classes", ORANGE, "--"),
+    Line("same_class", "images of one class", BLUE, "-"),
+    Line("image_caption", "image and own caption", VIOLET, ":"),
+)
 
 
 @dataclass(frozen=True)
@@ -83,3 +95,62 @@ def _cosines(left: np.ndarray, right: np.ndarray, pairs: np.ndarray) -> np.ndarr
         first, second = pairs[start : start + CHUNK].T
         found[start : start + CHUNK] = np.einsum("pd,pd->p", left[first], right[second])
     return found
+
+
+def similarity_view(found: Mapping[str, Similarities], threshold: Mapping[str, float | None]) -> dict[str, Any]:
+    """One panel per recipe on one scale. `threshold` by recipe: the cosine from which on two images are best called one class."""
+    scale = histogram_scale(list(found.values()))
+    panels = [
+        {
+            "recipe": recipe,
+            "svg": Markup(svg_panel(PANEL, draw_similarities, each, scale, threshold[recipe])),
+            "threshold": threshold[recipe],
+            "medians": [(line.name, f"{np.median(cosines):.2f}") for line in LINES if len(cosines := getattr(each, line.key))],
+            "separation": each.separation,
+        }
+        for recipe, each in found.items()
+    ]
+    return {"similarities": panels, "similarity_legend": legend_lines(LINES)}
+
+
+def similarity_figure(found: Mapping[str, Similarities]) -> Figure:
+    with styled():
+        figure = Figure(figsize=(4.8 * len(found), 3.1), layout="constrained")
+        scale = histogram_scale(list(found.values()))
+        for axes, (recipe, each) in zip(np.ravel(figure.subplots(1, len(found))), found.items(), strict=True):
+            draw_similarities(axes, each, scale, None)
+            axes.set_title(recipe)
+        legend(figure, LINES)
+        return figure
+
+
+@dataclass(frozen=True)
+class HistogramScale:
+    """Bins and height that several histograms share, so that they can be compared by eye."""
+
+    bins: np.ndarray
+    top: float
+
+
+def histogram_scale(found: Sequence[Similarities]) -> HistogramScale:
+    parts = [values for each in found for line in LINES if len(values := getattr(each, line.key))]
+    low, high = min(map(np.min, parts)), max(map(np.max, parts))
+    bins = np.linspace(np.floor(low * 20) / 20, max(np.ceil(high * 20), np.floor(low * 20) + 1) / 20, 61)
+    return HistogramScale(bins, 1.05 * max(np.histogram(values, bins, density=True)[0].max() for values in parts))
+
+
+def draw_similarities(axes: Axes, found: Similarities, scale: HistogramScale, threshold: float | None) -> None:
+    """The three histograms; a line at the cosine from which on two images are best called one class, where that is given."""
+    if threshold is not None:
+        axes.axvline(threshold, color=INK, linewidth=1.0)
+    for line in LINES:
+        values = getattr(found, line.key)
+        if len(values):
+            heights, _ = np.histogram(values, scale.bins, density=True)
+            axes.stairs(heights, scale.bins, fill=True, color=line.color, alpha=0.13, linewidth=0)
+            axes.stairs(heights, scale.bins, color=line.color, linewidth=1.6, linestyle=line.style)
+    axes.set_xlim(scale.bins[0], scale.bins[-1])
+    axes.set_ylim(0, scale.top)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("cosine")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from assets.report import page
-from assets.report.views import GROUP_COLORS
+from assets.report.embedding_map import GROUP_COLORS
 
 
 def luminance(color: str) -> float:

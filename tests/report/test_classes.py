@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from assets.report.changes import class_changes, found_instead, most_gained, most_lost, tally
+from assets.report.classes import class_changes, found_instead, most_gained, most_lost, tally
 
 LABELS = np.array(["a", "b", "a", "c", "b", "d", "d", "d", "d"], dtype=object)
 BEFORE = np.array([10, 50, 30, np.nan, 50, 40, 40, 40, 40.0])
@@ -17,7 +17,7 @@ def test_a_class_s_change_is_the_difference_of_its_queries_means():
         ("a", [0, 2], 20, 55),
         ("b", [1, 4], 50, 20),
         ("d", [5, 6, 7, 8], 40, 60),
-    ]  # c was no query
+    ]  # c has nothing to find
 
 
 def test_classes_that_moved_the_mean_of_all_images_most_come_first():

@@ -9,13 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from assets import artifacts
+from assets import artifacts, params
 from assets.commands.promote import promote
-from assets.report.champion import class_means, incomparable, paired_with_champion, split_digest
-from assets.report.comparison import PAIRED, Bootstrap, paired_differences, query_classes, query_values
-from assets.report.measures import GATED, MEASURES
+from assets.measures import GATED, PAIRED, SHOWN
+from assets.promotion.champion import class_means, incomparable, paired_with_champion, split_digest
+from assets.promotion.comparison import Bootstrap, paired_differences, query_classes, query_values
+from assets.promotion.stage import judge_recipes
 from assets.report.stage import make_report
+from tests.measured_run import ABOUT, RECIPES, measure
 
+KEYS = [measure.key for measure in PAIRED]
 BOOTSTRAP = Bootstrap(samples=500, level=0.95, seed=3)
 TEST = "the digest of the test images"
 
@@ -40,7 +43,7 @@ def test_what_a_champion_keeps_pairs_as_well_as_its_queries():
     expected = paired_differences(query_values(*recipe), query_values(*champion), query_classes(*recipe), BOOTSTRAP)
     found = paired_with_champion(kept, *recipe, TEST, BOOTSTRAP)
     assert found is not None
-    assert set(found) == {*PAIRED, "average"}
+    assert set(found) == {*KEYS, "average"}
     for key, difference in expected.items():
         assert tuple(found[key]) == pytest.approx(tuple(difference), abs=1e-3)  # means are kept to four digits
 
@@ -50,10 +53,10 @@ def test_a_champion_is_a_tie_with_itself_whatever_was_rounded():
     thirds = pa.array([None if each is None else 200 / 3 for each in per_query["average_precision"].to_pylist()])
     per_query = per_query.set_column(2, "average_precision", thirds)
     found = paired_with_champion({"paired": class_means(per_query, per_class, TEST)}, per_query, per_class, TEST, BOOTSTRAP)
-    assert found == dict.fromkeys((*PAIRED, "average"), (0, 0, 0))
+    assert found == dict.fromkeys((*KEYS, "average"), (0, 0, 0))
 
 
-def test_a_champion_of_other_images_or_of_earlier_times_is_not_paired():
+def test_a_champion_of_other_images_or_without_class_means_is_not_paired():
     recipe = measured(2)
     kept = class_means(*recipe, TEST)
     assert paired_with_champion({"paired": kept}, *recipe, TEST, BOOTSTRAP) is not None
@@ -75,7 +78,7 @@ MEASURED_WITH: dict[str, Any] = {
     "evaluation.precision": "fp32", "evaluation.knn_k": 21, "evaluation.knn_temperature": 0.1, "evaluation.prompts": ["{}", "a {}"],
     "evaluation.confidence": 0.95, "evaluation.seed": 0, "evaluation.bootstrap_samples": 1000,
 }  # fmt: skip
-EVERY = {measure.key for measure in MEASURES}
+EVERY = {measure.key for measure in SHOWN}
 UNPAIRED = "text_to_image.caption_recall_at_5"
 
 
@@ -98,25 +101,28 @@ def test_what_a_changed_setting_makes_incomparable(changes, unlike):
     assert incomparable(MEASURED_WITH, now, ()).keys() == (EVERY if "confidence" in changes else unlike)
 
 
-def test_every_changed_setting_is_named_and_what_the_champion_does_not_say_is_taken_to_be_the_same():
+def test_every_changed_setting_is_named_and_one_that_the_champion_did_not_keep_counts_as_unchanged():
     now = MEASURED_WITH | {"evaluation.knn_k": 5, "evaluation.knn_temperature": 1.0}
     said = "not comparable: evaluation.knn_k and evaluation.knn_temperature changed since the champion was measured"
     assert incomparable(MEASURED_WITH, now, EVERY)["knn.accuracy"] == said
     assert incomparable({"image_tower.lr": 1e-4}, now, EVERY) == {}
 
 
-def test_from_one_report_to_the_next(inputs, settings, promotion):
+def judged(promotion: params.Promotion, **changes: Any) -> dict[str, Any]:
+    judge_recipes(promotion.model_copy(update=changes), RECIPES)
+    return artifacts.read_json(artifacts.VERDICT)
+
+
+def test_from_one_champion_to_the_next(inputs, promotion):
     # captions are asked for and there are none: nobody can judge that, so a person says why it is published all the same
     inputs(captions=False)
-    few = settings.model_copy(update={"queries": 1, "worst_failures": 1})
     asked = {"must_not_fall": {"caption_to_image": 0.0}, "override_reason": "there are no captions"}
-    make_report(few, promotion.model_copy(update=asked), "gpr")
-    assert "caption→image R@5 cannot be judged, and promotion names it." in artifacts.read_json(artifacts.VERDICT)["reasons"]
+    verdict = judged(promotion, recipe="gpr", **asked)
+    assert "caption→image R@5 cannot be judged, and promotion names it." in verdict["reasons"]
     assert promote()["override_reason"] == "there are no captions"
 
     # the next ones are compared with it on the same images: the realigned one has the same image tower and another text tower
-    make_report(few, promotion.model_copy(update={"against": "champion", "must_rise": {"image_to_image": 0.0}}), "gpr_rea")
-    verdict = artifacts.read_json(artifacts.VERDICT)
+    verdict = judged(promotion, recipe="gpr_rea", against="champion", must_rise={"image_to_image": 0.0})
     assert (verdict["against"], verdict["decision"]) == ("champion", "hold")
     assert "paired" in verdict["reasons"][1]
     found = verdict["families"]["image_to_image"]
@@ -129,16 +135,18 @@ def test_a_family_that_is_measured_otherwise_is_not_judged_against_the_champion(
     monkeypatch.chdir(tmp_path)
     kept = promote()["settings"]
     assert (kept["evaluation.knn_k"], kept["evaluation.prompts"]) == (3, ["{}"])
-    measured_with = artifacts.evaluation_dir("mcip_rea") / "settings.json"
-    artifacts.write_json(measured_with, artifacts.read_json(measured_with) | {"prompts": ["{}", "an icon of {}"]})
+    measure("mcip_rea", prompts=["{}", "an icon of {}"])
 
-    few = settings.model_copy(update={"queries": 1, "worst_failures": 1})
-    make_report(few, promotion.model_copy(update={"against": "champion"}), "mcip_rea")
-    verdict = artifacts.read_json(artifacts.VERDICT)
-    assert verdict["unjudged"] == {"zero_shot": "not comparable: evaluation.prompts changed since the champion was measured"}
+    verdict = judged(promotion, against="champion")
+    why = "not comparable: evaluation.prompts changed since the champion was measured"
+    assert verdict["unjudged"] == {"zero_shot": why}
+    assert verdict["incomparable"] == {"zero_shot.accuracy": why, "average": why}
     assert verdict["families"].keys() == GATED.keys() - {"zero_shot", "caption_to_image"}
     assert verdict["decision"] == "hold"
     assert verdict["reasons"][-1] == "zero-shot cannot be judged, and promotion names it."
+
+    few = settings.model_copy(update={"queries": 1, "worst_failures": 1})
+    make_report(few, promotion.model_copy(update={"against": "champion"}), ABOUT, RECIPES)
     rows = [line.split(" | ") for line in artifacts.REPORT_MARKDOWN.read_text(encoding="utf-8").splitlines() if " | " in line]
     points = {row[0].removeprefix("| "): row[3] for row in rows if len(row) == 6}
     assert (points["zero-shot"], points["average"], points["k-NN"]) == ("–", "–", "±0.0")

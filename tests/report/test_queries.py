@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from assets.report.examples import (
-    Answer,
-    Hit,
-    Query,
+from assets.report.queries import (
     answer,
     ask_images,
     ask_texts,
     draw_images,
     draw_texts,
-    most_changed,
     worst_images,
     worst_texts,
 )
@@ -75,17 +71,3 @@ def test_an_image_asks_for_its_label_and_a_name_for_all_classes_of_that_name():
     (query,) = ask_texts([1], {"base": AXIS[:2]}, {"base": AXIS}, ["dog", "dog"], names, k=5)
     assert (query.row, query.name) == (None, "dog")
     assert [(hit.row, hit.right) for hit in query.answers["base"].hits] == [(1, True), (0, True), (2, True)]
-
-
-def test_most_changed_counts_gains_and_losses_alike():
-    def query(name, before, after):
-        answers = {recipe: Answer([Hit(0, right, 1.0) for right in found], None) for recipe, found in (("base", before), ("new", after))}
-        return Query(None, name, answers)
-
-    same, gained, lost, beyond = (
-        query("same", [True, False], [False, True]),
-        query("gained", [False, False], [True, False]),
-        query("lost", [True, True], [False, False]),
-        query("beyond", [True, True, False], [True, True, True]),
-    )
-    assert [each.name for each in most_changed([same, gained, lost, beyond], 3, k=2)] == ["lost", "gained", "same"]

@@ -6,18 +6,24 @@ from typing import Any
 
 import pytest
 
+from assets.measures import AVERAGED, GATED
 from assets.metrics.bootstrap import PairedDifference
 from assets.params import Promotion
-from assets.report.gate import choose_reference, decide, judge
-from assets.report.measures import FAMILIES, GATED
+from assets.promotion.gate import ALWAYS_JUDGED, choose_reference, decide, judge
 
-ALL = dict.fromkeys(FAMILIES, 0.0)
+ALL = dict.fromkeys(ALWAYS_JUDGED, 0.0)
 BETTER, TIE, WORSE = PairedDifference(4, 2, 6), PairedDifference(-0.5, -2, 1), PairedDifference(-3, -5, -1)
 NOBODY = {"recipe": None, "model_sha256": None, "metrics": None}
 
 
 def promotion(**changes: Any) -> Promotion:
-    return Promotion(**({"against": "base", "must_not_fall": ALL, "must_rise": {}, "override_reason": None} | changes))
+    return Promotion(
+        **(
+            {"recipe": "mcip_rea", "against": "base", "seed": 0, "bootstrap_samples": 100}
+            | {"must_not_fall": ALL, "must_rise": {}, "override_reason": None}
+            | changes
+        )
+    )
 
 
 def row(recipe: str, value: float, spread: float = 1.0) -> dict[str, Any]:
@@ -27,13 +33,13 @@ def row(recipe: str, value: float, spread: float = 1.0) -> dict[str, Any]:
         "knn": {"accuracy": value},
         "zero_shot": {"accuracy": value},
         "text_to_image": {"recall_at_5": value, "caption_recall_at_5": None},
-        "confidence": {key: [value - spread, value + spread] for key in FAMILIES.values()},
+        "confidence": {key: [value - spread, value + spread] for key in AVERAGED},
     }
 
 
 def verdict(settings: Promotion | None = None, **differences: PairedDifference | None) -> dict[str, Any]:
-    every = dict.fromkeys(FAMILIES, BETTER) | differences
-    missing = {family: GATED[family].split(".") for family, difference in every.items() if difference is None}
+    every = dict.fromkeys(ALWAYS_JUDGED, BETTER) | differences
+    missing = {family: GATED[family].key.split(".") for family, difference in every.items() if difference is None}
     published = row("mcip_rea", 40)
     for family, measure in missing.values():
         published[family] = published[family] | {measure: None}
@@ -101,7 +107,7 @@ def test_what_must_rise_and_did_not_holds_the_recipe_back(points, difference):
 
 
 def test_the_reference_itself_need_not_rise():
-    settings, same = promotion(must_rise={"image_to_image": 1.0}), dict.fromkeys(FAMILIES, PairedDifference(0, 0, 0))
+    settings, same = promotion(must_rise={"image_to_image": 1.0}), dict.fromkeys(ALWAYS_JUDGED, PairedDifference(0, 0, 0))
     found = judge(row("base", 36), row("base", 36), "base", same, settings, [], {})
     assert (found["decision"], found["must_rise"]) == ("publish", {})
     assert found["reasons"][-2:] == ["It is the reference itself, so nothing has to rise.", "Nothing that must not fall is worse."]
@@ -120,13 +126,13 @@ def test_a_family_that_was_not_measured_cannot_be_judged_and_holds_the_recipe_ba
     assert {entry.get("fell", entry.get("rose")) for entry in (found["must_not_fall"] | found["must_rise"]).values()} <= {None, False}
 
 
-def test_a_family_that_was_not_measured_and_is_not_named_is_only_told():
+def test_a_family_that_was_not_measured_and_is_not_named_holds_nothing_back():
     found = verdict(promotion(must_not_fall={"knn": 0.0}), zero_shot=None)
     assert found["decision"] == "publish"
     assert found["unjudged"].keys() == {"zero_shot"}
 
 
-def test_everything_that_holds_it_back_is_told_at_the_end():
+def test_the_last_reason_names_everything_that_holds_it_back():
     found = verdict(promotion(must_rise={"image_to_image": 3.0}), knn=WORSE, zero_shot=None)
     assert found["reasons"][-1] == (
         "k-NN must not fall and did. image→image mAP (by more than 3 points) must rise and did not beyond doubt."
@@ -176,7 +182,7 @@ def test_a_champion_is_the_reference_when_asked_for():
 
 
 def test_a_champion_that_kept_its_classes_is_compared_by_pairs():
-    paired = dict.fromkeys(FAMILIES.values(), PairedDifference(-0.2, -0.3, -0.1))  # too little to be seen by overlap
+    paired = dict.fromkeys(AVERAGED, PairedDifference(-0.2, -0.3, -0.1))  # too little to be seen by overlap
     asked = promotion(against="champion")
     assert decide(row("mcip", 40), row("base", 36), {}, champion(40.2), None, {}, asked)["decision"] == "publish"
     found = decide(row("mcip", 40), row("base", 36), {}, champion(40.2), paired, {}, asked)
@@ -185,7 +191,7 @@ def test_a_champion_that_kept_its_classes_is_compared_by_pairs():
 
 
 def test_what_is_not_comparable_with_the_champion_is_not_judged_and_says_why():
-    paired, why = dict.fromkeys(FAMILIES.values(), PairedDifference(-3, -5, -1)), "not comparable: evaluation.knn_k changed"
+    paired, why = dict.fromkeys(AVERAGED, PairedDifference(-3, -5, -1)), "not comparable: evaluation.knn_k changed"
     asked = promotion(against="champion", must_not_fall={"knn": 0.0})
     found = decide(row("mcip", 40), row("base", 36), {}, champion(43), paired, {"knn.accuracy": why}, asked)
     assert (found["decision"], found["unjudged"]) == ("hold", {"knn": why})
@@ -195,8 +201,8 @@ def test_what_is_not_comparable_with_the_champion_is_not_judged_and_says_why():
     assert with_base["unjudged"] == {}  # base was measured as the recipe was
 
 
-def test_a_champion_that_does_not_say_how_it_was_measured_is_compared_and_that_is_told():
-    asked, silent = promotion(against="champion"), "It does not say with which settings it was measured; they are taken to be the recipe's."
+def test_a_champion_that_does_not_say_how_it_was_measured_is_compared_and_the_verdict_says_so():
+    asked, silent = promotion(against="champion"), "It does not say with which settings it was measured; the verdict assumes the recipe's."
     assert silent in decide(row("mcip", 40), row("base", 36), {}, champion(36), None, {}, asked)["reasons"]
     telling = champion(36) | {"settings": {"evaluation.knn_k": 21}}
     assert silent not in decide(row("mcip", 40), row("base", 36), {}, telling, None, {}, asked)["reasons"]
@@ -218,18 +224,18 @@ def test_a_champion_without_a_measure_holds_back_and_is_named():
 def test_an_empty_champion_can_judge_nothing():
     found = decide(row("mcip", 40), row("base", 36), {}, {"recipe": "gpr", "metrics": None}, None, {}, promotion(against="champion"))
     assert found["decision"] == "hold"
-    assert found["unjudged"].keys() == set(FAMILIES)
+    assert found["unjudged"].keys() == set(ALWAYS_JUDGED)
 
 
 def test_captions_are_judged_where_promotion_names_them():
     unnamed = decide(row("mcip", 40), row("base", 36), {}, NOBODY, None, {}, promotion())
-    assert unnamed["families"].keys() == set(FAMILIES)
+    assert unnamed["families"].keys() == set(ALWAYS_JUDGED)
     asked = promotion(must_not_fall={"caption_to_image": 0.0})
     found = decide(row("mcip", 40), row("base", 36), {}, NOBODY, None, {}, asked)
     assert (found["decision"], found["unjudged"].keys()) == ("hold", {"caption_to_image"})
     captioned = [row("mcip", 40), row("base", 36)]
     for each, value in zip(captioned, (20, 30), strict=True):
         each["text_to_image"]["caption_recall_at_5"] = value
-        each["confidence"][GATED["caption_to_image"]] = [value - 1, value + 1]
+        each["confidence"][GATED["caption_to_image"].key] = [value - 1, value + 1]
     fell = decide(*captioned, {}, NOBODY, None, {}, asked)
     assert (fell["decision"], fell["families"]["caption_to_image"]["outcome"]) == ("hold", "worse")

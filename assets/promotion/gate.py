@@ -1,6 +1,6 @@
 """The gate before publishing: did a family fall that must not, did one not rise that must, or can one not be judged?
 
-Pure: rows and differences in, verdict out. Where they come from is the stage's concern.
+Rows and differences in, verdict out. Where they come from is the stage's concern.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assets.artifacts import CHAMPION
+from assets.measures import GATED, known_value, percent, signed, value_of
 from assets.metrics.bootstrap import PairedDifference
 from assets.params import Promotion
-from assets.report.champion import says_how_it_was_measured
-from assets.report.comparison import difference_json, gated_differences
-from assets.report.measures import FAMILIES, GATED, MEASURE_NAMES, known_value, percent, signed, value_of
+from assets.promotion.champion import says_how_it_was_measured
+from assets.promotion.comparison import difference_json, gated_differences
+
+ALWAYS_JUDGED = [family for family, measure in GATED.items() if measure.in_average]  # the others where promotion names them
 
 
 def decide(
@@ -38,13 +40,13 @@ def decide(
             else "Both are measured on the same test images, so that their differences are paired."
         ]
         if not says_how_it_was_measured(champion.get("settings") or {}):
-            notes += ["It does not say with which settings it was measured; they are taken to be the recipe's."]
+            notes += ["It does not say with which settings it was measured; the verdict assumes the recipe's."]
     paired = (with_champion or {}) if against == "champion" else with_base
     named = [family for family in GATED if family in promotion.must_not_fall or family in promotion.must_rise]
-    differences = gated_differences(published, reference, paired, dict.fromkeys([*FAMILIES, *named]))
+    differences = gated_differences(published, reference, paired, dict.fromkeys([*ALWAYS_JUDGED, *named]))
     if against == "base":
         incomparable = {}
-    differences = {family: None if GATED[family] in incomparable else found for family, found in differences.items()}
+    differences = {family: None if GATED[family].key in incomparable else found for family, found in differences.items()}
     return judge(published, reference, against, differences, promotion, notes, incomparable)
 
 
@@ -68,24 +70,26 @@ def judge(
     notes: Sequence[str],
     incomparable: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The verdict as written to verdict.json. `differences` has one for each family, None where it cannot be judged; `notes` are
-    the first of its reasons; `incomparable` says of measures why their values mean something else than the reference's.
+    """The verdict as written to verdict.json.
+
+    `differences` by family, None where it cannot be judged; `notes` become the first reasons; `incomparable` says by measure why its
+    value cannot be compared with the reference's.
 
     Three things hold the recipe back: a family of `must_not_fall` whose whole interval lies below −(its tolerance); a family of
     `must_rise` whose interval does not lie wholly above its points; and a family of either that cannot be judged. A recipe that is
-    the reference itself has nothing to rise above. The override reason publishes all the same and is recorded; where nothing holds the
-    recipe back it is not used.
+    the reference itself need not rise. With an override reason the recipe is published all the same and the reason is recorded; where
+    nothing holds the recipe back, the reason is not used.
     """
     families: dict[str, Any] = {}
     unjudged: dict[str, str] = {}
     for family, difference in differences.items():
-        key = GATED[family]
+        key = GATED[family].key
         if difference is None:
             unjudged[family] = incomparable.get(key) or _why_unjudged(published, reference, against, key)
             continue
         families[family] = {"value": known_value(published, key), "reference": known_value(reference, key), **difference_json(difference)}
     itself = published.get("recipe") == reference.get("recipe") and all(
-        value_of(published, key) == value_of(reference, key) for key in GATED.values()
+        value_of(published, each.key) == value_of(reference, each.key) for each in GATED.values()
     )
     judged = {family: difference for family, difference in differences.items() if difference is not None}
     not_fall = {
@@ -103,7 +107,7 @@ def judge(
     objections = bool(fallen or not_risen or unknown)
 
     reasons = [*notes, *(_sentence(family, entry, against) for family, entry in families.items())]
-    reasons += [f"{MEASURE_NAMES[GATED[family]]}: {why}." for family, why in unjudged.items()]
+    reasons += [f"{GATED[family].name}: {why}." for family, why in unjudged.items()]
     if itself and promotion.must_rise:
         reasons.append("It is the reference itself, so nothing has to rise.")
     decisive = []
@@ -125,6 +129,7 @@ def judge(
         "reasons": reasons,
         "families": families,
         "unjudged": unjudged,
+        "incomparable": dict(incomparable),
         "must_not_fall": not_fall,
         "must_rise": rise,
         "override_reason": override if objections else None,
@@ -153,15 +158,15 @@ def _why_unjudged(published: Mapping[str, Any], reference: Mapping[str, Any], ag
 def _sentence(family: str, entry: Mapping[str, Any], against: str) -> str:
     low, high = entry["interval"]
     return (
-        f"{MEASURE_NAMES[GATED[family]]}: {percent(entry['value'])} against {percent(entry['reference'])} of {against},"
+        f"{GATED[family].name}: {percent(entry['value'])} against {percent(entry['reference'])} of {against},"
         f" {signed(entry['difference'])} [{signed(low)}, {signed(high)}]: {entry['outcome']}."
     )
 
 
 def _listed(families: Sequence[str], points: Mapping[Any, float] | None = None, said: str = "") -> str:
-    """Names for a sentence, with the points that params names for each where they are not 0."""
+    """Names for a sentence, each with its points in the words of `said` where params gives it points other than 0."""
     names = []
     for family in families:
-        name = MEASURE_NAMES[GATED[family]]
+        name = GATED[family].name
         names.append(f"{name} ({said.format(f'{points[family]:g} points')})" if points and points.get(family) else name)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from assets.report.views import headline
+from assets.report.decision import headline
 
 
 def verdict(outcomes: dict[str, str], decision: str = "publish", **more: Any) -> dict[str, Any]:

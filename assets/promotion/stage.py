@@ -1,0 +1,79 @@
+"""Stage promotion: every measured recipe side by side, and the verdict on the one that is to be published. Numbers only.
+
+Measuring is evaluation's, drawing the report's, publishing search_table's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from assets import artifacts, params
+from assets.evaluations import Evaluation, read_evaluation, read_test_split
+from assets.measures import MEASURE_OF, PAIRED
+from assets.metrics.bootstrap import PairedDifference
+from assets.promotion import comparison
+from assets.promotion.champion import incomparable, paired_with_champion, split_digest
+from assets.promotion.comparison import Bootstrap
+from assets.promotion.gate import decide
+from assets.recipes import BASE
+
+logger = logging.getLogger(__name__)
+
+GROUPED = MEASURE_OF["image_to_image.map"]  # shown by group
+
+
+def judge_recipes(settings: params.Promotion, measured: list[str]) -> None:
+    """Write metrics.json (rows, counts, groups; percent) and verdict.json of data/promotion.
+
+    `measured`: the recipes, in the order of the rows; base and `settings.recipe` are among them.
+    """
+    test = read_test_split()
+    evaluations = {recipe: read_evaluation(recipe, test) for recipe in measured}
+    champion = artifacts.read_json(artifacts.CHAMPION)
+    judged, base = evaluations[settings.recipe], evaluations[BASE]
+
+    bootstrap = Bootstrap(settings.bootstrap_samples, judged.level, settings.seed)
+    rows, differences = compare_with_base(evaluations, bootstrap)
+    test_sha256 = split_digest(test.rows)
+    with_champion = paired_with_champion(champion, judged.per_query, judged.per_class, test_sha256, bootstrap)
+    unlike = incomparable(champion.get("settings") or {}, judged.made_with["settings"], with_champion or {})
+    verdict = decide(rows[judged.recipe], rows[BASE], differences[judged.recipe], champion, with_champion, unlike, settings)
+    # what `make promote` makes the champion, and what search_table may publish
+    verdict |= {"model_sha256": judged.made_with["model_sha256"], "test_sha256": test_sha256}
+    groups = compare_groups(base, judged, bootstrap)
+    artifacts.write_json(artifacts.METRICS, {"rows": list(rows.values()), "counts": judged.metrics["counts"], "groups": groups})
+    artifacts.write_json(artifacts.VERDICT, verdict)
+    if comparison.too_few(len(test.classes), judged.level):
+        logger.warning("%d test class(es) are too few to tell a difference from chance, so all are ties", len(test.classes))
+    logger.info("%s %s: %s", verdict["decision"], judged.recipe, " ".join(verdict["reasons"]))
+
+
+def compare_with_base(
+    evaluations: Mapping[str, Evaluation], bootstrap: Bootstrap
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, PairedDifference]]]:
+    """By recipe: the row of metrics.json, with its differences to base in `confidence`; and these differences by measure."""
+    base = evaluations[BASE]
+    classes = comparison.query_classes(base.per_query, base.per_class)
+    base_values = comparison.query_values(base.per_query, base.per_class)
+    rows, differences = {}, {}
+    for recipe, each in evaluations.items():
+        values = comparison.query_values(each.per_query, each.per_class)
+        paired = comparison.paired_differences(values, base_values, classes, bootstrap)
+        differences[recipe] = comparison.all_differences(each.metrics, base.metrics, paired)
+        against_base = {key: comparison.difference_json(difference) for key, difference in differences[recipe].items()}
+        row = {key: value for key, value in each.metrics.items() if key != "counts"}
+        rows[recipe] = row | {"confidence": each.metrics["confidence"] | {"against_base": against_base}}
+    return rows, differences
+
+
+def compare_groups(base: Evaluation, judged: Evaluation, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """GROUPED by group of images; empty where no image has a group."""
+    groups = np.array([group or "" for group in base.per_query["group"].to_pylist()])
+    classes = np.array(base.per_query["label"].to_pylist())
+    column = PAIRED.index(GROUPED)
+    after, before = (comparison.query_values(each.per_query, each.per_class)[: len(groups), column] for each in (judged, base))
+    return comparison.group_differences(after, before, groups, classes, bootstrap)

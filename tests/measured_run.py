@@ -1,0 +1,210 @@
+"""A small real run for promotion and the report: drawings in a curated table, and evaluations of five models of known quality.
+
+The stages' own writers make every file but histories and model cards, which no test needs a training for.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, ImageDraw
+
+from assets import artifacts, params
+from assets.evaluation.made_with import made_with
+from assets.evaluation.protocol import score
+from assets.evaluations import Evaluation, per_class_table, per_query_table, read_test_split, write_evaluation
+from assets.pictures.schema import CURATED_SCHEMA
+from assets.pictures.table import writing_rows
+from assets.promotion.gate import ALWAYS_JUDGED
+from assets.promotion.stage import judge_recipes
+from assets.report.stage import make_report
+
+CLASSES = {  # label → name, group; the names are hostile to HTML and to mathtext, as a user's may be
+    "1": ("red square", "shapes"),
+    "2": ("<b>blue</b> & 'square'", "shapes"),
+    "3": ("price of $5 or $6", "shapes"),
+    "4": ("green disc", "discs"),
+    "5": ("Ünïcode «disc»", "discs"),
+    "6": ("grey disc", "discs"),
+}
+SOURCES = (
+    ("alpha", "CC-BY-SA-4.0", "Alpha Set by Ann, https://example.org/alpha"),
+    ("beta", "MIT", "Beta Set by Bob & Co, https://example.org/beta"),
+)
+VIEWS = 4  # images of a class
+NOISE = {  # of the vectors of images and of texts
+    "base": (1.3, 1.0),
+    "gpr": (0.3, 1.6),
+    "gpr_rea": (0.3, 0.7),
+    "mcip": (0.4, 1.0),
+    "mcip_rea": (0.4, 0.5),
+}
+CHAINS = {
+    "base": ["base"],
+    "gpr": ["base", "gpr"],
+    "gpr_rea": ["base", "gpr", "gpr_rea"],
+    "mcip": ["base", "mcip"],
+    "mcip_rea": ["base", "mcip", "mcip_rea"],
+}
+STAGES = {"base": "base_clip", "gpr": "image_tower", "mcip": "image_tower", "gpr_rea": "text_tower", "mcip_rea": "text_tower"}
+PARAMS = {"seed": 0, "lr": 1e-4}
+RECIPES = list(CHAINS)
+ABOUT = {recipe: f"what {recipe} is" for recipe in RECIPES}
+
+
+def drawing(number: int, view: int) -> bytes:
+    picture = Image.new("RGB", (40 + 8 * view, 40), "white")
+    draw = ImageDraw.Draw(picture)
+    color = ["red", "blue", "orange", "green", "purple", "grey"][number % 6]
+    box = (4 + view, 4, 32 + view, 34)
+    if number < 3:
+        draw.rectangle(box, fill=color)
+    else:
+        draw.ellipse(box, fill=color)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def curated_rows(*, groups: bool, captions: bool) -> list[dict[str, Any]]:
+    rows = []
+    for split, classes in (("train", ("t1", "t2")), ("test", tuple(CLASSES)), ("library", (None,))):
+        for number, label in enumerate(classes):
+            name, group = CLASSES.get(label or "", (f"class {label}" if label else "", "others"))
+            for view in range(VIEWS):
+                source, license, attribution = SOURCES[view % 2]
+                rows.append(
+                    {"id": f"{label or 'library'}-{view}", "image": drawing(number, view), "label": label, "class_name": name}
+                    | {"group": group if groups else None, "captions": [f"drawing {number}", "a shape"] if captions else []}
+                    | {"source": source, "license": license, "attribution": attribution, "split": split}
+                    | {"width": 40 + 8 * view, "height": 40, "sha256": f"{len(rows):064x}"}
+                )
+    return rows
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def write_model(recipe: str) -> None:
+    """A model directory with its card alone, the only part that is read."""
+    made_from = [{"recipe": name, "stage": STAGES[name], "params": PARAMS} for name in CHAINS[recipe][:-1]]
+    card: dict[str, Any] = {"recipe": recipe, "stage": STAGES[recipe], "made_from": made_from, "params": PARAMS, "inputs": {}}
+    artifacts.write_json(artifacts.model_dir(recipe) / artifacts.MODEL_CARD, card)
+
+
+def measure(recipe: str, knn_k: int = 3, prompts: Sequence[str] = ("{}",)) -> None:
+    """evaluation@RECIPE with vectors of known quality instead of an encoder's: the stage's own protocol and writers."""
+    test = read_test_split()
+    generator = np.random.default_rng(7)
+    centers = generator.normal(size=(len(test.classes), 8))
+    image_noise, text_noise = NOISE[recipe]
+    of_class = test.labels[:, None] == np.array(test.classes)
+    carried = np.array([[caption in own for own in test.captions_of] for caption in test.captions], bool)
+    carried = carried.reshape(len(test.captions), len(test.labels))
+    images = unit(of_class @ centers + image_noise * generator.normal(size=(len(test.labels), 8)))
+    names = unit(centers + text_noise * generator.normal(size=centers.shape))
+    captions = unit(carried @ of_class @ centers + text_noise * generator.normal(size=(len(test.captions), 8)))
+    write_measured(recipe, images, names, captions, knn_k, prompts)
+
+
+def write_measured(
+    recipe: str, images: np.ndarray, names: np.ndarray, captions: np.ndarray, knn_k: int = 3, prompts: Sequence[str] = ("{}",)
+) -> None:
+    test = read_test_split()
+    measured_with: dict[str, Any] = {"seed": 0, "precision": "fp32", "knn_k": knn_k, "knn_temperature": 0.1}
+    measured_with |= {"bootstrap_samples": 200, "confidence": 0.95, "prompts": list(prompts)}
+    scores = score(
+        images=images,
+        classes=np.array([test.classes.index(label) for label in test.labels]),
+        names=test.class_names,
+        name_embeddings=names,
+        name_ensembles=names,
+        caption_embeddings=captions,
+        caption_images=[np.flatnonzero([caption in own for own in test.captions_of]) for caption in test.captions],
+        knn_k=knn_k,
+        knn_temperature=0.1,
+        samples=200,
+        level=0.95,
+        generator=np.random.default_rng(0),
+    )
+    directory = artifacts.model_dir(recipe)
+    with_what = made_with(recipe, artifacts.sha256_of(directory), artifacts.read_json(directory / artifacts.MODEL_CARD), measured_with)
+    tables = per_query_table(test, scores.values), per_class_table(test, scores.values)
+    metrics = {"recipe": recipe, **scores.metrics}
+    nothing = {"image_to_image": {}, "knn": {}, "zero_shot": {}, "text_to_image": {}, "average": None}
+    write_evaluation(
+        Evaluation(recipe, metrics, images, np.concatenate([names, captions]), *tables, with_what),
+        {"benchmarks": {}, "skipped": {}, "incomplete": {}, "table_1": nothing},
+    )
+
+
+def write_inputs(*, groups: bool = True, captions: bool = True, validation: bool = True) -> None:
+    """Everything that promotion and the report read, under the working directory."""
+    with artifacts.replacing(artifacts.CURATED_IMAGES) as folder, writing_rows(folder, CURATED_SCHEMA) as add:
+        for row in curated_rows(groups=groups, captions=captions):
+            add(row)
+    rejected = [
+        {"id": f"r{number}", "reason": reason, "detail": ""} for number, reason in enumerate(["duplicate", "duplicate", "too_small"])
+    ]
+    pq.write_table(pa.Table.from_pylist(rejected), artifacts.REJECTED_IMAGES)
+    for recipe in RECIPES:
+        write_model(recipe)
+        measure(recipe)
+        if recipe != "base":
+            values = {"validation_image_to_image": 0.4, "validation_text_to_image": None} if validation else {}
+            history = [{"epoch": epoch, "loss": 5.0 / epoch, "learning_rate": 1e-4} | values for epoch in (1, 2, 3)]
+            artifacts.write_json(artifacts.history_file(recipe), {"recipe": recipe, "rows": history})
+    artifacts.write_json(artifacts.CHAMPION, {"recipe": None, "model_sha256": None, "metrics": None})
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """write_inputs, in a working directory of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return write_inputs
+
+
+@pytest.fixture(scope="session")
+def settings() -> params.Report:
+    return params.Report(seed=0, queries=3, top_k=4, worst_failures=2, changed_classes=2, map_images=16)
+
+
+@pytest.fixture(scope="session")
+def promotion() -> params.Promotion:
+    not_fall = dict.fromkeys(ALWAYS_JUDGED, 0.0)
+    return params.Promotion(
+        recipe="mcip_rea",
+        against="base",
+        seed=0,
+        bootstrap_samples=500,
+        must_not_fall=not_fall,
+        must_rise={},
+        override_reason=None,
+    )
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, settings: params.Report, promotion: params.Promotion) -> Path:
+    """A directory in which the recipes were judged and the report was made, for tests that only read."""
+    root = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        write_inputs()
+        judge_recipes(promotion, RECIPES)
+        make_report(settings, promotion, ABOUT, RECIPES)
+    return root
+
+
+@pytest.fixture
+def report(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The finished run as the working directory; not to be written to."""
+    monkeypatch.chdir(finished_run)
+    return artifacts.REPORT

@@ -1,0 +1,5 @@
+"""The run that is judged."""
+
+from tests.measured_run import finished_run, inputs, promotion, report, settings
+
+__all__ = ["finished_run", "inputs", "promotion", "report", "settings"]
