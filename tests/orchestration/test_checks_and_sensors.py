@@ -69,7 +69,7 @@ def test_leakage_is_a_shared_class_or_file(label, sha256, passed, tmp_path, sett
         {"id": "y", "label": label, "sha256": sha256, "split": "test"},
         {"id": "z", "label": None, "sha256": "1", "split": "library"},
     ]
-    rest = {"image": b"", "captions": [], "source": "", "license": "", "attribution": "", "width": 1, "height": 1}
+    rest = {"class_name": "", "image": b"", "captions": [], "source": "", "license": "", "attribution": "", "width": 1, "height": 1}
     (tmp_path / artifacts.CURATED_IMAGES).mkdir(parents=True)
     for number, row in enumerate(rows):  # in different shards
         pq.write_table(
