@@ -73,7 +73,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes `path`'s place, on failure it is removed.
 
     Works for a file or a directory, whichever the caller creates there. A kill leaves the old or the new one, never neither: a directory
-    that is there already changes places with the new one in one step where the system can (Linux, macOS).
+    that is there already changes places with the new one in one step where the system can (Linux, macOS). Where it cannot, a kill between
+    two steps may leave both beside `path`, whole, under names that begin with a dot.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

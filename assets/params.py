@@ -332,8 +332,7 @@ def _wrong(path: Path, problems: list[str]) -> UserError:
 
 
 def _describe(problem: Any) -> str:
-    # pydantic puts the chosen variant of base_clip and of a source into the location
-    where = ".".join(str(part) for part in problem["loc"] if part not in VARIANTS)
+    where = _where(problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{where}: no such setting (misspelt?)"
     if problem["type"] == "missing":
@@ -341,3 +340,9 @@ def _describe(problem: Any) -> str:
     if problem["type"].startswith("union_tag"):
         return f"{where}.{'source' if where == 'base_clip' else 'kind'}: {problem['msg']}"
     return f"{where}: given {problem['input']!r}; {problem['msg']}"
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    """A setting's name as people write it: `source_images.sources[0].root`. pydantic puts the chosen variant into the location."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part not in VARIANTS]
+    return "".join(parts).removeprefix(".")

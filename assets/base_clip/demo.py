@@ -21,7 +21,8 @@ from torch.nn.functional import normalize
 
 from assets import artifacts
 from assets.clip.device import autocast, resolve_device
-from assets.clip.encoding import encode_images, text_features
+from assets.clip.encoder import Encoder
+from assets.clip.encoding import text_features
 from assets.clip.model import CONFIG, Clip, save_tuned
 from assets.clip.text_projection import project, without_text_projection
 from assets.clip.trainable import unlock
@@ -89,17 +90,15 @@ def align(model: Clip, directory: Path, settings: DemoClip, training: Training, 
     tokenizer = open_clip.tokenizer.HFTokenizer(str(directory), context_length=CONTEXT_LENGTH)
     texts = image_texts(read_rows(curated, "train"), with_class_names=False)
     held_out = validation.read_validation_set(curated)
-    options: dict[str, Any] = {"batch_size": settings.batch_size, "device": device, "precision": settings.precision}
     model.eval()
+    encoder = Encoder(
+        directory, device=device, precision=settings.precision, batch_size=settings.batch_size, loaded=(model, preprocess, tokenizer)
+    )
     with without_text_projection(model):  # the sentence encoder is locked: once is enough
-        caption_features, name_features = (text_features(model, tokenizer, some, **options) for some in (texts.vocabulary, held_out.names))
-
-    def held_out_images() -> np.ndarray:
-        """float32 [N, d] by the model as it is."""
-        pictures = held_out.pictures
-        return encode_images(model, preprocess, pictures.items(), pictures.open, total=len(pictures), **options)
-
-    start_images = held_out_images()
+        caption_features, name_features = (
+            text_features(model, tokenizer, some, **encoder.how) for some in (texts.vocabulary, held_out.names)
+        )
+    start_images = encoder.images_now(held_out.pictures)
     if settings.gradient_checkpointing:
         checkpoint_image_tower(model)
     encode = compiled(model.visual, device) if training.compile else model.visual
@@ -130,7 +129,7 @@ def align(model: Clip, directory: Path, settings: DemoClip, training: Training, 
         )
 
     def validate() -> dict[str, Any]:
-        images = held_out_images()
+        images = encoder.images_now(held_out.pictures)
         names = np.zeros((0, TEXT_WIDTH), np.float32)
         if held_out.names:
             with torch.inference_mode():

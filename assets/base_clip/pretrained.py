@@ -73,7 +73,7 @@ def _origin(settings: OpenClip) -> dict[str, Any]:
 
 
 def _quick_gelu(settings: OpenClip) -> bool:
-    """Whether the tag's weights were trained with another activation than the model's name says (openai's were): open_clip only warns."""
+    """Whether the tag's weights were trained with QuickGELU, which the model's name does not show (openai's were): open_clip only warns."""
     return bool(open_clip.get_pretrained_cfg(settings.model, settings.pretrained).get("quick_gelu", False))
 
 

@@ -5,7 +5,6 @@ Shapes: N pictures, T texts, d embedding, w width of the text tower.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import inspect
 import itertools
@@ -33,6 +32,7 @@ BATCH_SIZE = 256  # of stages that have no setting for it; one for all, so that 
 BATCHES_A_CHUNK = 256  # written together, so that memory does not grow with N
 
 Item = TypeVar("Item")
+Loaded = tuple[Clip, Preprocess, Tokenizer]
 
 
 class Pictures(Protocol[Item]):
@@ -59,16 +59,20 @@ class Encoder:
     not, and nothing of theirs is kept.
     """
 
-    def __init__(self, directory: Path, *, device: str, precision: str, batch_size: int = BATCH_SIZE) -> None:
-        """`device`: a setting, such as auto, or a device of torch's. The model is loaded when it is first needed."""
+    def __init__(self, directory: Path, *, device: str, precision: str, batch_size: int = BATCH_SIZE, loaded: Loaded | None = None) -> None:
+        """`device`: a setting, such as auto, or a device of torch's. The model is loaded when it is first needed, unless it is given.
+
+        `loaded`: what `load_clip` would give. Of a model that is not in its directory yet, use `images_now` and `texts_now` alone.
+        """
         self.directory = directory
         self.device = resolve_device(device)
         self.precision = precision
         self.batch_size = batch_size
+        self._given = loaded
 
     @cached_property
-    def _loaded(self) -> tuple[Clip, Preprocess, Tokenizer]:
-        return load_clip(self.directory, self.device)
+    def _loaded(self) -> Loaded:
+        return self._given or load_clip(self.directory, self.device)
 
     @property
     def model(self) -> Clip:
@@ -89,10 +93,7 @@ class Encoder:
 
     def in_batches_of(self, size: int) -> Encoder:
         """The same model, not a copy of it, with another batch size."""
-        same = copy.copy(self)
-        same.__dict__["_loaded"] = self._loaded
-        same.batch_size = size
-        return same
+        return Encoder(self.directory, device=self.device, precision=self.precision, batch_size=size, loaded=self._loaded)
 
     @property
     def how(self) -> dict[str, Any]:

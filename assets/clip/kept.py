@@ -1,4 +1,4 @@
-"""Embeddings of locked towers, computed once and kept on disk for every stage that needs them. What they are of is the encoder's concern.
+"""Embeddings of locked towers, computed once and kept on disk for every stage that needs them. The caller decides what they depend on.
 
 Files `.cache/embeddings/<what>-<key>.npy`, the key a hash of all that determines them, code included; the last used ones stay.
 """

@@ -1,4 +1,4 @@
-"""Tokens to text embeddings, computing nothing that the embeddings do not depend on.
+"""Tokens to text embeddings. Nothing is computed that the embeddings do not depend on.
 
 Shapes: T texts, L tokens, d embedding, w width of the tower.
 """

@@ -1,4 +1,4 @@
-"""Which parameters of a tower train, and at what share of the learning rate; all others are locked. How they train is not known here.
+"""Which parameters of a tower train, and at what share of the learning rate; all others are locked. The training itself is elsewhere.
 
 A tower's parameters fall into groups of layers, from its input to its last layer, and the projection into the joint space.
 """

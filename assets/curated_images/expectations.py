@@ -1,6 +1,6 @@
 """What must hold of the curated images, as a Great Expectations suite over everything but the pixels.
 
-It changes nothing: mending is left to the steps before it.
+It changes nothing: the steps before it mend.
 """
 
 from __future__ import annotations

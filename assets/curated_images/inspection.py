@@ -1,4 +1,4 @@
-"""Look at one source image: is it usable, and which bytes are kept of it? Comparing images with each other is left to rejection."""
+"""Look at one source image: is it usable, and which bytes of it are kept? rejection.py compares images with each other."""
 
 from __future__ import annotations
 

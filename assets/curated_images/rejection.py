@@ -1,4 +1,4 @@
-"""Which usable images are still dropped, seen beside all others: repeated ids, exact duplicates, classes that are too small."""
+"""Which usable images are rejected because of the others: repeated ids, exact duplicates, classes that are too small."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _name(label: str | None) -> str:
 
 
 def too_small_classes(labels: Sequence[str | None], min_images: int) -> dict[str, Reason]:
-    """Labels with fewer than `min_images` images, each with its reason. The library is no class."""
+    """Labels with fewer than `min_images` images, each with its reason. The library does not count as a class."""
     counts = Counter(label for label in labels if label is not None)
     return {
         label: ("class_too_small", f"class {label} has {count} usable picture(s); a class needs {min_images}")

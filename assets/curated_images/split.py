@@ -38,7 +38,7 @@ def split_by_class(
     test, training = set(classes[:tested]), classes[tested:]
 
     if len(training) < 2:
-        logger.warning("only one class to train on, so nothing can be told apart in training: give at least 3 classes")
+        logger.warning("only one class to train on, so training has nothing to distinguish: give at least 3 classes")
     wanted = validation_fraction * sum(len(members[label]) for label in training)
     validation: set[str] = set()
     for label in training:

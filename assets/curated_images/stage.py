@@ -1,6 +1,6 @@
 """The stage curated_images: every source image ends in one of two tables, kept or rejected. Each rule is a module of this package.
 
-The source is read once, in order of id, and decoded once; what may be kept waits on disk until the split of every image is known.
+The stage reads and decodes the source once, in order of id. Usable images wait on disk until the split of every image is known.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def make_curated_images(settings: params.CuratedImages) -> None:
 
 
 def _inspect_all(settings: params.CuratedImages) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Decode the whole source. Usable images go to the table USABLE; returned are their other columns, and the rejected rows."""
+    """Decode the whole source and write usable images to the table USABLE. Return their other columns, and the rejected rows."""
     if not read_schema(artifacts.SOURCE_IMAGES).equals(IMAGES_SCHEMA):
         raise UserError(f"{artifacts.SOURCE_IMAGES} has other columns than this version reads. `dvc repro source_images` makes it anew.")
     seen = Repetitions()
@@ -131,19 +131,19 @@ def _set_split(kept: list[dict[str, Any]], rejected: list[dict[str, str]], setti
 
 
 def _summary(rejected: list[dict[str, str]], examples: int) -> str:
-    """ ": 2 undecodable (b.jpg: no bytes; …), 1 too_small (…)", with that many examples of each reason; "" for none."""
+    """ ": 2 undecodable (b.jpg: no bytes; …), 1 too_small (…)", with up to `examples` of each reason; "" without rejected rows."""
     by_reason: dict[str, list[str]] = {}
     for row in rejected:
         by_reason.setdefault(row["reason"], []).append(f"{row['id']}: {row['detail']}")
-    told = [
+    parts = [
         f"{len(rows)} {reason}" + (f" ({'; '.join(rows[:examples])}{'; …' if len(rows) > examples else ''})" if examples else "")
         for reason, rows in sorted(by_reason.items())
     ]
-    return f": {', '.join(told)}" if told else ""
+    return f": {', '.join(parts)}" if parts else ""
 
 
 def _check(kept: list[dict[str, Any]], min_side: int) -> dict[str, Any]:
-    """Run the expectations. Their result is also written where dvc does not remove it, for reading after a failure."""
+    """Run the expectations. Also write their result where dvc does not remove it, so that it can be read after a failure."""
     from assets.curated_images.expectations import failures, validate
 
     logger.info("checking the expectations")
@@ -158,7 +158,7 @@ def _check(kept: list[dict[str, Any]], min_side: int) -> dict[str, Any]:
 
 
 def _write_kept(path: Path, kept: list[dict[str, Any]]) -> None:
-    """Write rows in order of split, then id. USABLE is in order of id, so one pass over it a split is enough."""
+    """Write rows in order of split, then id. USABLE is in order of id, so one pass over it per split is enough."""
     with writing_rows(path, CURATED_SCHEMA) as write:
         for split in SPLITS:
             rows = {row["id"]: row for row in kept if row["split"] == split}

@@ -1,1 +1,1 @@
-"""One recipe's measures and embeddings of the test split. Comparing recipes is the report's concern."""
+"""One recipe's measures and embeddings of the test split. Comparing recipes is promotion's concern."""

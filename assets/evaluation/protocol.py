@@ -50,17 +50,17 @@ def score(
     level: float,
     generator: np.random.Generator,
 ) -> Scores:
-    """All measures of one model.
+    """All measures of one model on its test images.
 
     images [N, d]; classes int64 [N], the class of each, 0..C−1; names [C]; name_embeddings [C, d], of the names as they are (the text
     queries); name_ensembles [C, d], of the names in their prompts (zero-shot); caption_embeddings [T, d]; caption_images [T], the row
     numbers of the images that carry each caption.
 
-    Image→image: every image a query, itself excluded by index. k-NN: among all other images, at most `knn_k` of them. Text→image: hit
-    at 5; every class's name a query, all images of a class of that name relevant; every caption a query, all images that carry it
-    relevant. Zero-shot is right when the predicted class has the image's class name: a text cannot tell classes of one name apart.
-    `average` is the plain mean of the measures in AVERAGED. An image whose embedding is zero finds nothing: its average precision is 0
-    and its three answers are wrong; to others it is unrelated, at similarity 0.
+    Image→image: every image is a query, itself excluded by index. k-NN: the nearest `knn_k` of all other images vote, or all of them.
+    Text→image: a hit is a relevant image among the first 5. Every class's name is a query, and all images of a class of that name are
+    relevant; every caption is a query, and all images that carry it are relevant. Zero-shot is right when the predicted class has the
+    image's class name: a text cannot tell classes of one name apart. `average` is the plain mean of the measures in AVERAGED. An image
+    whose embedding is zero finds nothing: its average precision is 0 and its three answers are wrong; to others its similarity is 0.
 
     Intervals: bootstrap over classes with all their images and their name drawn together, `average` from the same draws (images of a
     class are not independent of each other); over captions for caption_recall_at_5, which is None and has no interval without captions.

@@ -11,8 +11,8 @@ import numpy as np
 
 from assets.metrics.similarity import Mask, Vectors, mask_block, similarity_blocks
 
-SMALL_SHARE = 1 / 32  # of the gallery: so many items are sorted with their indices
-FEW_RELEVANT = 12  # so many items of one query are counted; for more a sort of all values is faster
+SMALL_SHARE = 1 / 32  # of the gallery: up to this many items are sorted with their indices
+FEW_RELEVANT = 12  # up to this many items of one query are counted; for more, a sort of all values is faster
 FEW_TIES = 16  # more tied items of one query are ranked by one stable sort
 
 

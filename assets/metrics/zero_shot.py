@@ -11,7 +11,7 @@ from assets.metrics.similarity import Vectors, as_array, as_vectors, similarity_
 
 
 def prompt_ensemble(embeddings: Vectors) -> np.ndarray:
-    """One unit-norm vector a class [C, d] from its prompts' embeddings [C, P, d]: normalise → mean over P → normalise.
+    """One unit-norm vector per class [C, d] from its prompts' embeddings [C, P, d]: normalise → mean over P → normalise.
 
     ValueError for an embedding without direction (zero), and for a class whose prompts cancel out.
     """

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +233,8 @@ class Split:
     @cached_property
     def sha256(self) -> str:
         """Of the whole table and the split's name."""
-        return hashlib.sha256(f"{artifacts.sha256_of(self.table)} {self.name}".encode()).hexdigest()
+        files = tuple((shard, shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards(self.table))
+        return hashlib.sha256(f"{_table_sha256(self.table, files)} {self.name}".encode()).hexdigest()
 
     @cached_property
     def _groups(self) -> list[Group]:
@@ -249,3 +250,9 @@ class Split:
 
     def open(self, item: bytes) -> Image.Image:
         return decode(item)
+
+
+@lru_cache(maxsize=8)
+def _table_sha256(table: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    """A stage asks for several splits of one table; size and time of change are there to read again what was written anew."""
+    return artifacts.sha256_of(table)

@@ -1,4 +1,7 @@
-"""Stage pseudo_captions: reads curated_images and models/base, writes captions.parquet and image_captions.parquet."""
+"""Stage pseudo_captions: reads curated_images and models/base, writes captions.parquet and image_captions.parquet.
+
+Which captions are the same, alike or near to an image: corpus.py, clusters.py and assign.py.
+"""
 
 from __future__ import annotations
 

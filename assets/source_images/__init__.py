@@ -1,1 +1,1 @@
-"""Raw images and what people wrote about them, from one source, as one table. Whether they are usable is curated_images' concern."""
+"""Pictures of one source and what people wrote about them, as a picture table. curated_images checks whether the pictures are usable."""

@@ -22,7 +22,7 @@ COLUMNS = ("path", "caption")
 def read_captions(root: Path, pictures: list[str]) -> dict[str, list[str]]:
     """Picture (its path relative to `root`) → its distinct captions in the file's order; {} without such a file.
 
-    Empty captions are skipped and counted in the log. A row that names a picture not in `pictures` raises UserError.
+    Skips empty captions and logs how many there were. Raises UserError for a row that names a picture not in `pictures`.
     """
     present = [root / name for name in NAMES if (root / name).is_file()]
     if len(present) > 1:
@@ -73,7 +73,7 @@ def _read_csv(file: Path) -> Iterator[tuple[str, str]]:
                     )
                 yield row["path"], row["caption"]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not CSV in UTF-8: {error}. Expected: a header line path,caption, then one row a caption.") from error
+        raise UserError(f"{file} is not CSV in UTF-8: {error}. Expected: a header line path,caption, then one row per caption.") from error
 
 
 def _read_parquet(file: Path) -> Iterator[tuple[str, str]]:

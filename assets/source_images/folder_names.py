@@ -1,4 +1,4 @@
-"""What dvc stops at with little said, when it hashes a folder of pictures before a stage runs. Reading them is image_folder's concern."""
+"""Find the file names at which dvc stops without a clear message. It hashes the folder before a stage runs; image_folder reads it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,4 @@ def check_names(root: Path) -> None:
         if found
     ]
     if problems:
-        raise UserError(
-            f"source_images.sources[0].root: dvc cannot read {root}, for it holds {' and '.join(problems)}. Remove or rename them."
-        )
+        raise UserError(f"source_images.sources[0].root: dvc cannot read {root}: it holds {' and '.join(problems)}. Remove or rename them.")

@@ -24,7 +24,7 @@ def read_image_folder(root: Path, license: str, attribution: str) -> Iterator[di
     """Rows of IMAGES_SCHEMA in order of id, the path relative to `root`.
 
     The label is the first folder under `root`, however deep the file lies in it; files directly in `root` have none. Files are read as
-    they are; one that cannot be read becomes a row without bytes, so that it is counted and rejected like any other broken picture.
+    they are. One that cannot be read becomes a row without bytes, so that curated_images counts and rejects it like any broken picture.
     """
     layout = LAYOUT.format(root=root)
     if not root.is_dir():
@@ -63,7 +63,7 @@ def class_name_of(label: str | None) -> str:
 def find_pictures(root: Path) -> dict[str, Path]:
     """Every picture under `root`: its path relative to `root` → the file, in order of the former. Links are followed, never in circles.
 
-    Hidden files and other suffixes are left out; the log tells how many.
+    Hidden files and other suffixes are left out and counted in the log.
     """
     found: dict[str, Path] = {}
     ignored: Counter[str] = Counter()
@@ -97,7 +97,7 @@ def find_pictures(root: Path) -> dict[str, Path]:
 
 
 def _text(name: str) -> str:
-    """A file name that is no UTF-8 with its odd bytes spelt out, for text columns hold UTF-8 only."""
+    """A file name; bytes that are not UTF-8 are spelt out, because text columns hold UTF-8 only."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

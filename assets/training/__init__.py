@@ -1,1 +1,1 @@
-"""What the training stages share: data, augmentation, optimiser, loop, contrastive loss. What is trained, and on what, is theirs."""
+"""What the training stages share: data, augmentation, optimiser, loop, contrastive loss. What they train, and on what data, is theirs."""

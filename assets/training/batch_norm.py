@@ -13,7 +13,7 @@ from assets.training.distributed import world_size
 
 
 def share_batch_statistics(module: torch.nn.Module) -> None:
-    """Every batch norm in `module` normalises by the mean and variance of all ranks' rows, as one process would that holds them.
+    """Make every batch norm in `module` normalise by the mean and variance of all ranks' rows, as one process with all rows would.
 
     In training mode only; names and state stay as they are. Each rank must have as many rows. Does nothing for one process.
     """

@@ -83,7 +83,7 @@ def batches_per_epoch(rows: int, batch_size: int) -> int:
 
 
 def prefetched(items: Iterable[T], depth: int) -> Iterator[T]:
-    """The same items, made in a thread up to `depth` ahead: reading and stacking wait for no step of the model, nor it for them."""
+    """The same items, made in a thread up to `depth` ahead: reading and stacking do not wait for the model, nor the model for them."""
     end = object()
     iterator = iter(items)
     with ThreadPoolExecutor(max_workers=1) as thread:

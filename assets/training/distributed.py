@@ -1,6 +1,6 @@
-"""What the processes of a run tell one another: rows gathered with their gradients, sums over ranks, the first one's word.
+"""What the processes of a run exchange: rows gathered with their gradients, sums over ranks, values that the first rank makes for all.
 
-Starting them is `processes`' concern, their model (DistributedDataParallel) the loop's. Without a process group there is one rank.
+`processes` starts them, the loop wraps their model (DistributedDataParallel). Without a process group there is one rank.
 
 Shapes: b rows of this rank, equally many on every rank; B = b · ranks of the global batch; d embedding.
 
@@ -31,7 +31,7 @@ def rank() -> int:
 
 
 def own_rows(count: int) -> slice:
-    """Which rows of a global batch of `count` this rank has: as many on every rank, what is left over on none."""
+    """Which rows of a global batch of `count` this rank has: equally many on every rank; the rows left over are on none."""
     own = count // world_size()
     if not own:
         raise UserError(f"a batch of {count} images cannot be spread over {world_size()} processes. Start at most {count}.")
@@ -39,14 +39,14 @@ def own_rows(count: int) -> slice:
 
 
 def shard(count: int) -> range:
-    """Which of `count` classes this rank holds: consecutive ones, the shares of two ranks differ by one at most."""
+    """Which of `count` classes this rank holds: consecutive ones. The shares of two ranks differ by one class at most."""
     if count < world_size():
         raise UserError(f"{count} classes cannot be spread over {world_size()} processes. Start at most {count}.")
     return _shards(count)[rank()]
 
 
 def whole(own: torch.Tensor) -> torch.Tensor:
-    """[C, …] on the first rank from each rank's `shard` of the rows; the others keep their own. Without gradient."""
+    """On the first rank all rows [C, …], joined from each rank's `shard`; the other ranks keep their own. Without gradient."""
     if world_size() == 1:
         return own
     count = torch.tensor(len(own))
@@ -89,7 +89,7 @@ def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:
 def gather(rows: torch.Tensor, *, gradient_factor: float = 1.0) -> torch.Tensor:
     """[b, …] of every rank as [B, …] in rank order, the same on all. The gradient flows to the rank that each row came from.
 
-    It is the sum of what every rank's loss sends back (that is what averaging by DistributedDataParallel wants, see above), times
+    It is the sum of what every rank's loss sends back, as averaging by DistributedDataParallel needs it (see above), times
     `gradient_factor`. All ranks must take part in both passes.
     """
     if world_size() == 1:
@@ -102,7 +102,7 @@ def gather(rows: torch.Tensor, *, gradient_factor: float = 1.0) -> torch.Tensor:
 def logsumexp_over_ranks(values: torch.Tensor) -> torch.Tensor:
     """log Σ_ranks e^value, elementwise, the same on all ranks; nan where all are −inf.
 
-    For what all ranks then compute alike, as one: backward gives each rank the gradient of its own part, without talking.
+    Use it where all ranks then compute the same: backward gives each rank the gradient of its own part without an exchange.
     """
     return values if world_size() == 1 else _LogSumExp.apply(values)
 

@@ -1,4 +1,4 @@
-"""Is a run in trouble? Watches losses, gradients and validation measures; answers with a sentence, or None. Stopping is the loop's concern.
+"""Is a run in trouble? Watches losses, gradients and validation measures; answers with a sentence, or None. The loop stops the run.
 
 The most common trouble in tuning a CLIP is a learning rate so high that the embeddings collapse while the loss still looks like a number.
 """
@@ -14,10 +14,10 @@ import torch
 from assets.metrics.health import drift
 from assets.params import Guards
 
-ROUNDING = 1e-5  # a spread below this at the start says nothing
-FIRST = 3  # steps whose least value stands for the start: with a broken learning rate the second is lost already
-WINDOW = 10  # steps whose median stands for them: a single hard batch is no trouble
-ROOM = 1.0  # nats a loss may rise whatever it started from: one near 0 doubles easily
+ROUNDING = 1e-5  # a smaller spread at the start is rounding error, and is not watched
+FIRST = 3  # steps whose smallest value stands for the start: with a broken learning rate the second step is lost already
+WINDOW = 10  # steps whose median is watched: a single hard batch must not stop a run
+ROOM = 1.0  # nats that a loss may rise in any case: a loss near 0 doubles easily
 STANDARD_ERRORS = 3.0  # a recall over few names falls by chance
 SEARCHES = {"image_to_image": ("image→image", "mAP"), "text_to_image": ("text→image", "recall")}  # measures of validation
 
@@ -35,7 +35,7 @@ def health(embeddings: np.ndarray, start: np.ndarray) -> dict[str, float | None]
 
 
 def trouble_in_steps(what: str, values: Sequence[torch.Tensor], first: float | None, allowed: float | None, floor: float) -> str | None:
-    """Whether the median of the last WINDOW values has outgrown `allowed` times `first`, the least of the run's FIRST ones, and `floor`.
+    """Whether the median of the last WINDOW values is above `floor` and `allowed` times `first`, the smallest of the run's FIRST.
 
     `values`: scalars of the epoch under way, the newest last; `first`: None until it is known.
     """
@@ -48,11 +48,11 @@ def trouble_in_steps(what: str, values: Sequence[torch.Tensor], first: float | N
 
 
 def trouble_in_measures(measures: Measures, start: Measures, names: int, guards: Guards) -> str | None:
-    """Whether validation says that the model has lost what it had at the `start`. Measures that are missing or None are not watched.
+    """Whether validation shows that the model has lost what it had at the `start`. Measures that are missing or None are not watched.
 
     spread, cosine_to_start: of the validation embeddings. image_to_image, text_to_image: mAP and recall, which must fall by more than
     STANDARD_ERRORS standard errors (at most 0.5/√names each, `names` being the queries of the latter) beyond what is allowed, so that a
-    handful of queries stops no run. Drift alone is no trouble: batch norms whose statistics a short training of the base left halfway
+    handful of queries stops no run. Drift alone stops no run: batch norms whose statistics a short training of the base left halfway
     turn the embeddings of the same weights away from the start, and a model that searches as well as before has lost nothing by it.
     """
     noise = STANDARD_ERRORS * math.sqrt(0.25 / max(1, names))

@@ -30,7 +30,7 @@ from assets.training.state import forget_state, forget_unvalidated, load_trained
 
 logger = logging.getLogger(__name__)
 
-SMALLEST_SCALE = 1.0  # of fp16 gradients: when they overflow even so, it is not for the scaling
+SMALLEST_SCALE = 1.0  # of fp16 gradients: when they overflow at this scale, the scaling is not the reason
 
 
 def fit(task: Task[Batch], settings: Optimization, training: Training, state_dir: Path) -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ def best_measures(history: list[dict[str, Any]], select_by: str) -> dict[str, An
 
 
 def train_mode(module: torch.nn.Module) -> None:
-    """Training mode for all but locked parts: where all parameters are locked, batch-norm statistics and dropout are too."""
+    """Training mode for all but locked parts: where all parameters are locked, batch-norm statistics and dropout are locked too."""
     module.train()
     for part in module.modules():
         parameters = list(part.parameters())
@@ -180,7 +180,7 @@ def _train_epoch(run: Run[Batch]) -> None:
 
 
 def _step(run: Run[Batch]) -> None:
-    """One step of the optimiser on the gradients that the batches have left; not taken where fp16 gradients overflow their scale."""
+    """One step of the optimiser on the gradients that the batches have left. It is left out where fp16 gradients overflow their scale."""
     progress, limits = run.progress, run.settings.guards
     for optimizer in run.optimizers:
         run.scaler.unscale_(optimizer)  # gradients are clipped as they are, not as they were scaled
@@ -191,7 +191,7 @@ def _step(run: Run[Batch]) -> None:
     if not finite and run.scaler.get_scale() <= SMALLEST_SCALE:  # such a step would make every weight nan
         raise _broken(run, f"the gradient's norm is {norm.item()}")
     rate = _rate(run)
-    for optimizer in run.optimizers if finite else []:  # of all or of none: one's gradients may overflow alone
+    for optimizer in run.optimizers if finite else []:  # of all or of none: the gradients of one of them may overflow alone
         run.scaler.step(optimizer)
     run.scaler.update()
     if not finite:
@@ -206,7 +206,7 @@ def _step(run: Run[Batch]) -> None:
             progress.first[name] = float(torch.stack(values[: guards.FIRST]).min())
     first = progress.first.get
     loss_floor = first("loss", 0.0) + guards.ROOM
-    clip = run.settings.gradient_clip_norm  # below it every gradient is taken as it is
+    clip = run.settings.gradient_clip_norm  # below it no gradient is clipped
     trouble = guards.trouble_in_steps("loss", progress.losses, first("loss"), limits.max_loss_growth, loss_floor)
     trouble = trouble or guards.trouble_in_steps("gradient's norm", progress.norms, first("norm"), limits.max_gradient_growth, clip)
     if run.task.logit_scale is not None and run.logit_scale_at_start is not None:

@@ -9,7 +9,7 @@ import torch
 
 
 def optimizers(groups: list[dict[str, Any]], sparse_groups: list[dict[str, Any]]) -> list[torch.optim.Optimizer]:
-    """AdamW of `groups`; of `sparse_groups`, whose gradients are sparse, Adam without decay that changes the rows with a gradient alone."""
+    """AdamW for `groups`; for `sparse_groups`, whose gradients are sparse, Adam without decay, which changes rows with a gradient alone."""
     # fused: one pass over weights, gradients and moments, where torch's default takes ten on a CPU
     dense = torch.optim.AdamW(groups, fused=True)
     return [dense, torch.optim.SparseAdam(sparse_groups)] if sparse_groups else [dense]

@@ -1,4 +1,4 @@
-"""A run in several processes, an accelerator each: started here or by torchrun. What they tell one another is `distributed`'s concern."""
+"""A run in several processes, each with its own accelerator: started here or by torchrun. What they exchange is in `distributed`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from assets.training.distributed import rank, world_size
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = timedelta(days=7)  # with a process that works alone; one that has died is seen at once
+PATIENCE = timedelta(days=7)  # with a process that works alone; one that has died is noticed at once
 SECONDS_TO_STOP = 10.0
 
 
@@ -40,7 +40,7 @@ def run_in_processes(count: int, device: str, function: Callable[..., None], *ar
         if started != count:
             raise UserError(f"torchrun has started {started} processes and the setting processes is {count}. Make them equal.")
         if int(os.environ["RANK"]) > 0:
-            logging.getLogger("assets").setLevel(logging.WARNING)  # the first tells
+            logging.getLogger("assets").setLevel(logging.WARNING)  # the first process logs
         with _group(device, count):
             function(*arguments)
     elif count == 1:
@@ -102,12 +102,14 @@ def _followers(count: int, device: str, folder: str, function: Callable[..., Non
     threading.Thread(target=_watch, args=(processes, done), daemon=True).start()
     try:
         yield
-    except RuntimeError as error:  # what a collective says of a lost connection; its other end may still be on its way out
+    except RuntimeError as error:  # raised by a collective that lost its connection; the process at the other end may still be ending
         deadline = time.monotonic() + SECONDS_TO_STOP
         while not _failed(processes) and time.monotonic() < deadline:
             time.sleep(0.1)
         if failed := _failed(processes):
-            raise UserError(f"process {failed} of 0 … {count - 1} has ended, so the run has stopped. What it said stands above.") from error
+            raise UserError(
+                f"process {failed} of 0 … {count - 1} has ended, so the run has stopped. Its own message stands above."
+            ) from error
         raise
     finally:
         done.set()
@@ -140,7 +142,7 @@ def _failed(processes: list[BaseProcess]) -> str:
 
 
 def _follow(number: int, count: int, device: str, folder: str, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    logging.getLogger("assets").setLevel(logging.WARNING)  # the first process tells
+    logging.getLogger("assets").setLevel(logging.WARNING)  # the first process logs
     logging.basicConfig(format=f"%(asctime)s process {number}: %(message)s", datefmt="%H:%M:%S")
     threading.Thread(target=_end_with_parent, daemon=True).start()
     machine.tune_for_torch()
@@ -148,7 +150,7 @@ def _follow(number: int, count: int, device: str, folder: str, function: Callabl
         with _group(device, count, init_method=_store(folder), rank=number, world_size=count):
             function(*arguments)
     except UserError as error:
-        time.sleep(1)  # the first process, if it has met the same, says it and ends this one
+        time.sleep(1)  # the first process, if it has met the same error, reports it and ends this one
         logger.error("%s", error)
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""What a training run is: its task, given by a stage, what moves it, how far it has come."""
+"""What a training run consists of: its task, which a stage gives, what moves the weights, and how far it has come."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class Task(Generic[Batch]):
-    """One training run. `modules` are what is trained: their state is saved for resuming, and left at the best epoch's.
+    """One training run. `modules` are what it trains: their state is saved for resuming, and at the end they hold the best epoch's.
 
     Measures with a meaning to the guards: `spread` and `cosine_to_start` of the validation embeddings, `text_to_image`. In several
     processes `batches` gives this rank's part and `loss` its own, whose mean over ranks is the loss (see `distributed`).
@@ -25,7 +25,7 @@ class Task(Generic[Batch]):
 
     modules: dict[str, torch.nn.Module]
     parameter_groups: list[dict[str, Any]]
-    # (epoch, counted from 1; done): that epoch's batches without the first `done`. The same epoch always gives the same.
+    # of (epoch, counted from 1; done): that epoch's batches without the first `done`. The same epoch always gives the same batches.
     batches: Callable[[int, int], Iterable[Batch]]
     steps_per_epoch: int  # batches
     loss: Callable[[Batch], torch.Tensor]  # scalar

@@ -29,7 +29,7 @@ class ImageTexts:
     def related(self, rows: np.ndarray, others: np.ndarray, texts: np.ndarray) -> np.ndarray:
         """bool [B, T]: image i of rows [B] shares text j, or the class of the image others[j] that text j of [T] was drawn for.
 
-        Such a pair is no negative.
+        The losses take no such pair as a negative.
         """
         shares_text = np.zeros((len(rows), len(texts)), bool)
         for column in self.ids[rows].T:  # one at a time: a batch of 32k pairs has no room for all K at once

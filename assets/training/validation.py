@@ -1,4 +1,4 @@
-"""What is measured after each epoch: retrieval among the validation images, which belong to training classes. Test data never gets here.
+"""What is measured after each epoch: retrieval among the validation images, which belong to training classes. Test images are not read.
 
 Shapes: N validation images, C their distinct class names, d embedding.
 """

@@ -1,7 +1,7 @@
-"""What evaluating one ViT-B-32 costs beside embedding its images: `python -m` this module. Prints seconds; asserts nothing.
+"""What evaluating one ViT-B-32 costs besides embedding its images: `python -m` this module. Prints seconds; asserts nothing.
 
-The model has random weights and the pictures are made here, in the demo's proportions: six a class, three distinct captions a class, the
-prompts of params.yaml. The stage runs as it is; each part of it is timed while it runs, so that load on the machine meets all parts alike.
+The model has random weights and the pictures are made here, in the demo's proportions: six per class, three distinct captions per class,
+the prompts of params.yaml. The stage runs as it is, and each part of it is timed meanwhile, so that load on the machine meets all alike.
 """
 
 from __future__ import annotations
@@ -16,27 +16,29 @@ from typing import Any
 
 import numpy as np
 import open_clip
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
 from assets import artifacts
+from assets.clip import encoder
 from assets.clip.model import CONFIG, save_weights
 from assets.evaluation import stage
 from assets.params import Evaluation, read_params
+from assets.pictures.schema import CURATED_SCHEMA
+from assets.pictures.table import writing_rows
 
 MODEL = "ViT-B-32"
 PICTURES = 1024  # the model is loaded once for all of them
 PER_CLASS = 6
 SIZE = 384, 320  # pixels
 RECIPE = "base"
-PARTS = {
-    "load_clip": "loading the model",
-    "encode_images": "embedding the images",
-    "encode_texts": "embedding the texts",
-    "score": "scores and their intervals",
-}
+LOADING, IMAGES = "loading the model", "embedding the images"
+PARTS = (
+    (encoder, "load_clip", LOADING),
+    (encoder, "encode_images", IMAGES),
+    (encoder, "text_features", "embedding the texts"),
+    (stage, "score", "scores and their intervals"),
+)
 
 
 def main() -> None:
@@ -50,15 +52,15 @@ def main() -> None:
     print(f"{MODEL}, {counts}, {torch.get_num_threads()} threads")  # noqa: T201
     for part, spent in seconds.items():
         print(f"  {part}: {spent:.2f} s")  # noqa: T201
-    print(f"evaluation / embedding the images: {total / seconds[PARTS['encode_images']]:.3f} ×")  # noqa: T201
+    print(f"evaluation / embedding the images: {total / seconds[IMAGES]:.3f} ×")  # noqa: T201
     # the model is loaded once whatever the number of pictures
-    without = total - seconds[PARTS["load_clip"]]
-    print(f"without loading the model: {without / seconds[PARTS['encode_images']]:.3f} ×")  # noqa: T201
+    without = total - seconds[LOADING]
+    print(f"without loading the model: {without / seconds[IMAGES]:.3f} ×")  # noqa: T201
 
 
 def _timed(settings: Evaluation) -> dict[str, float]:
     """Seconds of each part, and of the rest of the stage."""
-    seconds = dict.fromkeys(PARTS.values(), 0.0)
+    seconds = {part: 0.0 for _, _, part in PARTS}
 
     def timed(function: Callable[..., Any], part: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -69,8 +71,8 @@ def _timed(settings: Evaluation) -> dict[str, float]:
 
         return call
 
-    for name, part in PARTS.items():
-        setattr(stage, name, timed(getattr(stage, name), part))
+    for module, name, part in PARTS:
+        setattr(module, name, timed(getattr(module, name), part))
     begun = time.perf_counter()
     stage.evaluate(settings, RECIPE)
     seconds["reading, writing and the rest"] = time.perf_counter() - begun - sum(seconds.values())
@@ -79,31 +81,16 @@ def _timed(settings: Evaluation) -> dict[str, float]:
 
 def _make_pictures() -> None:
     generator = np.random.default_rng(0)
-    rows = []
-    for number in range(PICTURES):
-        name = f"thing number {number // PER_CLASS}"
-        fields = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(fields).resize(SIZE, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
-        rows.append(
-            {
-                "split": "test",
-                "id": f"{number:04}",
-                "image": buffer.getvalue(),
-                "label": name,
-                "class_name": name,
-                "group": None,
-                "captions": [f"{name} as people draw it", f"what {name} reminds of", f"{name} in a picture book"],
-                "source": "benchmark",
-                "license": "CC0-1.0",
-                "attribution": "the benchmark",
-                "width": SIZE[0],
-                "height": SIZE[1],
-                "sha256": f"{number:064}",
-            }
-        )
-    artifacts.CURATED.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.CURATED_SCHEMA), artifacts.CURATED_IMAGES, row_group_size=64)
+    with artifacts.replacing(artifacts.CURATED_IMAGES) as temporary, writing_rows(temporary, CURATED_SCHEMA) as write:
+        for number in range(PICTURES):
+            name = f"thing number {number // PER_CLASS}"
+            fields = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            buffer = io.BytesIO()
+            Image.fromarray(fields).resize(SIZE, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+            known = {"split": "test", "id": f"{number:04}", "image": buffer.getvalue(), "label": name, "class_name": name, "group": None}
+            known["captions"] = [f"{name} as people draw it", f"what {name} reminds of", f"{name} in a picture book"]
+            known |= {"source": "benchmark", "license": "CC0-1.0", "attribution": "the benchmark", "sha256": f"{number:064}"}
+            write(known | {"width": SIZE[0], "height": SIZE[1]})
 
 
 def _make_model() -> None:
@@ -115,6 +102,8 @@ def _make_model() -> None:
     save_weights(model, directory)
     config = {"model_cfg": open_clip.get_model_config(MODEL), "preprocess_cfg": preprocess}
     (directory / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    card = {"recipe": RECIPE, "stage": "base_clip", "made_from": [], "params": {}}
+    artifacts.write_json(directory / artifacts.MODEL_CARD, card)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,17 @@
     python -m tests.benchmarks.realign [--model ViT-L-14-336] [--batch 64] [--steps 4] [--rounds 2] [--device cuda] [--precision bf16]
 
 open_clip (`open_clip_train.train.train_one_epoch` after `lock_image_tower`) is given pictures that are preprocessed and captions that are
-tokenized, in memory; here the locked tower's embeddings are computed once before, which is told beside. Prints images/s from the second
-step on, by the median step of both sides in turns; asserts nothing.
+tokenized, in memory; here the locked tower's embeddings are computed once before, at a pace that is printed too. Prints images/s from the
+second step on, by the median step of both sides in turns; asserts nothing.
 """
 
 from __future__ import annotations
 
+from assets import machine
+
+machine.tune_for_torch()  # before torch loads; for both sides
+
+# ruff: noqa: E402
 import argparse
 import io
 import logging
@@ -27,11 +32,12 @@ import torch
 from open_clip_train.train import train_one_epoch
 from PIL import Image
 
-from assets import memory
 from assets.clip.device import resolve_device
+from assets.clip.encoder import Encoder
 from assets.clip.encoding import encode_images
-from assets.clip.model import image_size
-from assets.params import Guards, TextTower, read_params
+from assets.clip.image_towers import image_tower_of
+from assets.params import Guards, TextTower, Training, read_params
+from assets.pictures.decoding import decode
 from assets.text_tower.stage import _task
 from assets.training.loop import fit
 from assets.training.texts import ImageTexts
@@ -46,7 +52,6 @@ FULL = "as seen on a long and sunny afternoon walk through the park by the river
 def main() -> None:
     arguments = parse()
     logging.disable(logging.WARNING)
-    memory.tune_for_torch()  # for both sides
     device = resolve_device(arguments.device)
     count = arguments.batch * (arguments.steps + 1)
     pictures = [png(number) for number in range(arguments.batch)]
@@ -55,11 +60,19 @@ def main() -> None:
     tokenizer = open_clip.get_tokenizer(arguments.model)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
+    encoder = Encoder(
+        Path("of random weights"),
+        device=device,
+        precision=arguments.precision,
+        batch_size=arguments.batch,
+        loaded=(model.eval(), preprocess, tokenizer),
+    )
+
     begun = time.perf_counter()
-    options: dict[str, Any] = {"batch_size": arguments.batch, "device": device, "precision": arguments.precision}
-    embedded = encode_images(model.eval(), preprocess, iter(pictures), total=len(pictures), **options)
+    embedded = encode_images(model, preprocess, iter(pictures), decode, total=len(pictures), **encoder.how)
     caching = len(pictures) / (time.perf_counter() - begun)
-    print(f"{arguments.model} on {device}, {arguments.precision}, batch {arguments.batch}, random weights of {image_size(model)} px")  # noqa: T201
+    size = image_tower_of(model).size
+    print(f"{arguments.model} on {device}, {arguments.precision}, batch {arguments.batch}, random weights of {size} px")  # noqa: T201
     print(f"caching pass, once: {caching:.2f} images/s, decoding included")  # noqa: T201
 
     for name, length in (("whole context", FULL * 5), ("short captions", "")):
@@ -69,9 +82,7 @@ def main() -> None:
             for side, train in (("open_clip", open_clip_s_own), ("onespace", realign)):
                 model.load_state_dict(weights)
                 seconds[side] += seconds_of_steps(
-                    lambda tick, train=train, captions=captions: train(
-                        model, tokenizer, captions, preprocess, pictures, embedded, arguments, device, tick
-                    )
+                    lambda tick, train=train, captions=captions: train(encoder, captions, pictures, embedded, arguments, tick)
                 )
         rates = {side: arguments.batch / statistics.median(each) for side, each in seconds.items()}
         ratio = rates["onespace"] / rates["open_clip"]
@@ -103,17 +114,15 @@ def seconds_of_steps(train: Callable[[Callable[[], None]], None]) -> list[float]
 
 
 def open_clip_s_own(
-    model: Any,
-    tokenizer: Any,
+    encoder: Encoder,
     captions: list[str],
-    preprocess: Any,
     pictures: list[bytes],
     _: np.ndarray,
     arguments: argparse.Namespace,
-    device: str,
     tick: Callable[[], None],
 ) -> None:
     """`--lock-image` with its own optimiser groups (open_clip_train.main): matrices decay, the rest does not."""
+    model = encoder.model
     model.requires_grad_(True)
     model.lock_image_tower(unlocked_groups=0, freeze_bn_stats=True)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -124,8 +133,8 @@ def open_clip_s_own(
         ],
         lr=1e-5,
     )
-    pixels = torch.stack([preprocess(Image.open(io.BytesIO(data)).convert("RGB")) for data in pictures])
-    tokens = tokenizer(captions)
+    pixels = torch.stack([encoder.preprocess(Image.open(io.BytesIO(data)).convert("RGB")) for data in pictures])
+    tokens = encoder.tokenizer(captions)
     clip_loss = open_clip.ClipLoss()
 
     class Loader(list[tuple[torch.Tensor, torch.Tensor]]):
@@ -139,7 +148,7 @@ def open_clip_s_own(
         return clip_loss(**outputs)
 
     settings = SimpleNamespace(
-        device=device,
+        device=encoder.device,
         precision="fp32" if arguments.precision == "fp32" else "amp_bf16",
         batch_size=arguments.batch,
         accum_freq=1,
@@ -160,14 +169,11 @@ def open_clip_s_own(
 
 
 def realign(
-    model: Any,
-    tokenizer: Any,
+    encoder: Encoder,
     captions: list[str],
-    _: Any,
     pictures: list[bytes],
     embedded: np.ndarray,
     arguments: argparse.Namespace,
-    device: str,
     tick: Callable[[], None],
 ) -> None:
     count = len(captions) + arguments.batch  # one step more, as above
@@ -175,18 +181,24 @@ def realign(
     texts = ImageTexts(vocabulary, np.arange(count)[:, None], np.ones(count, np.int64), np.arange(count))
     params, _ = read_params()
     unguarded = Guards.model_validate(dict.fromkeys(Guards.model_fields))
-    written = params.text_tower.model_dump() | {"trains": "all", "epochs": 1, "batch_size": arguments.batch, "lr": 1e-5, "device": device}
-    written |= {"precision": arguments.precision, "checkpoint_minutes": 1e9, "guards": unguarded.model_dump(), "views": 1}
+    written = params.text_tower.model_dump() | {
+        "trains": "all",
+        "epochs": 1,
+        "batch_size": arguments.batch,
+        "lr": 1e-5,
+        "device": encoder.device,
+    }
+    written |= {"precision": arguments.precision, "guards": unguarded.model_dump(), "views": 1}
     settings = TextTower.model_validate(written)
     repeated = embedded[np.arange(count) % len(pictures)]
-    task = _task(model, tokenizer, repeated, None, texts, None, lambda: {"text_to_image": None}, settings, device)
+    task = _task(encoder, repeated, None, texts, None, lambda: {"text_to_image": None}, settings, compile_tower=False)
 
     def loss(batch: Any) -> torch.Tensor:
         tick()
         return task.loss(batch)
 
     with tempfile.TemporaryDirectory() as state:
-        fit(replace(task, loss=loss), settings, Path(state))
+        fit(replace(task, loss=loss), settings, Training(processes=1, compile=False, checkpoint_minutes=1e9), Path(state))
 
 
 def png(seed: int) -> bytes:

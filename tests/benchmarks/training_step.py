@@ -2,11 +2,16 @@
 
 The least: forward, backward and AdamW of the same ViT-B-32 on tensors that are already there. Prints the ratio of images/s, aim
 0.95 or more, of an epoch that decodes its pictures and of one that has them decoded; each is of the median step, and both sides
-have the memory settings of `python -m assets`. Asserts nothing; wants an idle machine.
+have the machine's settings of `python -m assets`. Asserts nothing; wants an idle machine.
 """
 
 from __future__ import annotations
 
+from assets import artifacts, machine
+
+machine.tune_for_torch()  # before torch loads
+
+# ruff: noqa: E402
 import argparse
 import contextlib
 import io
@@ -18,17 +23,16 @@ from typing import Any
 
 import numpy as np
 import open_clip
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from assets import artifacts, memory
-from assets.clip import load_clip
 from assets.clip.device import autocast, resolve_device
-from assets.clip.model import CONFIG, save_weights
+from assets.clip.model import CONFIG, load_clip, save_weights
 from assets.image_tower.stage import train_image_tower
-from assets.params import ImageTower, read_params
+from assets.params import ImageTower, Training, read_params
+from assets.pictures.schema import CURATED_SCHEMA
+from assets.pictures.table import writing_rows
+from assets.recipes import BASE, Recipe
 from assets.training import loop
 from assets.training.run import Run
 
@@ -45,7 +49,6 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32")
     asked = parser.parse_args()
-    memory.tune_for_torch()
     params, _ = read_params()
     settings = params.image_tower.model_copy(
         update={
@@ -61,7 +64,7 @@ def main() -> None:
         _write_pictures(asked.batch_size * asked.steps, asked.batch_size)
         _write_model()
         before = _least(settings, asked.steps)
-        decoding, decoded = _stage(settings, asked.steps)
+        decoding, decoded = _stage(settings, params.training, asked.steps)
         after = _least(settings, asked.steps)
     least = settings.batch_size / statistics.median([*before, *after])
     print(f"least: {least:.2f} images/s, steps of {min(*before, *after):.2f} to {max(*before, *after):.2f} s")  # noqa: T201
@@ -69,7 +72,7 @@ def main() -> None:
     print(f"stage one, decoded:  {decoded:.2f} images/s, ratio {decoded / least:.3f}")  # noqa: T201
 
 
-def _stage(settings: ImageTower, steps: int) -> list[float]:
+def _stage(settings: ImageTower, training: Training, steps: int) -> list[float]:
     """images/s of each epoch's median step, from one step's end to the next one's."""
     ends: list[float] = []
     step = loop._step
@@ -81,7 +84,7 @@ def _stage(settings: ImageTower, steps: int) -> list[float]:
 
     loop._step = timed  # type: ignore[assignment]
     try:
-        train_image_tower(settings, "gpr")
+        train_image_tower(Recipe("measured", "image_tower", BASE, "of this benchmark", settings), training)
     finally:
         loop._step = step
     return [settings.batch_size / float(np.median(np.diff(ends[first : first + steps]))) for first in range(0, len(ends), steps)]
@@ -90,7 +93,7 @@ def _stage(settings: ImageTower, steps: int) -> list[float]:
 def _least(settings: ImageTower, steps: int) -> list[float]:
     """Seconds of each step."""
     device = resolve_device(settings.device)
-    model, _, _ = load_clip(artifacts.model_dir("base"), device)
+    model, _, _ = load_clip(artifacts.model_dir(BASE), device)
     model.visual.train()
     optimizer = torch.optim.AdamW(model.visual.parameters(), lr=settings.lr, fused=True)
     scaler = torch.amp.GradScaler(torch.device(device).type, enabled=settings.precision == "fp16")
@@ -116,27 +119,26 @@ def _wait(device: str) -> None:
 
 def _write_pictures(train: int, validation: int) -> None:
     chance = np.random.default_rng(0)
-    rows = []
-    for number in range(train + validation):
-        buffer = io.BytesIO()
-        blocks = chance.integers(0, 256, (24, 32, 3), dtype=np.uint8)
-        Image.fromarray(blocks).resize(PICTURE, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
-        rows.append(
-            {"id": f"{number:05}", "image": buffer.getvalue(), "label": f"{number % 16:02}", "class_name": f"class {number % 16}"}
-            | {"captions": [], "source": "", "license": "", "attribution": "", "split": "train" if number < train else "validation"}
-            | {"width": PICTURE[0], "height": PICTURE[1], "sha256": ""}
-        )
-    artifacts.CURATED.mkdir(parents=True)
-    table = pa.Table.from_pylist(rows, schema=artifacts.CURATED_SCHEMA)
-    pq.write_table(table, artifacts.CURATED_IMAGES, row_group_size=artifacts.ROWS_PER_GROUP)
+    with writing_rows(artifacts.CURATED_IMAGES, CURATED_SCHEMA) as write:
+        for number in range(train + validation):
+            buffer = io.BytesIO()
+            blocks = chance.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+            Image.fromarray(blocks).resize(PICTURE, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+            write(
+                {"id": f"{number:05}", "image": buffer.getvalue(), "label": f"{number % 16:02}", "class_name": f"class {number % 16}"}
+                | {"captions": [], "source": "", "license": "", "attribution": "", "split": "train" if number < train else "validation"}
+                | {"group": None, "width": PICTURE[0], "height": PICTURE[1], "sha256": ""}
+            )
 
 
 def _write_model() -> None:
-    base: Path = artifacts.model_dir("base")
+    base: Path = artifacts.model_dir(BASE)
     base.mkdir(parents=True)
     torch.manual_seed(0)
     save_weights(open_clip.model.CLIP(embed_dim=512, vision_cfg=VISION, text_cfg=TEXT), base)
     statistics = {"mean": list(open_clip.OPENAI_DATASET_MEAN), "std": list(open_clip.OPENAI_DATASET_STD)}
+    card = {"recipe": BASE, "stage": "base_clip", "made_from": [], "params": {}, "inputs": {}, "validation": {}}
+    artifacts.write_json(base / artifacts.MODEL_CARD, card)
     artifacts.write_json(
         base / CONFIG, {"model_cfg": {"embed_dim": 512, "vision_cfg": VISION, "text_cfg": TEXT}, "preprocess_cfg": statistics}
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,61 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert names(tmp_path / "models") == ["base"]
 
 
+KILLED = """
+import itertools, json, os, shutil, sys
+from pathlib import Path
+from assets import artifacts
+
+model, in_one_step = Path(sys.argv[1]), sys.argv[2] == "True"
+if not in_one_step:
+    artifacts.ctypes.CDLL = lambda *given, **named: object()  # a system that cannot exchange two names
+
+def write(content):
+    with artifacts.replacing(model) as temporary:
+        temporary.mkdir()
+        (temporary / "weights").write_text(content)
+
+def die_before(line):
+    lines = itertools.count()
+    def trace(frame, event, argument):
+        if frame.f_code.co_filename != artifacts.__file__:
+            return None
+        if event == "line" and next(lines) == line:
+            os._exit(9)
+        return trace
+    sys.settrace(trace)
+
+for line in itertools.count():
+    shutil.rmtree(model.parent)
+    write("old")
+    if not (child := os.fork()):
+        die_before(line)
+        write("new")
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    there = (model / "weights").read_text() if (model / "weights").exists() else None
+    print(json.dumps([code, there, sorted(path.read_text() for path in model.parent.glob(".*/weights"))]))
+    if code == 0:
+        break
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process that it forks")
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_kill_at_any_line_loses_no_folder(tmp_path, checkout, in_one_step):
+    """The old one or the new one is there; without a system call for it, at the worst both stand beside it, whole."""
+    (tmp_path / "models").mkdir()
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "models" / "base"), str(in_one_step)]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True, timeout=120)
+    *killed, last = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(killed) > 10
+    assert last == [0, "new", []]
+    assert {there for _, there, _ in killed} == ({"old", "new"} if in_one_step else {"old", "new", None})
+    for code, there, beside in killed:
+        assert code == 9
+        assert there or beside == ["new", "old"]
+
+
 def test_a_cached_copy_is_not_written_through(tmp_path):
     # dvc may hold the same inode in its cache
     path, cached = tmp_path / "metrics.json", tmp_path / "cached"
@@ -77,7 +135,11 @@ def tree(tmp_path: Path) -> dict[str, Path]:
 
 def watched(tree: dict[str, Path]):
     return artifacts.unchanged_while_running(
-        code=[tree["code"]], data=[tree["data"]], settings={"text_tower": {"lr": 1}}, params_file=tree["params"]
+        code=[tree["code"]],
+        data=[tree["data"]],
+        settings=["text_tower.lr"],
+        written={"text_tower": {"lr": 1}, "report": {"queries": 2}},
+        params_file=tree["params"],
     )
 
 
@@ -93,8 +155,8 @@ def test_a_stage_that_nothing_disturbs_succeeds(tree):
     [
         ("code", lambda tree: (tree["code"] / "stage.py").write_text("x = 2\n", encoding="utf-8")),
         ("code", lambda tree: (tree["code"] / "more.py").touch()),
-        ("params.yaml section text_tower", lambda tree: tree["params"].write_text("text_tower: {lr: 2}", encoding="utf-8")),
-        ("params.yaml section text_tower", lambda tree: tree["params"].write_text("report: {}", encoding="utf-8")),
+        ("params.yaml text_tower.lr", lambda tree: tree["params"].write_text("text_tower: {lr: 2}", encoding="utf-8")),
+        ("params.yaml text_tower.lr", lambda tree: tree["params"].write_text("report: {}", encoding="utf-8")),
         ("images.parquet", lambda tree: (tree["data"] / "images.parquet").write_bytes(b"other rows")),
         ("images.parquet", lambda tree: (tree["data"] / "images.parquet").unlink()),
         ("more.parquet", lambda tree: (tree["data"] / "more.parquet").touch()),
@@ -108,7 +170,7 @@ def test_a_stage_whose_ground_moved_fails(tree, what, change):
 
 def test_a_setting_changed_between_reading_and_start_counts(tree):
     tree["params"].write_text("text_tower: {lr: 2}\n", encoding="utf-8")
-    with pytest.raises(UserError, match="section text_tower"), watched(tree):
+    with pytest.raises(UserError, match=r"text_tower\.lr"), watched(tree):
         pass
 
 

@@ -180,7 +180,7 @@ def test_runs_of_a_class_also_from_a_pool_that_is_small(table, monkeypatch):
     assert (classes[rows][:-1] == classes[rows][1:]).sum() >= 12  # by chance it would be four
 
 
-def test_prefetched_items_are_the_same_and_an_error_is_told():
+def test_prefetched_items_are_the_same_and_an_error_is_raised():
     assert list(data.prefetched(iter(range(7)), depth=2)) == list(range(7))
     assert list(data.prefetched([], depth=2)) == []
 

@@ -4,7 +4,7 @@ import errno
 import io
 import math
 from dataclasses import replace
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from assets.errors import UserError
 from assets.params import Optimization, Training, read_params
 from assets.training.distributed import clip_gradients_
 from assets.training.loop import best_measures, fit, train_mode
-from assets.training.optimizer import decay_groups, learning_rate_factor
+from assets.training.optimizer import decay_groups
 from assets.training.randomness import generator_for
 from assets.training.run import Task
 
@@ -375,23 +375,6 @@ def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):
     _, run = task()
     with pytest.raises(OSError, match="No space left"):
         fit(run, SETTINGS, TRAINING, tmp_path)
-
-
-def test_learning_rate_warms_up_and_ends_at_its_fraction():
-    factors = [learning_rate_factor(step, 50, warmup_fraction=0.2, final_lr_fraction=0.1) for step in range(50)]
-    assert factors[:3] == pytest.approx([0.1, 0.2, 0.3])
-    assert max(factors) == factors[9] == pytest.approx(1.0)
-    assert factors[-1] == pytest.approx(0.1)
-    assert all(a >= b for a, b in pairwise(factors[9:]))
-
-
-def test_norms_and_biases_do_not_decay():
-    module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
-    module[0].weight.requires_grad_(False)
-    decay, free = decay_groups(dict(module.named_parameters()), 0.1, 0.01)
-    assert decay["params"] == []
-    assert [p.ndim for p in free["params"]] == [1, 1, 1]
-    assert (decay["weight_decay"], free["weight_decay"]) == (0.01, 0.0)
 
 
 def test_locked_parts_keep_their_batch_norm_statistics():

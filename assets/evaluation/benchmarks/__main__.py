@@ -1,4 +1,4 @@
-"""python -m assets.evaluation.benchmarks: which benchmarks are known, which are there, and how the others must lie."""
+"""python -m assets.evaluation.benchmarks: list the known benchmarks, whether each is there, and the layout that it must have."""
 
 from __future__ import annotations
 

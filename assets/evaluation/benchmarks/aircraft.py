@@ -45,5 +45,5 @@ def _read_list(data: Path, part: str) -> tuple[Pictures, np.ndarray]:
     path = required(data / f"images_variant_{part}.txt")
     rows = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not rows or any(len(row) != 2 for row in rows):
-        raise UserError(f"{path} must have lines of an image and its variant.")
+        raise UserError(f"{path} must have an image and its variant on each line.")
     return listed(data / "images", [f"{image}.jpg" for image, _ in rows]), np.array([variant.strip() for _, variant in rows])

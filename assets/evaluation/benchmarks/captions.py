@@ -39,9 +39,9 @@ def read_coco(root: Path) -> Captioned:
 def measure_captions(data: Captioned, tools: Tools) -> dict[str, float]:
     """Recall at 1, 5 and 10 on Karpathy's test split (arXiv 1412.2306): 1,000 images of Flickr30k, 5,000 of MS-COCO; percent.
 
-    text→image: every caption a query, its one image relevant. image→text: every image a query, a hit when any of its captions is among
-    the k most similar of all. Captions are encoded as they are written, all of an image's (five, of COCO now and then more), as in
-    LAION-AI/CLIP_benchmark; Table 1 of arXiv 2409.01936 has text→image recall at 5.
+    text→image: every caption is a query, its one image is relevant. image→text: every image is a query, and it is a hit when any of its
+    captions is among the k most similar of all. All captions of an image (five, of COCO now and then more) are encoded as they are
+    written, as in LAION-AI/CLIP_benchmark; Table 1 of arXiv 2409.01936 has text→image recall at 5.
     """
     images, texts = tools.encoder.images(data.pictures), tools.encoder.texts(data.captions)
     rows = np.arange(len(images))

@@ -100,7 +100,7 @@ def measure_imagenet(data: Labelled, tools: Tools) -> dict[str, float]:
     arXiv 1907.07174 and 2006.16241, and LAION-AI/CLIP_benchmark).
     `knn`: the vote among the nearest of ImageNet's training images, of all 1000 classes, for each of the sets (the public code of arXiv
     2409.01936: k 21, weights exp(cosine / 0.1)); left out where imagenet_train is not there. `knn_leave_one_out`: the same vote among
-    the other pictures of the set itself, which needs no training images and is no column of the paper.
+    the other pictures of the set itself, which needs no training images; the paper has no such column.
     """
     embeddings = tools.encoder.images(data.pictures)
     chosen = data.candidates[zero_shot_predictions(embeddings, tools.imagenet_classes()[data.candidates])]

@@ -151,12 +151,12 @@ BENCHMARKS = (
     ),
 )
 
-# No benchmark of its own: the gallery of ImageNet's k-NN.
+# The gallery of ImageNet's k-NN; nothing is measured on it alone.
 IMAGENET_TRAIN = "imagenet_train"
 IMAGENET_TRAIN_SOURCE = "ILSVRC2012 training images, image-net.org (ILSVRC2012_img_train.tar and the archives in it)"
 IMAGENET_TRAIN_LAYOUT = "<wnid>/*.JPEG"
 IMAGENET_TRAIN_IMAGES = 1_281_167
 
-# Of every k-NN here, as in the public code of the paper: not the settings of one's own collection, or the columns would not be comparable.
+# Of every k-NN here, as in the public code of the paper; with the settings of section evaluation the columns could not be compared.
 KNN_K = 21
 KNN_TEMPERATURE = 0.1  # weights exp(cosine / temperature)

@@ -1,6 +1,6 @@
 """Image→image benchmarks whose pictures have a class: GPR1200, INSTRE, CUB-200-2011 and Stanford Online Products.
 
-All of them make every test picture a query against all test pictures; what is right is a picture of the same class.
+In all of them every test picture is a query against all test pictures, and a picture of the same class is right.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ def read_sop(root: Path) -> Classified:
 
 
 def measure_map(data: Classified, tools: Tools) -> dict[str, float]:
-    """GPR1200 and INSTRE: every picture a query, all pictures of its class relevant, full mean average precision.
+    """GPR1200 and INSTRE: every picture is a query, all pictures of its class are relevant; full mean average precision.
 
     `map_with_query` leaves the query itself in the gallery, where it ranks first, as the protocol of GPR1200 does (arXiv 2111.13122,
-    §3; eval/ of Visual-Computing/GPR1200) and as arXiv 2409.01936 measures INSTRE: the number to hold against the paper's. `map` and
+    §3; eval/ of Visual-Computing/GPR1200) and as arXiv 2409.01936 measures INSTRE: the number to compare with the paper's. `map` and
     `recall_at_1` take the query out by index, as everywhere else in this project.
     """
     embeddings = tools.encoder.images(data.pictures)

@@ -30,11 +30,11 @@ PRECISION_AT = (1, 5, 10)
 class Revisited(NamedTuple):
     pictures: Pictures  # the database
     queries: Pictures  # cropped to their boxes
-    judged: list[dict[str, np.ndarray]]  # a query: easy, hard and junk, rows of the database
+    judged: list[dict[str, np.ndarray]]  # of each query: the rows of the database that are easy, hard and junk
 
 
 def read_revisited(root: Path) -> Revisited:
-    """`gnd_<name>.pkl` (imlist, qimlist and gnd with bbx, easy, hard, junk a query) and `jpg/<image>.jpg`; <name> is the folder's."""
+    """`gnd_<name>.pkl` (imlist, qimlist, gnd with each query's bbx, easy, hard, junk) and `jpg/<image>.jpg`; <name> is the folder's."""
     path = required(root / f"gnd_{root.name}.pkl")
     ground_truth = read_plain_pickle(path)
     try:

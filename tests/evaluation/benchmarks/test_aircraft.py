@@ -27,5 +27,5 @@ def test_the_first_missing_file_is_named(replica, gone):
 def test_a_list_without_variants(replica):
     root = replica("fgvc_aircraft")
     (root / "fgvc-aircraft-2013b/data/images_variant_test.txt").write_text("0000003\n")
-    with pytest.raises(UserError, match="lines of an image and its variant"):
+    with pytest.raises(UserError, match="must have an image and its variant on each line"):
         read_fgvc_aircraft(root)
