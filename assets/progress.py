@@ -1,6 +1,6 @@
-"""Progress of long work: a live bar on a terminal, a log line every few seconds elsewhere (CI, dvc's log); and what Dagster is told of it.
+"""Progress of long work: a live bar on a terminal, elsewhere (CI, dvc's log) a log line every few seconds; and reports to Dagster.
 
-The only module of assets that knows of Dagster. Outside it, `report` and `attached` do nothing.
+The only module of assets that knows Dagster. Outside it, `report` and `attached` do nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from assets.errors import UserError
+from assets.errors import Unreachable, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def track(items: Iterable[T], total: int, what: str, unit: str = "it") -> Iterator[T]:
-    """Yield `items`, telling how many of `total` are done, how fast, and how long it will still take."""
+    """Yield `items`, and show how many of `total` are done, how fast, and how long the rest will take."""
     if not logger.isEnabledFor(logging.INFO):
         yield from items
         return
@@ -44,7 +44,7 @@ def track(items: Iterable[T], total: int, what: str, unit: str = "it") -> Iterat
 
 
 def report(**metadata: Any) -> None:
-    """Tell Dagster something about the running stage, in plain JSON values; it is shown with the asset."""
+    """Send Dagster metadata of the running stage, as plain JSON values. Dagster shows it with the asset."""
     if "DAGSTER_PIPES_CONTEXT" in os.environ:
         from dagster_pipes import PipesContext
 
@@ -54,7 +54,10 @@ def report(**metadata: Any) -> None:
 
 @contextlib.contextmanager
 def attached() -> Iterator[None]:
-    """Inside, `report` reaches the Dagster run that started this process, if one did, and so does the log of assets, line by line."""
+    """Inside, `report` and the log of assets reach the Dagster run that started this process, if one did.
+
+    A UserError is reported as `error`, and with it `retry`: whether another try may succeed.
+    """
     if "DAGSTER_PIPES_CONTEXT" not in os.environ:
         yield
         return
@@ -67,7 +70,7 @@ def attached() -> Iterator[None]:
         try:
             yield
         except UserError as error:
-            report(error=str(error))
+            report(error=str(error), retry=isinstance(error, Unreachable))
             raise
         finally:
             log.removeHandler(handler)

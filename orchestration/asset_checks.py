@@ -23,6 +23,7 @@ from dagster import (
 
 from assets import artifacts
 from assets.params import Orchestration, read_params
+from assets.recipes import BASE
 from orchestration.record import asset_key
 from orchestration.stage_assets import PipelineStage
 
@@ -69,9 +70,9 @@ def _met(result: dict[str, Any]) -> Outcome:
 
 
 def _no_leakage(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
-    import pyarrow.parquet as pq
+    from assets.pictures.table import read_rows
 
-    rows = pq.read_table(checkout / artifacts.CURATED_IMAGES, columns=["id", "label", "sha256", "split"]).to_pylist()
+    rows = read_rows(checkout / artifacts.CURATED_IMAGES, columns=["label", "sha256", "split"]).to_pylist()
     test = [row for row in rows if row["split"] == "test"]
     trained = [row for row in rows if row["split"] in ("train", "validation")]
     labels = {row["label"] for row in test} & {row["label"] for row in trained}
@@ -92,21 +93,18 @@ def _captioned(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
     allowed = settings.max_share_without_captions
     return Outcome(
         share <= allowed,
-        f"{len(without)} of {len(images)} training pictures have no pseudo-caption; allowed is a share of {allowed}",
+        f"{len(without)} of {len(images)} training pictures have no pseudo-caption; the allowed share is {allowed}",
         {"share": MetadataValue.float(share), "examples": MetadataValue.json(without[:20])},
         warning=True,
     )
 
 
-def _loss_of(suffix: str) -> Callable[[Path, str, Orchestration], Outcome]:
-    def look(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
-        return _falls(artifacts.read_json(checkout / artifacts.history_file(recipe + suffix))["rows"])
-
-    return look
+def _loss(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+    return _falls(artifacts.read_json(checkout / artifacts.history_file(recipe))["rows"])
 
 
 def _loss_of_base(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
-    card = artifacts.read_json(checkout / artifacts.model_dir("base") / "model_card.json")
+    card = artifacts.read_json(checkout / artifacts.model_dir(BASE) / artifacts.MODEL_CARD)
     return _falls(card["alignment"]) if "alignment" in card else Outcome(True, "a checkpoint as it came: nothing was trained", {})
 
 
@@ -150,9 +148,10 @@ def _promotion_gate(checkout: Path, recipe: str, settings: Orchestration) -> Out
 
 def _every_row(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
     import lancedb
-    import pyarrow.parquet as pq
 
-    curated = pq.read_metadata(checkout / artifacts.CURATED_IMAGES).num_rows
+    from assets.pictures.table import row_count
+
+    curated = row_count(checkout / artifacts.CURATED_IMAGES)
     published = lancedb.connect(checkout / artifacts.LANCEDB).open_table(artifacts.TABLE_NAME).count_rows()
     left_out = artifacts.read_json(checkout / artifacts.TABLE_MANIFEST)["left_out"]
     return Outcome(
@@ -166,8 +165,9 @@ def _fresh_vectors(checkout: Path, recipe: str, settings: Orchestration) -> Outc
     import lancedb
     import numpy as np
 
-    from assets.clip import load_clip
     from assets.clip.encoding import encode_images
+    from assets.clip.model import load_clip
+    from assets.pictures.decoding import decode
 
     table = lancedb.connect(checkout / artifacts.LANCEDB).open_table(artifacts.TABLE_NAME)
     rows = [
@@ -178,9 +178,8 @@ def _fresh_vectors(checkout: Path, recipe: str, settings: Orchestration) -> Outc
     published = artifacts.read_json(checkout / artifacts.TABLE_MANIFEST)["recipe"]
     precision = read_params(checkout / "params.yaml")[0].search_table.precision
     model, preprocess, _ = load_clip(checkout / artifacts.model_dir(published))
-    fresh = encode_images(
-        model, preprocess, [row["image"] for row in rows], total=len(rows), batch_size=SAMPLE, device="cpu", precision="fp32"
-    )
+    images = [row["image"] for row in rows]
+    fresh = encode_images(model, preprocess, images, decode, total=len(rows), batch_size=SAMPLE, device="cpu", precision="fp32")
     cosines = (fresh.astype(np.float64) * np.array([row["vector"] for row in rows], dtype=np.float64)).sum(axis=1)
     far = [row["id"] for row, cosine in zip(rows, cosines, strict=True) if not cosine >= SAME[precision]]
     return Outcome(
@@ -190,25 +189,21 @@ def _fresh_vectors(checkout: Path, recipe: str, settings: Orchestration) -> Outc
     )
 
 
-UNIT_NORM = "Every embedding is finite and of norm 1, but zero for an image in which the model sees nothing."
+UNIT_NORM = "Every embedding is finite and has norm 1; an image in which the model sees nothing may have a zero embedding."
 SAME_VECTORS = (
     f"A sample of vectors equals what the model gives now: a cosine of {SAME['fp32']} for vectors of fp32, {SAME['bf16']} for others."
 )
+GATE = "The chosen recipe is not worse than what it is compared with, beyond the interval."
 CHECKS = (
     Check("curated_images", "expectations", True, "The Great Expectations suite of the curated pictures.", _expectations),
     Check("curated_images", "no_leakage", True, "No class and no file of the test split is in training or validation.", _no_leakage),
     Check("pseudo_captions", "pictures_have_captions", False, "Few training pictures are without a pseudo-caption.", _captioned),
     Check("base_clip", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of_base),
-    Check("image_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of("")),
-    Check("text_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of("_rea")),
+    Check("image_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss),
+    Check("text_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss),
     Check("evaluation", "unit_norm", True, UNIT_NORM, _unit_norm),
-    Check(
-        "report",
-        "promotion_gate",
-        True,
-        "The chosen recipe is not worse than what it is compared with, beyond the interval.",
-        _promotion_gate,
-    ),
+    # It does not block: the report, which shows why a recipe is held back, is drawn all the same, and search_table refuses by itself.
+    Check("promotion", "promotion_gate", False, GATE, _promotion_gate),
     Check("search_table", "a_row_for_every_picture", False, "The table has a row for each curated picture with an embedding.", _every_row),
     Check("search_table", "vectors_are_the_model_s", False, SAME_VECTORS, _fresh_vectors, True),
 )

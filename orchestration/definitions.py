@@ -4,7 +4,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from dagster import Backoff, Definitions, Jitter, RetryPolicy
+from dagster import Backoff, Definitions, Jitter, RetryPolicy, define_asset_job
 
 from assets.params import read_params
 from orchestration.asset_checks import checks_of, evaluate, report_failed_expectations
@@ -20,7 +20,6 @@ def define(checkout: Path) -> Definitions:
     """Everything that Dagster shows of the pipeline in `checkout`."""
     settings = read_params(checkout / "params.yaml")[0].orchestration
     stages = read_pipeline(checkout)
-    jobs = jobs_of(stages)
     shown, judge = partial(describe, checkout), partial(evaluate, checkout, settings)
     retries = RetryPolicy(
         max_retries=settings.retries, delay=settings.retry_delay_seconds, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS
@@ -42,11 +41,11 @@ def define(checkout: Path) -> Definitions:
             ),
         ],
         asset_checks=checks_of(stages, checkout, settings),
-        jobs=list(jobs.values()),
-        schedules=schedules_of(jobs, settings),
+        jobs=[define_asset_job(job.name, job.selection, description=job.description) for job in jobs_of(stages)],
+        schedules=schedules_of(settings),
         sensors=[
             dvc_lock_sensor(checkout, shown, judge),
-            new_images_sensor(checkout, jobs["retrain"], settings),
+            new_images_sensor(checkout, settings),
             run_failure_hook(settings),
         ],
         executor=in_turn(checkout),

@@ -1,4 +1,4 @@
-"""Run one stage as `dvc repro` runs it, in a child process, and leave nothing running. What to run and when is for the callers to know."""
+"""Run one stage as `dvc repro` runs it, in a child process, and leave nothing running. The callers decide what to run and when."""
 
 import contextlib
 import fcntl
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,8 +16,8 @@ from typing import IO, Any
 import psutil
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-RUNNING = Path(".cache") / "orchestration" / "running"  # in the checkout: a file a stage, locked by the run that is at it
-RUNS = Path(".cache") / "orchestration" / "runs"  # a file a run, locked by its process
+RUNNING = Path(".cache") / "orchestration" / "running"  # in the checkout: one file per stage, locked by who writes or reads what it makes
+RUNS = Path(".cache") / "orchestration" / "runs"  # one file per run, locked by its process
 SECONDS_TO_STOP = 5.0
 SECONDS_TO_DIE = 3.0
 SECONDS_OF_DOUBT = 2.0  # no process number is given to another so soon
@@ -189,27 +189,38 @@ def _began(process: int, since: float) -> bool:
 
 
 @contextlib.contextmanager
-def alone_at(address: str, checkout: Path, tell: Callable[[str], None]) -> Iterator[Held]:
-    """Hold a stage's file; the kernel lets go of it when this process dies, whatever way.
+def alone_at(address: str, checkout: Path, tell: Callable[[str], None], reads: Iterable[str] = ()) -> Iterator[Held]:
+    """Hold a stage's file, and share those of the stages whose outputs it reads; the kernel frees them when this process dies.
 
-    Waits while another run is at it, and ends what killed runs left behind, of any stage.
+    Waits while another run is at the stage, makes what it reads, or reads what it makes: dvc itself would fail there («is busy»). No two
+    runs wait for each other, since a run waits only for stages further down, or for one that waits for nothing. Ends what killed runs left
+    behind, of any stage.
     """
     end_orphans(checkout, tell)
-    path = checkout / RUNNING / f"{address}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
+    (checkout / RUNNING).mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        for read in reads:
+            held.enter_context(_waited_for(read, fcntl.LOCK_SH, checkout, tell))
+        file = held.enter_context(_waited_for(address, fcntl.LOCK_EX, checkout, tell))
+        _end_orphan(file, checkout, tell)  # of the run that was waited for, if it was killed
+        yield Held(address, checkout, file)
+
+
+@contextlib.contextmanager
+def _waited_for(address: str, how: int, checkout: Path, tell: Callable[[str], None]) -> Iterator[IO[str]]:
+    """A stage's file, locked; waits in steps that an interruption can end."""
+    with (checkout / RUNNING / f"{address}.json").open("a+", encoding="utf-8") as file:
         told = False
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, how | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if not told:
-                    tell(f"another run is at {address}: waiting for it.")
+                    tell(f"another run is at {address}, or reads what it made: waiting for it.")
                     told = True
                 time.sleep(0.5)
-        _end_orphan(file, checkout, tell)  # of the run that was waited for, if it was killed
-        yield Held(address, checkout, file)
+        yield file
 
 
 def _read(file: IO[str]) -> dict[str, Any] | None:

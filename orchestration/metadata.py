@@ -14,22 +14,23 @@ from typing import Any
 from dagster import MetadataValue
 
 from assets import artifacts
-from assets.pictures.decoding import BadPicture, open_picture
+from assets.measures import SHOWN, value_of
+from assets.recipes import BASE
 
 Metadata = dict[str, MetadataValue]
 
 NOT_SHOWN = "not shown"  # the entry that stands for what could not be read
 THUMBNAIL = 48  # pixels
-THUMBNAILS = 24
+THUMBNAILS, PLACES, NEAR = 24, 4, 512  # pictures, from so many places of a table, of so many rows each
 SEARCHES, HITS = 4, 6
 SHOWN_AT_ONCE = 1000  # characters of Markdown from which Dagster's pages ask for a click
 STRIP, STRIP_THUMBNAIL = 6, 32  # pictures and pixels, for less than that
 POINTS = 24  # of a curve, likewise
-MAX_PIXELS = 50_000_000  # of a picture that is decoded for a thumbnail
+MAX_PIXELS = 50_000_000  # of a picture that is decoded for a thumbnail: nobody has checked those of a source
 
 
 def describe(checkout: Path, address: str) -> Metadata:
-    """Metadata of a stage's artefacts in `checkout`. What cannot be read is said in one line: showing must not fail a run."""
+    """Metadata of a stage's artefacts in `checkout`. One line stands for what cannot be read: showing must not fail a run."""
     stage, _, recipe = address.partition("@")
     if stage not in _DESCRIBE:
         return {}
@@ -40,7 +41,7 @@ def describe(checkout: Path, address: str) -> Metadata:
 
 
 def told_by(messages: Mapping[str, Any]) -> Metadata:
-    """What a stage told of itself while it ran (assets.progress.report), which its artefacts do not hold."""
+    """What a stage reported while it ran (assets.progress.report) and its artefacts do not hold."""
     return {
         _TOLD.get(name, name): _value(value)
         for name, value in messages.items()
@@ -62,13 +63,14 @@ def _value(value: Any) -> MetadataValue:
 
 
 def _images(path: Path) -> Metadata:
-    import pyarrow.parquet as pq
+    """Of a picture table."""
+    from assets.pictures.table import read_rows, read_schema
 
-    file = pq.ParquetFile(path)
-    columns = [name for name in ("id", "label", "class_name", "source", "license", "split") if name in file.schema_arrow.names]
-    rows = file.read(columns=columns)
+    known = read_schema(path).names
+    columns = [name for name in ("id", "label", "class_name", "source", "license", "split") if name in known]
+    rows = read_rows(path, columns=columns)
     labels = {label for label in rows["label"].to_pylist() if label is not None}
-    encoded = _thumbnails(path)
+    encoded = _spread_pictures(path, rows["id"].to_pylist())
     found: Metadata = {
         "dagster/row_count": MetadataValue.int(rows.num_rows),
         "classes": MetadataValue.int(len(labels)),
@@ -102,7 +104,7 @@ def _curated_images(checkout: Path, recipe: str) -> Metadata:
 
 def _model(checkout: Path, recipe: str) -> Metadata:
     folder = checkout / artifacts.model_dir(recipe)
-    card = artifacts.read_json(folder / "model_card.json")
+    card = artifacts.read_json(folder / artifacts.MODEL_CARD)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return {
         "model": MetadataValue.path(str(folder.absolute())),
@@ -112,8 +114,8 @@ def _model(checkout: Path, recipe: str) -> Metadata:
 
 
 def _base_clip(checkout: Path, recipe: str) -> Metadata:
-    rows = artifacts.read_json(checkout / artifacts.model_dir("base") / "model_card.json").get("alignment")  # a checkpoint has none
-    return (_training(rows) if rows else {}) | _model(checkout, "base")
+    rows = artifacts.read_json(checkout / artifacts.model_dir(BASE) / artifacts.MODEL_CARD).get("alignment")  # a checkpoint has none
+    return (_training(rows) if rows else {}) | _model(checkout, BASE)
 
 
 def _tower(checkout: Path, recipe: str) -> Metadata:
@@ -129,14 +131,6 @@ def _training(rows: list[dict[str, Any]]) -> Metadata:
         "validation curve": _curve([row["epoch"] for row in rows], {name: [row[name] for row in rows] for name in validation}),
         "history": MetadataValue.md(_table(rows)),
     }
-
-
-def _image_tower(checkout: Path, recipe: str) -> Metadata:
-    return _tower(checkout, recipe)
-
-
-def _text_tower(checkout: Path, recipe: str) -> Metadata:
-    return _tower(checkout, f"{recipe}_rea")
 
 
 def _pseudo_captions(checkout: Path, recipe: str) -> Metadata:
@@ -158,9 +152,19 @@ def _pseudo_captions(checkout: Path, recipe: str) -> Metadata:
         "dagster/row_count": MetadataValue.int(captions.num_rows),
         "clusters": MetadataValue.int(len(set(captions["cluster"].to_pylist()))),
         "images": MetadataValue.int(len(images)),
-        "captions an image": MetadataValue.float(round(sum(len(row["caption_ids"]) for row in images) / max(1, len(images)), 2)),
+        "captions per image": MetadataValue.float(round(sum(len(row["caption_ids"]) for row in images) / max(1, len(images)), 2)),
         "images without a caption": MetadataValue.int(sum(not row["caption_ids"] for row in images)),
         "five images": MetadataValue.md(_table(examples)),
+    }
+
+
+def _training_captions(checkout: Path, recipe: str) -> Metadata:
+    import pyarrow.parquet as pq
+
+    folder = checkout / artifacts.training_captions_dir(recipe)
+    return {
+        "dagster/row_count": MetadataValue.int(pq.read_metadata(folder / artifacts.CAPTIONS.name).num_rows),
+        "images": MetadataValue.int(pq.read_metadata(folder / artifacts.IMAGE_CAPTIONS.name).num_rows),
     }
 
 
@@ -169,17 +173,22 @@ def _evaluation(checkout: Path, recipe: str) -> Metadata:
     return {
         "counts": MetadataValue.json(metrics["counts"]),
         "metrics": MetadataValue.md(_table([_row(metrics)])),
-        **{name: MetadataValue.float(float(value)) for name, value in _row(metrics).items() if name != "recipe"},
+        **{name: MetadataValue.float(value) for name, value in _row(metrics).items() if isinstance(value, float)},
     }
 
 
-def _report(checkout: Path, recipe: str) -> Metadata:
+def _promotion(checkout: Path, recipe: str) -> Metadata:
     verdict = artifacts.read_json(checkout / artifacts.VERDICT)
-    loss = checkout / artifacts.PLOTS / "loss.png"
     return {
         "the recipes": MetadataValue.md(_table([_row(row) for row in artifacts.read_json(checkout / artifacts.METRICS)["rows"]])),
         "decision": MetadataValue.text(verdict["decision"]),
         "reasons": MetadataValue.md("\n".join(f"- {reason}" for reason in verdict["reasons"])),
+    }
+
+
+def _report(checkout: Path, recipe: str) -> Metadata:
+    loss = checkout / artifacts.PLOTS / "loss.png"
+    return {
         "page": MetadataValue.path(str((checkout / artifacts.REPORT_PAGE).absolute())),
         **({"loss": _picture_file(loss, 800)} if loss.exists() else {}),
     }
@@ -209,25 +218,19 @@ _DESCRIBE: dict[str, Callable[[Path, str], Metadata]] = {
     "curated_images": _curated_images,
     "base_clip": _base_clip,
     "pseudo_captions": _pseudo_captions,
-    "image_tower": _image_tower,
-    "text_tower": _text_tower,
+    "training_captions": _training_captions,
+    "image_tower": _tower,
+    "text_tower": _tower,
     "evaluation": _evaluation,
+    "promotion": _promotion,
     "report": _report,
     "search_table": _search_table,
 }
 
 
 def _row(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The measures that the README's table shows, in percent."""
-    return {
-        "recipe": metrics["recipe"],
-        "image→image mAP": metrics["image_to_image"]["map"],
-        "R@1": metrics["image_to_image"]["recall_at_1"],
-        "k-NN": metrics["knn"]["accuracy"],
-        "zero-shot": metrics["zero_shot"]["accuracy"],
-        "text→image R@5": metrics["text_to_image"]["recall_at_5"],
-        "average": metrics["average"],
-    }
+    """The measures of a recipe by their names, in percent; None for one that was not measured."""
+    return {"recipe": metrics["recipe"]} | {measure.name: value_of(metrics, measure.key) for measure in SHOWN}
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
@@ -247,18 +250,15 @@ def _counts(name: str, values: Sequence[Any]) -> str:
     return _table([{name: value, "rows": count} for value, count in Counter(values).most_common(20)])
 
 
-def _thumbnails(path: Path) -> list[bytes]:
-    """Encoded pictures spread over a table's row groups."""
-    import pyarrow.parquet as pq
+def _spread_pictures(path: Path, ids: list[str]) -> list[bytes]:
+    """Encoded pictures from four places of a table, so that few of its row groups are read."""
+    from assets.pictures.table import read_images_of
 
-    file = pq.ParquetFile(path)
-    groups = range(0, file.num_row_groups, max(1, file.num_row_groups // 4))
-    encoded = []
-    for group in list(groups)[:4]:
-        column = file.read_row_group(group, columns=["image"])["image"]
-        wanted = THUMBNAILS // min(4, len(groups))
-        encoded += [column[row].as_py() for row in range(0, len(column), max(1, len(column) // wanted))][:wanted]
-    return encoded
+    apart = max(1, min(len(ids) // PLACES, NEAR) // (THUMBNAILS // PLACES))
+    starts = [place * len(ids) // PLACES for place in range(PLACES)]
+    wanted = list(dict.fromkeys(one for start in starts for one in ids[start::apart][: THUMBNAILS // PLACES]))
+    found = read_images_of(path, wanted)
+    return [found[one] for one in wanted]
 
 
 def _strip(encoded: list[bytes]) -> MetadataValue:
@@ -281,6 +281,8 @@ def _grid(rows: list[list[bytes]]) -> MetadataValue:
 def _canvas(rows: list[list[bytes]], side: int) -> Any:
     """Rows of encoded pictures as one small picture; one that cannot be decoded stays white."""
     from PIL import Image
+
+    from assets.pictures.decoding import BadPicture, open_picture
 
     step = side + side // 12
     canvas = Image.new("RGB", (max(map(len, rows), default=1) * step, max(1, len(rows)) * step), "white")

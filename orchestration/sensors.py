@@ -28,7 +28,7 @@ from dagster import (
 from assets.params import Orchestration
 from orchestration.dvc_stage import dead_runs, end_orphans, living_runs, running
 from orchestration.record import Describe, Judge, report
-from orchestration.schedules import Job
+from orchestration.schedules import RETRAIN
 
 WEBHOOK = "ONESPACE_FAILURE_WEBHOOK"  # an address may hold a secret, so the environment can give it
 
@@ -47,7 +47,7 @@ def dvc_lock_sensor(checkout: Path, describe: Describe, judge: Judge) -> SensorD
         _, reported = report(context.instance, checkout, describe, judge, during=running(checkout))
         if reported:
             return SkipReason(f"reported {', '.join(key.to_user_string() for key in reported)}")
-        return SkipReason("dvc.lock and Dagster tell the same")
+        return SkipReason("Dagster shows what dvc.lock records")
 
     return dvc_lock
 
@@ -74,18 +74,18 @@ def clear_up(instance: DagsterInstance, checkout: Path) -> None:
             instance.event_log_storage.free_concurrency_slots_for_run(run_id)
 
 
-def new_images_sensor(checkout: Path, retrain: Job, settings: Orchestration) -> SensorDefinition:
+def new_images_sensor(checkout: Path, settings: Orchestration) -> SensorDefinition:
     @sensor(
         name="new_images",
-        job=retrain,
+        job_name=RETRAIN,
         minimum_interval_seconds=300,
         description=f"Starts a retraining when {settings.retrain_from_new_images} files of the source's folder are new, changed or gone.",
     )
     def new_images(context: SensorEvaluationContext) -> SensorResult:
-        source = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))["source_images"]
+        (source,) = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))["source_images"]["sources"]
         if source["kind"] != "image_folder":
-            return SensorResult(skip_reason=f"the source {source['kind']} is pinned by its lock file: nothing comes by itself")
-        root = checkout / source["image_folder"]["root"]
+            return SensorResult(skip_reason=f"a lock file pins the source {source['kind']}: nothing comes by itself")
+        root = checkout / source["root"]
         seen = json.loads(context.cursor) if context.cursor else None
         now = fingerprint(root, since=seen["newest"] if seen else 0)
         if seen is None:
@@ -147,7 +147,7 @@ def run_failure_hook(settings: Orchestration) -> SensorDefinition:
     @run_failure_sensor(
         name="run_failure",
         default_status=DefaultSensorStatus.RUNNING,
-        description=f"Tells of failed runs: posts JSON to orchestration.failure_webhook or ${WEBHOOK}, else writes to the log.",
+        description=f"Reports failed runs: posts JSON to orchestration.failure_webhook or ${WEBHOOK}, else writes to the log.",
     )
     def run_failure(context: RunFailureSensorContext) -> None:
         told = {
@@ -173,4 +173,4 @@ def post(address: str, told: dict[str, Any]) -> None:
         with urllib.request.urlopen(request, timeout=10):
             pass
     except (OSError, http.client.HTTPException, ValueError) as problem:
-        logger.error("the failure webhook could not be told (%s) what follows: %s", type(problem).__name__, told["text"])
+        logger.error("the failure webhook could not be reached (%s). It would have received: %s", type(problem).__name__, told["text"])

@@ -30,7 +30,7 @@ from dagster import (
     RetryRequested,
     asset,
 )
-from dagster._core.pipes.context import build_external_execution_context_data
+from dagster._core.pipes.context import build_external_execution_context_data  # see _pipes: there is no public way
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 from dvc.stage import PipelineStage as DvcStage
@@ -41,7 +41,6 @@ from orchestration.record import DATA_VERSION, Describe, Judge, asset_key, is_co
 
 UNCHANGED = "unchanged, taken from dvc.lock"
 UNSAID = {"group": "other", "kinds": []}  # of a stage whose `meta` does not say
-UNREACHABLE = ("cannot be reached", "cannot be loaded")  # how the stages' own errors put a download that fails
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class PipelineStage:
 
 
 def read_pipeline(checkout: Path) -> list[PipelineStage]:
-    """The stages of dvc.yaml, matrix and parameters filled in, in its order. What `dvc add` tracks is made by nobody: a source."""
+    """The stages of dvc.yaml, its foreach and parameters filled in, in its order. What `dvc add` tracks is made by nobody: a source."""
     with Repo(str(checkout)) as repo:
         graph = repo.index.graph  # from a stage to those it depends on; `name`, since `addressing` depends on the working directory
         stages = [stage for stage in repo.index.stages if isinstance(stage, DvcStage)]
@@ -116,7 +115,7 @@ def stage_asset(
     )
     def materialize(context: AssetExecutionContext) -> Iterator[MaterializeResult]:
         # until Dagster has stored what is yielded; else the sensor, or a run that waits, would see a stage that nobody reported
-        with alone_at(stage.address, checkout, context.log.warning) as held:
+        with alone_at(stage.address, checkout, context.log.warning, reads=stage.upstream) as held:
             yield make(context, held)
 
     def make(context: AssetExecutionContext, held: Held) -> MaterializeResult:
@@ -144,7 +143,7 @@ def stage_asset(
             killed = failed.killed or (handler.received_opened_message and not handler.received_closed_message)
             error = told.get("error")
             again = context.op_execution_context.retry_number + 1
-            if retries and again <= retries.max_retries and (killed or any(words in (error or "") for words in UNREACHABLE)):
+            if retries and again <= retries.max_retries and (killed or told.get("retry", False)):
                 # not by a policy, by which Dagster would also repeat what somebody terminated
                 raise RetryRequested(retries.max_retries, retries.calculate_delay(again)) from failed
             raise Failure(error or str(failed), metadata={"dvc": str(failed)}, allow_retries=False) from None
@@ -208,7 +207,7 @@ def remove_half_written(checkout: Path, outputs: tuple[str, ...]) -> None:
 
 @contextlib.contextmanager
 def _pipes(context: OpExecutionContext) -> Iterator[PipesSession]:
-    """`open_pipes_session` without its warning that nothing was heard: a stage that dvc skips has nothing to say."""
+    """`open_pipes_session`, but for its warning of a process that sent nothing: a stage that dvc skips sends nothing."""
     told = build_external_execution_context_data(context, extras=None)
     reader = PipesTempFileMessageReader()
     with warnings.catch_warnings(action="ignore", category=PreviewWarning):  # Dagster on its own

@@ -65,8 +65,8 @@ def project(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Project
     copy_checkout(checkout, folder)
     for section, settings in TINY.items():
         made.change(section, **settings)
-    made.run("git", "add", "--all")
-    made.run("git", "-c", "user.name=Pulse", "-c", "user.email=pulse@localhost", "commit", "-q", "-m", "the checkout, with tiny settings")
+    made.git("add", "--all")
+    made.git("commit", "-q", "-m", "the checkout, with tiny settings")
     make_pictures(folder / "data" / "images")
     made.dvc("repro")
     return made

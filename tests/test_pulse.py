@@ -18,16 +18,19 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from assets.artifacts import CURATED_SCHEMA, RECIPES
-from tests.tiny_project import CLASSES, FORMATS, LIBRARY
+from assets.artifacts import sha256_of
+from assets.pictures.schema import CURATED_SCHEMA
+from assets.pictures.table import read_rows
+from orchestration.stage_assets import read_pipeline
+from tests.tiny_project import CLASSES, FORMATS, LIBRARY, Project, copy_project
+
+CURATED = "data/curated_images/images"
 
 
 def test_nothing_is_left_to_do_and_git_sees_only_what_it_should(project):
     assert project.status() == {}
     changed = {line[3:].strip('"').rstrip("/") for line in project.run("git", "status", "--porcelain").splitlines()}
-    assert changed == {"dvc.lock", "data/report"}  # of which git is to keep metrics.json and plots, for the README
-    new = project.run("git", "ls-files", "--others", "--exclude-standard", "data/report").splitlines()
-    assert {path.removeprefix("data/report/").partition("/")[0] for path in new} == {"metrics.json", "plots"}
+    assert changed == {"dvc.lock"}
 
 
 def test_a_second_repro_does_nothing(project):
@@ -37,10 +40,8 @@ def test_a_second_repro_does_nothing(project):
 
 
 def test_every_picture_read_is_kept_or_rejected_with_a_reason(project):
-    read, kept, rejected = (
-        pq.read_table(project.folder / "data" / path)
-        for path in ("source_images/images.parquet", "curated_images/images.parquet", "curated_images/rejected.parquet")
-    )
+    read, kept = (read_rows(project.folder / path) for path in ("data/source_images/images", CURATED))
+    rejected = pq.read_table(project.folder / "data/curated_images/rejected.parquet")
     assert read.num_rows == len(CLASSES) * len(FORMATS) + len(LIBRARY) + 3
     assert sorted(read["id"].to_pylist()) == sorted(kept["id"].to_pylist() + rejected["id"].to_pylist())
     reasons = dict(zip(rejected["id"].to_pylist(), rejected["reason"].to_pylist(), strict=True))
@@ -50,7 +51,7 @@ def test_every_picture_read_is_kept_or_rejected_with_a_reason(project):
 
 
 def test_test_classes_are_never_trained_on_and_the_library_is_nobody_s(project):
-    kept = pq.read_table(project.folder / "data/curated_images/images.parquet")
+    kept = read_rows(project.folder / CURATED)
     labels = {
         split: set(kept.filter(pc.equal(kept["split"], split))["label"].to_pylist()) for split in pc.unique(kept["split"]).to_pylist()
     }
@@ -62,9 +63,9 @@ def test_test_classes_are_never_trained_on_and_the_library_is_nobody_s(project):
     assert set(kept.filter(pc.equal(kept["split"], "library"))["id"].to_pylist()) == set(LIBRARY)
 
 
-def test_five_rows_of_percentages(project):
-    rows = project.json("data/report/metrics.json")["rows"]
-    assert [row["recipe"] for row in rows] == list(RECIPES)
+def test_a_row_of_percentages_for_each_measured_recipe(project):
+    rows = project.json("data/promotion/metrics.json")["rows"]
+    assert [row["recipe"] for row in rows] == project.settings().recipes.measured
     for row in rows:
         scored = [
             row["image_to_image"]["map"],
@@ -82,33 +83,36 @@ def test_a_locked_tower_is_the_one_it_came_from(project):
     def embeddings(recipe: str, kind: str) -> np.ndarray:
         return np.load(project.folder / "data" / "evaluation" / recipe / f"{kind}_embeddings.npy")
 
-    for tuned in ("gpr", "mcip"):
-        np.testing.assert_allclose(embeddings(tuned, "image"), embeddings(f"{tuned}_rea", "image"), atol=1e-5)
-        np.testing.assert_allclose(embeddings(tuned, "text"), embeddings("base", "text"), atol=1e-5)
-        assert np.abs(embeddings(tuned, "image") - embeddings("base", "image")).max() > 1e-4
-        assert np.abs(embeddings(f"{tuned}_rea", "text") - embeddings(tuned, "text")).max() > 1e-4
+    settings = project.settings()
+    kinds = {"image_tower": ("image", "text"), "text_tower": ("text", "image")}
+    for recipe in map(settings.recipe.__getitem__, settings.recipes.measured):
+        if recipe.start in settings.recipes.measured:
+            tuned, locked = kinds[recipe.stage]
+            np.testing.assert_allclose(embeddings(recipe.name, locked), embeddings(recipe.start, locked), atol=1e-5)
+            assert np.abs(embeddings(recipe.name, tuned) - embeddings(recipe.start, tuned)).max() > 1e-4
 
 
 def test_the_report_opens_from_disk_alone(project):
     page = (project.folder / "data/report/index.html").read_text(encoding="utf-8")
-    for recipe in RECIPES:
+    for recipe in project.settings().recipes.measured:
         assert recipe in page
     assert 'src="http' not in page
     assert list((project.folder / "data/report/plots").glob("*.png"))
-    assert project.json("data/report/verdict.json")["decision"] == "publish"
+    assert project.json("data/promotion/verdict.json")["decision"] == "publish"
 
 
 def test_dvc_shows_metrics_and_plots(project, tmp_path):
     shown = json.loads(project.dvc("metrics", "show", "--json"))[""]["data"]
-    assert set(shown) == {"data/report/metrics.json", *(f"data/evaluation/{recipe}/metrics.json" for recipe in RECIPES)}
+    settings = project.settings()
+    assert set(shown) == {"data/promotion/metrics.json", *(f"data/evaluation/{name}/metrics.json" for name in settings.recipes.measured)}
     project.dvc("plots", "show", "--out", str(tmp_path))
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    for recipe in ("gpr", "gpr_rea", "mcip", "mcip_rea"):
+    for recipe in settings.recipe.keys() - {"base"}:
         assert f"{recipe}.json" in page
 
 
 def test_the_table_holds_each_curated_picture_once(project):
-    kept = pq.read_table(project.folder / "data/curated_images/images.parquet")
+    kept = pa.concat_tables(pq.read_table(shard) for shard in sorted((project.folder / CURATED).glob("*.parquet")))
     table = project.table()
     assert sorted(table["id"].to_pylist()) == sorted(kept["id"].to_pylist())
     vectors = np.array(table["vector"].to_pylist(), dtype=np.float64)
@@ -149,7 +153,7 @@ def test_the_published_model_loads_elsewhere_offline_and_gives_the_table_s_vecto
     script = (
         f"import io, json, sys; sys.path.insert(0, {str(project.folder)!r})\n"
         "import pyarrow.parquet as pq, torch; from PIL import Image; from assets.clip import load_clip\n"
-        f"rows = pq.read_table({str(project.folder / 'data/curated_images/images.parquet')!r}).slice(0, 5)\n"
+        f"rows = pq.read_table({str(project.folder / CURATED / '00000.parquet')!r}).slice(0, 5)\n"
         f"model, preprocess, tokenizer = load_clip({str(project.folder / 'data/models/mcip_rea')!r})\n"
         "pictures = torch.stack([preprocess(Image.open(io.BytesIO(each)).convert('RGB')) for each in rows['image'].to_pylist()])\n"
         "with torch.inference_mode(): vectors = model.encode_image(pictures, normalize=True)\n"
@@ -166,7 +170,7 @@ def test_models_are_chosen_without_test_data(project, tmp_path):
     for name in ("assets", "params.yaml"):
         source = project.folder / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-    path = "data/curated_images/images.parquet"
+    path = f"{CURATED}/00000.parquet"  # the one shard of so few pictures
     rows = pq.read_table(project.folder / path).to_pylist()
     test = [row for row in rows if row["split"] == "test"]
     kept = [row for row in rows if row["split"] != "test" or int(row["sha256"], 16) % 2]
@@ -181,7 +185,7 @@ def test_models_are_chosen_without_test_data(project, tmp_path):
     (tmp_path / path).parent.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(kept, schema=CURATED_SCHEMA), tmp_path / path)
 
-    stages = ["base_clip", "pseudo_captions", "image_tower@mcip", "text_tower@mcip"]
+    stages = ["base_clip", "pseudo_captions", "training_captions@mcip", "image_tower@mcip", "text_tower@mcip_rea"]
     script = f"from assets.__main__ import main\nfor stage in {stages}: assert main([stage]) == 0, stage"
     project.python(script, cwd=tmp_path)
     for recipe in ("base", "mcip", "mcip_rea"):
@@ -204,17 +208,19 @@ def test_models_are_chosen_without_test_data(project, tmp_path):
 def test_seed_0_is_the_run_that_is_there(project):
     # its stages are taken from dvc's cache: the copy that `make seeds` makes for a seed has the same code, settings and data
     script = (
-        "from pathlib import Path; from assets import artifacts; from assets.params import read_params\n"
-        "from assets.commands.seeds.copies import PIPELINE, prepare; from assets.commands.seeds.runs import Runs\n"
-        "_, written = read_params(); pipeline = artifacts.read_yaml(PIPELINE); workspace = Path('.cache/seeds/0')\n"
-        "prepare(workspace, 0, pipeline, written, str(Path('.dvc/cache').resolve()))\n"
-        "assert Runs(None).repro(workspace, 0)"
+        "from pathlib import Path; from assets.params import read_params; from orchestration.stage_assets import read_pipeline\n"
+        "from orchestration.seeds.copies import prepare, repeated; from orchestration.seeds.runs import Runs\n"
+        "_, written = read_params(); again = repeated(read_pipeline(Path.cwd())); workspace = Path('.cache/seeds/0')\n"
+        "prepare(workspace, 0, again, written, str(Path('.dvc/cache').resolve()))\n"
+        "assert Runs(None).repro(workspace, 0, again.targets)"
     )
     project.python(script)
     log = (project.folder / ".cache/seeds/0/log.txt").read_text(encoding="utf-8")
     assert "Running stage" not in log
-    assert log.count("is cached - skipping run") == 12
-    for recipe in RECIPES:
+    stages = read_pipeline(project.folder / ".cache/seeds/0")
+    assert log.count("is cached - skipping run") == len(stages)
+    assert "evaluation" in {stage.address.partition("@")[0] for stage in stages}
+    for recipe in project.settings().recipes.measured:
         path = f"data/evaluation/{recipe}/metrics.json"
         assert project.json(f".cache/seeds/0/{path}") == project.json(path)
     assert project.status() == {}
@@ -224,12 +230,13 @@ def test_one_value_of_text_tower_makes_what_follows_it_stale_and_nothing_else(pr
     before = (project.folder / "params.yaml").read_text(encoding="utf-8")
     try:
         project.change("text_tower", weight_decay=0.02)
-        assert set(project.status()) == {"text_tower@gpr", "text_tower@mcip"}
+        assert set(project.status()) == {"text_tower@gpr_rea", "text_tower@mcip_rea"}
         assert project.would_run() == {
-            "text_tower@gpr",
-            "text_tower@mcip",
+            "text_tower@gpr_rea",
+            "text_tower@mcip_rea",
             "evaluation@gpr_rea",
             "evaluation@mcip_rea",
+            "promotion",
             "report",
             "search_table",
         }
@@ -248,12 +255,12 @@ def test_a_deleted_table_is_missed_and_made_again(project):
     assert project.status() == {}
 
 
-def test_an_empty_source_is_told_and_leaves_the_table_alone(project):
+def test_an_empty_source_is_reported_and_leaves_the_table_alone(project):
     before = (project.folder / "params.yaml").read_text(encoding="utf-8")
     rows = project.table().num_rows
     (project.folder / "nothing").mkdir()
     try:
-        project.change("source_images", image_folder={"root": "nothing", "license": "unknown", "attribution": "unknown"})
+        project.change("source_images", sources=[{"kind": "image_folder", "root": "nothing", "license": "", "attribution": ""}])
         said = project.dvc("repro", code=255)
         assert "nothing holds no pictures" in said
         assert "Traceback" not in said
@@ -263,3 +270,47 @@ def test_an_empty_source_is_told_and_leaves_the_table_alone(project):
         (project.folder / "nothing").rmdir()
     assert "Running stage 'curated_images'" not in project.dvc("repro")
     assert project.status() == {}
+
+
+def test_a_new_row_is_trained_measured_and_shown_and_removed_again_leaves_no_trace(project, tmp_path):
+    own = Project(tmp_path / "a checkout", home=tmp_path / "site")
+    copy_project(project.folder, own.folder)
+    own.git("commit", "-q", "-a", "-m", "made")
+    before, lock = ((own.folder / name).read_bytes() for name in ("params.yaml", "dvc.lock"))
+    files = made_files(own)
+
+    rows = own.settings().recipes.model_dump()
+    rows["image_tower"]["wide"] = {"from": "base", "margin": 0.3, "about": "class labels with a wider margin"}
+    rows["text_tower"]["x"] = {"from": "wide", "about": "wide, then the text tower realigned"}
+    rows["measured"] += ["wide", "x"]
+    own.change("recipes", **rows)
+    new = {"training_captions@wide", "image_tower@wide", "text_tower@x", "evaluation@wide", "evaluation@x"}
+    assert new <= {stage.address for stage in read_pipeline(own.folder)}
+    assert own.repro() - {"search_table"} == new | {"promotion", "report"}  # the table is published anew where the verdict says otherwise
+    assert own.status() == {}
+    assert [row["recipe"] for row in own.json("data/promotion/metrics.json")["rows"]] == rows["measured"]
+    page = (own.folder / "data/report/index.html").read_text(encoding="utf-8")
+    assert "class labels with a wider margin" in page and "wide, then the text tower realigned" in page
+    card = own.json("data/models/x/model_card.json")
+    assert [each["recipe"] for each in card["made_from"]] == ["base", "wide"]
+    assert card["made_from"][1]["params"]["margin"] == 0.3
+    listed = own.python(
+        "from orchestration.definitions import defs\n"
+        "print(*(key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys))"
+    ).split()
+    assert {address.replace("@", "/") for address in new} <= set(listed)
+    assert {line[3:] for line in own.git("status", "--porcelain").splitlines()} == {"params.yaml", "dvc.lock"}
+
+    (own.folder / "params.yaml").write_bytes(before)
+    assert own.repro() <= {"promotion", "report", "search_table"}
+    assert own.status() == {}
+    assert made_files(own) == files
+    assert (own.folder / "dvc.lock").read_bytes() == lock
+    assert own.git("status", "--porcelain") == ""
+
+
+def made_files(project: Project) -> dict[str, str]:
+    """Hashes of what the stages made, but for the table, whose files differ between identical builds."""
+    data = project.folder / "data"
+    files = [path for path in sorted(data.rglob("*")) if path.is_file() and not path.is_relative_to(data / "lancedb")]
+    return {str(path.relative_to(data)): sha256_of(path) for path in files if "search_table" not in path.parts}

@@ -1,6 +1,6 @@
 """A copy of the checkout with a tiny corpus of real picture files, and the commands a user types in it.
 
-Every stage runs as in the demo, with few pictures and single epochs. What is then looked at is for the tests.
+Every stage runs as in the demo, with few pictures and single epochs. The tests decide what is then looked at.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 import yaml
 from PIL import Image, ImageDraw
 
+from assets.params import Params, read_params
 from orchestration.stage_assets import read_pipeline
 
 COLORS = {"red": (214, 40, 40), "blue": (40, 80, 214)}
@@ -26,7 +28,7 @@ CLASSES = [f"{color}_{shape}" for color in COLORS for shape in SHAPES]
 LIBRARY = ("holiday.jpg", "icon.png")  # straight in the folder: searched, never trained on
 
 TINY = {
-    "source_images": {"kind": "image_folder"},
+    "source_images": {"sources": [{"kind": "image_folder", "root": "data/images", "license": "unknown", "attribution": "unknown"}]},
     "curated_images": {"test_fraction": 0.34, "validation_fraction": 0.2},
     "base_clip": {"image_size": 32, "epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
     "pseudo_captions": {"top_k": 2, "device": "cpu"},
@@ -34,7 +36,7 @@ TINY = {
     "text_tower": {"epochs": 1, "batch_size": 8, "device": "cpu"},
     "evaluation": {"knn_k": 3, "bootstrap_samples": 100, "device": "cpu"},
     "report": {"queries": 2, "top_k": 3, "worst_failures": 2},
-    "promotion": {"override_reason": "a pulse, not a result"},
+    "promotion": {"bootstrap_samples": 100, "override_reason": "a pulse, not a result"},
     "search_table": {"device": "cpu"},
 }
 
@@ -108,10 +110,17 @@ class Project:
     def would_run(self) -> set[str]:
         """Stages that `dvc repro` would have to look at: the changed ones and what depends on them."""
         stale = set(self.status())
-        for stage in read_pipeline(self.folder):  # in the order data flows
-            if stale & set(stage.upstream):
-                stale.add(stage.address)
+        stages = read_pipeline(self.folder)
+        while more := {stage.address for stage in stages if stale & set(stage.upstream)} - stale:
+            stale |= more
         return stale
+
+    def repro(self, *targets: str) -> set[str]:
+        """`dvc repro`; returns the addresses of the stages that ran."""
+        return set(re.findall(r"^Running stage '([^']+)'", self.dvc("repro", *targets), re.MULTILINE))
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", "-c", "user.name=Pulse", "-c", "user.email=pulse@localhost", *arguments)
 
     def change(self, section: str, **settings: object) -> None:
         file = self.folder / "params.yaml"
@@ -119,6 +128,9 @@ class Project:
         assert settings.keys() <= params[section].keys()
         params[section] |= settings
         file.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+    def settings(self) -> Params:
+        return read_params(self.folder / "params.yaml")[0]
 
     def json(self, path: str) -> dict:
         return json.loads((self.folder / path).read_text(encoding="utf-8"))

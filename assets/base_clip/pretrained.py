@@ -11,7 +11,7 @@ import open_clip
 
 from assets import artifacts
 from assets.clip.model import CONFIG, save_weights
-from assets.errors import UserError
+from assets.errors import Unreachable, UserError
 from assets.params import OpenClip
 from assets.recipes import BASE
 
@@ -35,7 +35,8 @@ def make_pretrained_clip(settings: OpenClip, target: Path) -> None:
     except RuntimeError as error:
         raise UserError(f"base_clip: {settings.pretrained} does not fit {settings.model}: {_first_lines(error)}") from None
     except Exception as error:  # unpickling, hub and network errors come as many types
-        raise UserError(f"base_clip: {settings.model} with {settings.pretrained} cannot be loaded: {_first_lines(error)}") from None
+        kind = Unreachable if isinstance(error, OSError) or not Path(settings.pretrained).is_file() else UserError
+        raise kind(f"base_clip: {settings.model} with {settings.pretrained} cannot be loaded: {_first_lines(error)}") from None
     preprocess = {name: value for name, value in open_clip.get_model_preprocess_cfg(model).items() if value is not None}
     with artifacts.replacing(target) as temporary:
         temporary.mkdir(parents=True)

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from assets import artifacts
-from assets.errors import UserError
+from assets.errors import Unreachable, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +54,10 @@ def _run_npm(folder: Path, packages: Path) -> None:
     if finished.returncode == 0:
         return
     said = str(finished.stdout).strip()
+    unreachable = "EINTEGRITY" not in said and any(word in said for word in UNREACHABLE)
     if "EINTEGRITY" in said:
         cause = "a package differs from the sha512 that package-lock.json pins. Do not use it; try another registry."
-    elif any(word in said for word in UNREACHABLE):
+    elif unreachable:
         cause = (
             "the npm registry cannot be reached. Check the network, or name a registry that can be reached:"
             " `npm_config_registry=https://… dvc repro source_images`."
@@ -64,4 +65,5 @@ def _run_npm(folder: Path, packages: Path) -> None:
     else:
         cause = f"npm stopped with status {finished.returncode}. If {packages}/package.json was edited, make its lock file anew."
     essence = "\n".join(line for line in said.splitlines() if "    at " not in line)[:1000]  # without npm's own traceback
-    raise UserError(f"fetching the packages of {packages} failed: {cause} npm said:\n{essence}")
+    kind = Unreachable if unreachable else UserError
+    raise kind(f"fetching the packages of {packages} failed: {cause} npm said:\n{essence}")

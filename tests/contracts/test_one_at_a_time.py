@@ -1,4 +1,4 @@
-"""A stage that a killed dvc has left at work is waited for, and says so; one that was killed itself is in nobody's way."""
+"""A second run of a stage waits for the one that a killed dvc left behind, and says so; a killed stage blocks nobody."""
 
 import os
 import signal

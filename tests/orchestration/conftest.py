@@ -38,7 +38,7 @@ stages:
   words:
     desc: A file of words, and one that nothing reads.
     cmd: python assets/words/run.py
-    params: [source_images.kind]
+    params: [source_images.sources]
     deps: [assets/words, raw.txt]
     outs: [data/words.txt, data/unread.txt]
     meta: {group: data, kinds: [text]}
@@ -64,7 +64,7 @@ import logging, os, time
 from pathlib import Path
 
 from assets import progress
-from assets.errors import UserError
+from assets.errors import Unreachable, UserError
 
 logging.basicConfig(level=logging.INFO)
 with progress.attached():
@@ -75,7 +75,7 @@ with progress.attached():
     while Path("wait").exists():
         time.sleep(0.05)
     if Path("fail").exists():
-        raise UserError(Path("fail").read_text())
+        raise (Unreachable if Path("unreachable").exists() else UserError)(Path("fail").read_text())
     logging.getLogger("assets.words").info("a line of the stage's log")
     Path("data/words.txt").write_text(Path("raw.txt").read_text().upper())
     Path("data/unread.txt").write_text(Path("raw.txt").read_text()[::-1] if "reverse" in Path(__file__).read_text()[-9:] else "")
@@ -194,7 +194,7 @@ def made_once(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy.write("assets/words/run.py", WORDS)
     toy.write("assets/copy/run.py", COPY)
     toy.write("raw.txt", "three small words\n")
-    toy.write(".gitignore", "/.cache/\n/ran.txt\n/pid*\n/wait\n/fail\n")
+    toy.write(".gitignore", "/.cache/\n/ran.txt\n/pid*\n/wait\n/fail\n/unreachable\n")
     toy.write("data/.gitignore", "*.txt\n")
     shutil.copy(checkout / "params.yaml", folder)
     toy.git("init", "-q")

@@ -1,8 +1,10 @@
-"""Asset checks against artefacts that are right and wrong, and what the sensors see and tell."""
+"""Asset checks against artefacts that are right and wrong, and what the sensors see and report."""
 
 from __future__ import annotations
 
+import base64
 import http.server
+import io
 import json
 import os
 import struct
@@ -22,14 +24,15 @@ from dagster import (
     SensorResult,
     build_run_status_sensor_context,
     build_sensor_context,
-    define_asset_job,
     job,
     op,
 )
+from PIL import Image
 
 from assets import artifacts
 from assets.artifacts import read_yaml
 from assets.params import Orchestration, read_params
+from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA
 from assets.source_images.image_folder import find_pictures
 from orchestration.asset_checks import CHECKS, Outcome, evaluate
 from orchestration.metadata import NOT_SHOWN, describe
@@ -48,7 +51,7 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def test_expectations_are_told_one_by_one(tmp_path, settings):
+def test_expectations_are_listed_one_by_one(tmp_path, settings):
     results = [
         {"meaning": "no empty captions", "success": True, "unexpected_count": 0, "unexpected_ids": []},
         {"meaning": "ids are unique", "success": False, "unexpected_count": 2, "unexpected_ids": ["a", "b"]},
@@ -61,14 +64,17 @@ def test_expectations_are_told_one_by_one(tmp_path, settings):
 
 @pytest.mark.parametrize(("label", "sha256", "passed"), [("b", "2", True), ("a", "2", False), ("b", "1", False)])
 def test_leakage_is_a_shared_class_or_file(label, sha256, passed, tmp_path, settings):
-    folder = tmp_path / "data/curated_images"
-    folder.mkdir(parents=True)
     rows = [
         {"id": "x", "label": "a", "sha256": "1", "split": "train"},
         {"id": "y", "label": label, "sha256": sha256, "split": "test"},
         {"id": "z", "label": None, "sha256": "1", "split": "library"},
     ]
-    pq.write_table(pa.Table.from_pylist(rows), folder / "images.parquet")
+    rest = {"class_name": "", "image": b"", "captions": [], "source": "", "license": "", "attribution": "", "width": 1, "height": 1}
+    (tmp_path / artifacts.CURATED_IMAGES).mkdir(parents=True)
+    for number, row in enumerate(rows):  # in different shards
+        pq.write_table(
+            pa.Table.from_pylist([row | rest], schema=CURATED_SCHEMA), tmp_path / artifacts.CURATED_IMAGES / f"{number:05}.parquet"
+        )
     assert LOOK["curated_images", "no_leakage"](tmp_path, "", settings).passed is passed
 
 
@@ -77,8 +83,8 @@ def test_leakage_is_a_shared_class_or_file(label, sha256, passed, tmp_path, sett
     [([2.0, 1.0], True, True), ([1.0, 2.0], False, True), ([1.0], True, False), ([1.0, None], False, False)],
 )
 def test_the_loss_is_finite_and_falls(losses, passed, warning, tmp_path, settings):
-    write_json(tmp_path / "data/history/gpr_rea.json", {"rows": [{"loss": loss} for loss in losses]})
-    outcome: Outcome = LOOK["text_tower", "loss_falls"](tmp_path, "gpr", settings)
+    write_json(tmp_path / "data/history/x.json", {"rows": [{"loss": loss} for loss in losses]})
+    outcome: Outcome = LOOK["text_tower", "loss_falls"](tmp_path, "x", settings)
     assert (outcome.passed, outcome.warning) == (passed, warning)
 
 
@@ -115,27 +121,49 @@ def test_an_image_may_have_no_embedding_and_a_text_may_not(tmp_path, settings):
 
 @pytest.mark.parametrize(("decision", "passed"), [("publish", True), ("hold", False)])
 def test_the_gate_is_the_verdict(decision, passed, tmp_path, settings):
-    write_json(
-        tmp_path / "data/report/verdict.json", {"recipe": "mcip", "against": "base", "decision": decision, "reasons": ["knn: worse."]}
-    )
-    assert LOOK["report", "promotion_gate"](tmp_path, "", settings).passed is passed
+    verdict = {"recipe": "mcip", "against": "base", "decision": decision, "reasons": ["knn: worse."]}
+    write_json(tmp_path / artifacts.VERDICT, verdict)
+    assert LOOK["promotion", "promotion_gate"](tmp_path, "", settings).passed is passed
 
 
 def test_showing_never_fails_whatever_the_artefacts_hold(tmp_path, settings):
-    folder = tmp_path / artifacts.SOURCE_IMAGES.parent
-    folder.mkdir(parents=True)
+    (tmp_path / artifacts.SOURCE_IMAGES).mkdir(parents=True)
     bomb = struct.pack(">I4sIIBBBBB", 13, b"IHDR", 50_000, 50_000, 8, 2, 0, 0, 0)  # a header that claims 2.5 gigapixels
     bomb = b"\x89PNG\r\n\x1a\n" + bomb + struct.pack(">I", zlib.crc32(bomb[4:]))
     row = {"label": "a", "class_name": "a", "group": None, "captions": [], "source": "s", "license": "l", "attribution": ""}
     rows = [{"id": str(number), "image": image, **row} for number, image in enumerate((b"", b"no picture", bomb, bomb[:20]))]
-    pq.write_table(pa.Table.from_pylist(rows, schema=artifacts.IMAGES_SCHEMA), tmp_path / artifacts.SOURCE_IMAGES)
+    pq.write_table(pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA), tmp_path / artifacts.SOURCE_IMAGES / "00000.parquet")
     assert describe(tmp_path, "source_images")["dagster/row_count"].value == 4
     write_json(tmp_path / artifacts.history_file("mcip"), {"rows": []})  # an IndexError
     assert "IndexError" in str(describe(tmp_path, "image_tower@mcip")[NOT_SHOWN].value)
     write_json(tmp_path / artifacts.VERDICT, [])  # a TypeError
-    (gate,) = evaluate(tmp_path, settings, "report")
+    (gate,) = evaluate(tmp_path, settings, "promotion")
     assert not gate.passed
     assert "cannot be read" in str(gate.description)
+
+
+def test_pictures_of_a_table_of_several_shards_are_shown(tmp_path):
+    folder = tmp_path / artifacts.SOURCE_IMAGES
+    folder.mkdir(parents=True)
+    row = {"label": "a", "class_name": "a", "group": None, "captions": [], "source": "s", "license": "l", "attribution": ""}
+    for shard, color in enumerate(((255, 0, 0), (0, 0, 255))):
+        drawn = io.BytesIO()
+        Image.new("RGB", (40, 40), color).save(drawn, "PNG")
+        rows = [{"id": f"{shard}-{number:02}", "image": drawn.getvalue(), **row} for number in range(30)]
+        pq.write_table(pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA), folder / f"{shard:05}.parquet")
+    shown = describe(tmp_path, "source_images")
+    assert shown["dagster/row_count"].value == 60
+    picture = Image.open(io.BytesIO(base64.b64decode(str(shown["more pictures"].value).partition("base64,")[2].rstrip(")"))))
+    seen = {pixel for _, pixel in picture.convert("RGB").getcolors()}
+    assert {(255, 0, 0), (0, 0, 255)} <= seen
+
+
+def test_a_recipe_s_measures_are_those_of_the_table_of_measures(tmp_path):
+    write_json(tmp_path / "data/evaluation/wide/metrics.json", {"recipe": "wide", "counts": {}, "knn": {"accuracy": 12.5}, "average": 3.5})
+    shown = describe(tmp_path, "evaluation@wide")
+    assert (shown["k-NN"].value, shown["average"].value) == (12.5, 3.5)
+    assert "image→image mAP" not in shown, "what was not measured is no number"
+    assert "image→image mAP" in str(shown["metrics"].value)
 
 
 def test_the_fingerprint_counts_what_is_new_without_reading(tmp_path):
@@ -168,16 +196,14 @@ def test_links_are_followed_but_not_in_circles_and_one_that_leads_nowhere_hides_
 
 def test_the_watch_of_new_pictures_counts_each_change_once(tmp_path, checkout):
     params = read_yaml(checkout / "params.yaml")
-    params["source_images"]["kind"] = "image_folder"
+    params["source_images"]["sources"] = [{"kind": "image_folder", "root": "data/images", "license": "", "attribution": ""}]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     settings = read_params(tmp_path / "params.yaml")[0]
-    root = tmp_path / settings.source_images.image_folder.root
+    root = tmp_path / settings.source_images.sources[0].root
     root.mkdir(parents=True)
     for number in range(6):
         (root / f"{number}.png").write_bytes(b"")
-    watch = new_images_sensor(
-        tmp_path, define_asset_job("retrain"), settings.orchestration.model_copy(update={"retrain_from_new_images": 3})
-    )
+    watch = new_images_sensor(tmp_path, settings.orchestration.model_copy(update={"retrain_from_new_images": 3}))
 
     def tick(cursor: str | None) -> SensorResult:
         with DagsterInstance.ephemeral() as instance:

@@ -64,10 +64,13 @@ def test_log_and_metadata_of_the_stage_reach_dagster(toy: Toy):
         assert not [entry for entry in instance.all_logs(again.run_id) if entry.level >= logging.WARNING], "nothing to be warned of"
 
 
-@pytest.mark.parametrize(("said", "runs"), [("told by the stage", 1), ("the registry cannot be reached", 2)])
-def test_a_failed_stage_fails_the_run_with_its_own_words_after_another_try_where_a_network_failed(said: str, runs: int, toy: Toy):
+@pytest.mark.parametrize(("unreachable", "runs"), [(False, 1), (True, 2)])
+def test_a_failed_stage_fails_the_run_with_its_own_words_after_another_try_where_a_network_failed(unreachable, runs: int, toy: Toy):
+    said = "the registry cannot be reached"  # whatever the words: what counts is the flag
     toy.write("raw.txt", "other words\n")
     toy.write("fail", said)
+    if unreachable:
+        toy.write("unreachable", "")
     words = stage_asset(read_pipeline(toy.folder)[0], toy.folder, lambda address: {}, lambda address: [], RetryPolicy(max_retries=1))
     with DagsterInstance.ephemeral() as instance:
         result = materialize([words], instance=instance, raise_on_error=False)
@@ -146,8 +149,8 @@ def test_a_stage_is_held_until_dagster_has_stored_it(toy: Toy, monkeypatch):
     with DagsterInstance.ephemeral() as instance:
 
         @contextlib.contextmanager
-        def watched(*arguments):
-            with dvc_stage.alone_at(*arguments) as held:
+        def watched(*arguments, **options):
+            with dvc_stage.alone_at(*arguments, **options) as held:
                 yield held
                 let_go(instance)
 
@@ -202,6 +205,41 @@ def test_a_living_run_is_waited_for(toy: Toy, waiting):
     assert second.returncode == 0
     assert toy.runs() == 1
     assert toy.read("data/words.txt") == "OTHER WORDS\n"
+
+
+def test_what_another_run_reads_is_left_alone_until_it_has_read_it(toy: Toy):
+    order: list[str] = []
+    waits = threading.Event()
+
+    def writer() -> None:
+        with dvc_stage.alone_at("words", toy.folder, lambda text: waits.set()):
+            order.append("written")
+
+    with dvc_stage.alone_at("copy@a", toy.folder, print, reads=["words"]):
+        with dvc_stage.alone_at("copy@b", toy.folder, print, reads=["words"]):  # two may read side by side
+            assert running(toy.folder) == ["copy@a", "copy@b"], "who only reads is not at it"
+        thread = threading.Thread(target=writer)
+        thread.start()
+        assert waits.wait(10)
+        time.sleep(1)
+        order.append("read")
+    thread.join(10)
+    assert order == ["read", "written"]
+    with dvc_stage.alone_at("words", toy.folder, print):
+        told: list[str] = []
+        reader = threading.Thread(target=lambda: _read_words(toy, told))
+        reader.start()
+        deadline = time.monotonic() + 10
+        while not told and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert told == ["another run is at words, or reads what it made: waiting for it."]
+    reader.join(10)
+    assert told[-1] == "read"
+
+
+def _read_words(toy: Toy, told: list[str]) -> None:
+    with dvc_stage.alone_at("copy@a", toy.folder, told.append, reads=["words"]):
+        told.append("read")
 
 
 def test_half_written_outputs_of_dead_processes_are_removed(toy: Toy):

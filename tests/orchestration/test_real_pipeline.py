@@ -39,9 +39,11 @@ LOST = (  # one of each kind: a recipe more would run the same code
     "curated_images",
     "base_clip",
     "pseudo_captions",
+    "training_captions@mcip",
     "image_tower@mcip",
-    "text_tower@mcip",
+    "text_tower@mcip_rea",
     "evaluation@mcip_rea",
+    "promotion",
     "report",
     "search_table",
 )
@@ -106,7 +108,7 @@ def test_pictures_are_seen_without_a_click(workspace):
 
 
 def test_what_follows_a_recipe_is_found_unchanged_with_what_the_earlier_run_told(workspace):
-    addresses = ("evaluation@mcip_rea", "report")  # Dagster's command takes one + as one step down
+    addresses = ("evaluation@mcip_rea", "promotion", "report")  # Dagster's command takes one + as one step down
     with workspace.instance() as instance:
         before = {address: metadata(instance, address) for address in addresses}
         said = workspace.dagster("asset", "materialize", "--select", "evaluation/mcip_rea+")
@@ -176,26 +178,27 @@ def test_the_gate_keeps_a_worse_recipe_from_being_published(workspace):
     before, crowned = params.read_text(encoding="utf-8"), champion.read_bytes()
     manifest = (workspace.folder / "data/search_table/manifest.json").read_bytes()
     try:
-        row = workspace.json("data/report/metrics.json")["rows"][0]
+        row = workspace.json("data/promotion/metrics.json")["rows"][0]
         unbeaten = {**row, "knn": {"accuracy": 102.0}, "confidence": {**row["confidence"], "knn.accuracy": [101.0, 103.0]}}
         write_json(champion, {"recipe": "base", "model_sha256": "0" * 64, "metrics": unbeaten})
         workspace.change("promotion", against="champion", override_reason=None)
-        said = workspace.dagster("asset", "materialize", "--select", "report+", code=1)
-        assert workspace.json("data/report/verdict.json")["decision"] == "hold"
+        said = workspace.dagster("asset", "materialize", "--select", "promotion+", code=1)
+        assert workspace.json("data/promotion/verdict.json")["decision"] == "hold"
         with workspace.instance() as instance:
-            assert verdicts(instance, [("report", "promotion_gate")]) == {("report", "promotion_gate"): FAILED}
+            assert verdicts(instance, [("promotion", "promotion_gate")]) == {("promotion", "promotion_gate"): FAILED}
         assert "report - STEP_SUCCESS" in said
-        assert "search_table - STEP_START" not in said, "not even begun, whatever the stage itself would say"
+        assert "search_table - STEP_FAILURE" in said
+        assert "mcip_rea is held back" in said
         assert (workspace.folder / "data/search_table/manifest.json").read_bytes() == manifest
     finally:
         params.write_text(before, encoding="utf-8")
         champion.write_bytes(crowned)
-    workspace.dvc("repro", "--single-item", "report")  # from the run cache
+    workspace.dvc("repro", "promotion", "report")  # from the run cache
     assert workspace.status() == {}
 
 
 def test_expectations_that_made_the_stage_fail_are_shown_as_a_failed_check(workspace):
-    path = workspace.folder / "data/source_images/images.parquet"
+    path = workspace.folder / "data/source_images/images/00000.parquet"
     rows = pq.read_table(path)
     captions = rows["captions"].to_pylist()
     captions[0] = [" "]

@@ -29,7 +29,7 @@ from orchestration.sensors import clear_up
 from orchestration.stage_assets import read_pipeline
 from tests import chromium
 from tests.orchestration.workspace import Workspace, lives
-from tests.tiny_project import copy_checkout
+from tests.tiny_project import TINY, copy_checkout
 
 ENDLESS = """
   endless:
@@ -92,7 +92,7 @@ def workspace(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Works
     folder = tmp_path_factory.mktemp("ui") / "a checkout"
     copy_checkout(checkout, folder)
     made = Workspace(folder, tmp_path_factory.mktemp("site"))
-    made.change("source_images", kind="image_folder")
+    made.change("source_images", **TINY["source_images"])
     text = (made.folder / "dvc.yaml").read_text(encoding="utf-8")
     (made.folder / "dvc.yaml").write_text(text.replace("\nplots:\n", ENDLESS), encoding="utf-8")
     for name, color in {"red/1.png": "red", "red/2.png": "pink", "blue/1.png": "blue"}.items():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from assets.artifacts import RECIPES
-from assets.commands.seeds.spread import aggregate, t_interval
-from assets.report.measures import MEASURES
+from assets.measures import SHOWN
+from orchestration.seeds.spread import aggregate, t_interval
+
+RECIPES = ("base", "gpr", "gpr_rea", "mcip", "mcip_rea")
 
 
 def row(recipe: str, value: float, caption: float | None = None) -> dict:
@@ -56,7 +57,7 @@ def test_a_partial_aggregate_says_which_seeds_are_missing_and_a_measure_needs_ev
     found = aggregate(rows, 3, 0.95)
     assert (found["seeds"], found["missing"]) == ([0, 2], [1])
     assert found["rows"][0]["measures"]["text_to_image.caption_recall_at_5"] is None
-    assert set(found["rows"][0]["measures"]) == {measure.key for measure in MEASURES}
+    assert set(found["rows"][0]["measures"]) == {measure.key for measure in SHOWN}
 
 
 def test_no_difference_at_all_is_a_tie():

@@ -1,6 +1,6 @@
 """`dvc repro` in the copies, as children that an interruption ends, and by one command at a time in a checkout.
 
-dvc keeps what is finished; what the copies are is copies.py's.
+dvc keeps what is finished; copies.py makes the copies.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from assets import artifacts
@@ -39,9 +39,12 @@ class Runs:
         self.stopped = False
         self.lock = threading.Lock()
 
-    def repro(self, workspace: Path, seed: int) -> bool:
-        """Whether `dvc repro` in the workspace succeeded; its output goes to log.txt there and, marked with the seed, to ours."""
-        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro"]
+    def repro(self, workspace: Path, seed: int, targets: Sequence[str] = ()) -> bool:
+        """Whether `dvc repro` of `targets`, or of everything, succeeded in the workspace.
+
+        Its output goes to log.txt there and, marked with the seed, to ours.
+        """
+        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *targets]
         with self.lock:
             if self.stopped:
                 return False

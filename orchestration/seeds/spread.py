@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student_t
 
-from assets.artifacts import RECIPES
-from assets.report.measures import MEASURES, value_of
+from assets.measures import SHOWN, value_of
+from assets.recipes import BASE
 
 
 def t_interval(values: Sequence[float], level: float) -> tuple[float, float, float, float]:
@@ -23,25 +23,25 @@ def t_interval(values: Sequence[float], level: float) -> tuple[float, float, flo
 
 
 def aggregate(rows: Mapping[int, Mapping[str, Mapping[str, Any]]], asked: int, level: float) -> dict[str, Any]:
-    """What seeds.json holds, from the rows of metrics by seed and recipe; percent, and points of difference to base.
+    """What seeds.json holds, from the rows of metrics by seed and recipe: percent, and points of difference to base.
 
-    A measure that some seed could not take is null. A difference `holds` where it has the same sign in every seed; its outcome is
-    better or worse where it holds and its interval leaves 0 out, else a tie.
+    Recipes keep the order of the rows. A measure that some seed could not take is null. A difference `holds` where it has the same sign in
+    every seed; its outcome is better or worse where it holds and its interval leaves 0 out, else a tie.
     """
     seeds = sorted(rows)
     recipes = []
-    for recipe in RECIPES:
+    for recipe in rows[seeds[0]]:
         measures: dict[str, Any] = {}
-        for measure in MEASURES:
+        for measure in SHOWN:
             values = [value_of(rows[seed][recipe], measure.key) for seed in seeds]
-            base = [value_of(rows[seed]["base"], measure.key) for seed in seeds]
+            base = [value_of(rows[seed][BASE], measure.key) for seed in seeds]
             known = [value for value in values if value is not None]
             known_base = [value for value in base if value is not None]
             if len(known) < len(seeds) or len(known_base) < len(seeds):
                 measures[measure.key] = None
                 continue
             measures[measure.key] = _spread(known, level)
-            if recipe != "base":
+            if recipe != BASE:
                 differences = [value - other for value, other in zip(known, known_base, strict=True)]
                 measures[measure.key]["against_base"] = _spread(differences, level) | _judged(differences, level)
         recipes.append({"recipe": recipe, "measures": measures})

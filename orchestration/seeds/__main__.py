@@ -1,6 +1,8 @@
-"""python -m assets.commands.seeds N [J]: train and evaluate the five recipes with N seeds, J at a time, and aggregate what they score.
+"""python -m orchestration.seeds N [J]: train and evaluate the measured recipes with N seeds, J at a time, and aggregate their scores.
 
-Each seed runs in a copy of the checkout of its own by `dvc repro`, which keeps what is finished; what is measured is evaluation's concern.
+Each seed runs by `dvc repro` in its own copy of the checkout, where dvc keeps what is finished.
+dvc's experiments do not carry this (tried with 3.67): the queue leaves out ignored inputs such as data/images, a stopped experiment counts
+as failed and loses its half-trained state, and every seed adds refs to the user's git.
 """
 
 from __future__ import annotations
@@ -16,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from assets import artifacts
-from assets.artifacts import RECIPES
-from assets.commands.seeds.copies import PIPELINE, READ_ONCE, prepare
-from assets.commands.seeds.runs import Runs, alone
-from assets.commands.seeds.spread import aggregate
 from assets.errors import UserError
+from assets.measures import MEASURE_OF, percent, signed
 from assets.params import read_params
-from assets.report.measures import MEASURE_NAMES, percent, signed
+from orchestration.seeds.copies import prepare, repeated
+from orchestration.seeds.runs import Runs, alone
+from orchestration.seeds.spread import aggregate
+from orchestration.stage_assets import read_pipeline
 
 logger = logging.getLogger(__name__)
 
-LAST_LINES = 6  # of a failed seed's log, told at the end
+LAST_LINES = 6  # of a failed seed's log, shown at the end
 
 
 def run_seeds(count: int, abreast: int) -> dict[str, Any]:
@@ -37,22 +39,22 @@ def run_seeds(count: int, abreast: int) -> dict[str, Any]:
     if count < 2:
         raise UserError(f"N is {count}; an interval over seeds needs at least 2: make seeds N=3")
     if not 1 <= abreast <= count:
-        raise UserError(f"J is {abreast}; how many seeds run side by side is 1 to N, here {count}: make seeds N={count} J=1")
+        raise UserError(f"J is {abreast}; 1 to N seeds, here {count}, can run side by side: make seeds N={count} J=1")
     params, written = read_params()
-    pipeline = artifacts.read_yaml(PIPELINE)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     runs = Runs(None if abreast == 1 else max(1, cpus // abreast))
     with alone():
         dvc = [sys.executable, "-m", "dvc"]
-        if subprocess.run([*dvc, "--wait-for-lock", "repro", "--quiet", READ_ONCE], env=runs.environment, check=False).returncode:
-            raise UserError(f"{READ_ONCE} failed; see above. No seed was run.")
+        again = repeated(read_pipeline(Path.cwd()))
+        if subprocess.run([*dvc, "--wait-for-lock", "repro", "--quiet", *again.read_once], env=runs.environment, check=False).returncode:
+            raise UserError(f"{', '.join(again.read_once)} failed; see above. No seed was run.")
         # `dvc cache dir` asks the checkout's settings, which may keep the cache elsewhere
         cache = subprocess.run([*dvc, "cache", "dir"], env=runs.environment, capture_output=True, text=True, check=True).stdout.strip()
         workspaces = {seed: artifacts.SEED_RUNS / str(seed) for seed in range(count)}
         for seed, workspace in workspaces.items():
-            prepare(workspace, seed, pipeline, written, str(Path(cache).resolve()))
+            prepare(workspace, seed, again, written, str(Path(cache).resolve()))
         with ThreadPoolExecutor(abreast) as pool:
-            futures = {seed: pool.submit(runs.repro, workspace, seed) for seed, workspace in workspaces.items()}
+            futures = {seed: pool.submit(runs.repro, workspace, seed, again.targets) for seed, workspace in workspaces.items()}
             try:
                 done = [seed for seed, future in futures.items() if future.result()]
             except BaseException:
@@ -68,18 +70,18 @@ def run_seeds(count: int, abreast: int) -> dict[str, Any]:
                 f"{len(done)} of {count} seeds succeeded, and an interval needs two: {artifacts.SEEDS} stays as it is."
                 " Mend the cause and run it again; what is finished is not repeated."
             )
-        rows = {seed: read_rows(workspaces[seed]) for seed in done}
+        rows = {seed: read_rows(workspaces[seed], params.recipes.measured) for seed in done}
     found = aggregate(rows, count, params.evaluation.confidence)
     artifacts.write_json(artifacts.SEEDS, found)
     return found
 
 
-def read_rows(workspace: Path) -> dict[str, dict[str, Any]]:
-    return {recipe: artifacts.read_json(workspace / artifacts.evaluation_dir(recipe) / "metrics.json") for recipe in RECIPES}
+def read_rows(workspace: Path, recipes: list[str]) -> dict[str, dict[str, Any]]:
+    return {recipe: artifacts.read_json(workspace / artifacts.evaluation_dir(recipe) / "metrics.json") for recipe in recipes}
 
 
 def told(found: Mapping[str, Any]) -> str:
-    """The aggregate for a terminal, a line a recipe and measure."""
+    """The aggregate for a terminal: one line per recipe and measure."""
     lines = []
     for row in found["rows"]:
         lines.append(row["recipe"])
@@ -87,7 +89,7 @@ def told(found: Mapping[str, Any]) -> str:
             if entry is None:
                 continue
             low, high = (percent(end) for end in entry["interval"])
-            line = f"  {MEASURE_NAMES[key]:<19}{percent(entry['mean']):>5} [{low}, {high}]"
+            line = f"  {MEASURE_OF[key].name:<19}{percent(entry['mean']):>5} [{low}, {high}]"
             if against := entry.get("against_base"):
                 low, high = (signed(end) for end in against["interval"])
                 line = f"{line:<42}{signed(against['mean']):>6} [{low}, {high}] {against['outcome']}"
@@ -113,7 +115,7 @@ def main(arguments: list[str]) -> int:
         return 130
     logger.info("\n%s\n", told(found))
     shown = f"{len(found['seeds'])} of {count} seeds, {100 * found['level']:g} % t-intervals"
-    logger.info("%s: %s. `make readme` shows them.", artifacts.SEEDS, shown)
+    logger.info("%s: %s. `make record` puts them into README.md.", artifacts.SEEDS, shown)
     return 1 if found["missing"] else 0
 
 

@@ -10,8 +10,8 @@ import time
 import pytest
 import yaml
 
-from assets.commands.seeds.runs import Runs, alone
 from assets.errors import UserError
+from orchestration.seeds.runs import Runs, alone
 
 
 def test_an_interruption_ends_dvc_and_its_stage(tmp_path, monkeypatch):
