@@ -1,4 +1,4 @@
-# Everything runs inside .venv, which the first target that needs it makes. `make` alone lists what there is to do.
+# Everything runs inside .venv, which the first target that needs it makes. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -10,10 +10,12 @@ TORCH_ARGS ?=
 PORT ?= 3000
 Q ?= a red heart
 SELECT ?= report
-export Q SELECT
-# of `make seeds`: how many, and how many side by side
+export Q SELECT NAME
+# for `make seeds`: how many, and how many side by side
 N ?= 3
 J ?= 1
+# for `make profile`: demo, vit_b_32, vit_l_14_336 or siglip_so400m
+NAME ?=
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -22,21 +24,22 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report seeds search promote readme materialize ui benchmark check-profiles clean
+.PHONY: help demo test lint format lock report seeds search promote record code materialize ui benchmark profile check-profiles clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV) ## make everything that is out of date, then show the five rows and where things are
+demo: $(VENV) ## make everything that is out of date, then show the results and where they are
 	@$(RUN) assets --check
 	@code=0; $(RUN) dvc repro || { code=$$?; $(RUN) dvc status --quiet --with-deps report; } \
 	  && { $(RUN) assets.commands.summary || code=$$?; }; exit $$code
 
-test: lint ## everything that .ci/run checks: lint, the README against its artefacts, pytest
-	$(RUN) assets.commands.readme --check
+test: lint ## everything that .ci/run checks: lint, README and dvc.yaml against what they show, pytest
+	$(RUN) assets.commands.record --check
+	$(RUN) assets.commands.code --check
 	$(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV) ## ruff, mypy and who may import whom
+lint: $(VENV) ## ruff, mypy, and the rules of who may import whom
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
@@ -52,38 +55,44 @@ report: $(VENV) ## bring the report up to date
 seeds: $(VENV) ## repeat training and evaluation with N seeds, J at a time: make seeds N=3 J=1
 	@$(RUN) orchestration.seeds "$(N)" "$(J)"
 
-search: $(VENV) ## ask the table: make search Q="a red heart"
+search: $(VENV) ## search the table: make search Q="a red heart"
 	@$(RUN) assets.search_table "$$Q"
 
-promote: $(VENV) ## make the published recipe the champion that later ones are compared with
+promote: $(VENV) ## make the published recipe the champion, which later ones may be compared with
 	@$(RUN) assets.commands.promote
 
-readme: $(VENV) ## write the numbers and pictures of the artefacts into README.md
-	@$(RUN) assets.commands.readme
+record: $(VENV) ## copy this run's figures and pictures to data/record and write them into README.md
+	@$(RUN) assets.commands.record
 
-materialize: $(VENV) ## run assets through Dagster: make materialize SELECT='evaluation/mcip_rea+'
+code: $(VENV) ## write into dvc.yaml which files of assets each stage imports
+	@$(RUN) assets.commands.code
+
+materialize: $(VENV) ## run stages through Dagster: make materialize SELECT='evaluation/mcip_rea+'
 	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml
 	@exec $(RUN) dagster asset materialize --select "$$SELECT" -m orchestration.definitions
 
-ui: $(VENV) ## Dagster's pages on http://127.0.0.1:3000 (make ui PORT=3001 elsewhere)
+ui: $(VENV) ## open Dagster's pages on http://127.0.0.1:3000 (or PORT=3001)
 	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml
 	@exec $(RUN) dagster dev -m orchestration.definitions -h 127.0.0.1 -p $(PORT)
 
-benchmark: $(VENV) ## measure speed and memory as ratios: leave the machine idle
+benchmark: $(VENV) ## measure speed and memory as ratios; the machine should be idle otherwise
 	@for module in $(basename $(notdir $(wildcard tests/benchmarks/*.py))); do echo "== $$module"; $(RUN) tests.benchmarks.$$module || exit 1; done
 
-check-profiles: $(VENV) ## every profile of assets/profiles validates; what training it costs
+profile: $(VENV) ## put a profile's settings into params.yaml: make profile NAME=vit_b_32
+	@$(RUN) assets.profiles use "$$NAME"
+
+check-profiles: $(VENV) ## check every profile and print what training it costs
 	@$(RUN) assets.profiles
 
-lock: $(VENV) ## resolve pyproject.toml into requirements.lock anew, keeping the versions that still fit
+lock: $(VENV) ## write requirements.lock from pyproject.toml, keeping versions that still fit
 	@test -x .cache/uv/bin/uv || { .venv/bin/python -m venv .cache/uv && .cache/uv/bin/python -m pip install --quiet uv; }
 	.cache/uv/bin/uv pip compile pyproject.toml --group dev --quiet --output-file requirements.lock
 
-clean: ## remove caches and training state; what the pipeline made stays
+clean: ## remove caches and training state, but nothing that the pipeline made
 	rm -rf .cache dvc_plots .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find assets orchestration tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# torch comes in one build an accelerator, so the lock leaves it and its CUDA libraries out: pip picks the build, pyproject.toml the version.
+# torch comes in one build per accelerator, so the lock leaves out torch and its CUDA libraries: pip picks the build, pyproject.toml the version.
 $(VENV): requirements.lock pyproject.toml .ci/torchvision_without_cuda.py
 	@$(RUN) pip --version >/dev/null 2>&1 || { \
 	  for python in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11; do \

@@ -1,4 +1,4 @@
-"""The machine as torch wants it on a CPU: memory, and threads that share the cores with others. No result depends on it."""
+"""How torch uses a CPU: its memory, and threads that share the cores with other work. No result depends on it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import ctypes
 import os
 import sys
 
-# Threads that wait for the next piece of work spin so often before they sleep. libgomp's own default spins for milliseconds: alone that is
-# a tenth faster, beside any other work many times slower (tests/benchmarks/openmp.py).
+# How often a thread that waits for the next piece of work spins before it sleeps. libgomp's default spins for milliseconds: a tenth faster
+# on an idle machine, many times slower beside any other work (tests/benchmarks/openmp.py).
 SPINS = "1000"
 
 
 def tune_for_torch() -> None:
-    """Call it before torch is imported. What the user has set stays.
+    """Call it before torch is imported: libgomp reads the environment when it loads. What the user has set stays.
 
     Tensors on the CPU lie in huge pages and freed pages are kept, which makes a training step a third faster and encoding a fifth.
-    Waiting threads of OpenMP soon give their core to others.
+    Waiting threads of OpenMP give their core to others soon.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # child processes have it too; the rest is each one's own
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # child processes inherit the environment; the rest is this process's alone
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     if sys.platform == "linux":

@@ -1,6 +1,6 @@
-"""params.yaml, typed: one frozen class a section. Unknown keys fail, every key must be given, bounds are checked.
+"""params.yaml, typed: one frozen class for each section. Unknown keys fail, every key must be given, bounds are checked.
 
-The values live in params.yaml alone; nothing here has a default.
+The values are in params.yaml alone: nothing here has a default. What a setting does is explained there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from assets.measures import GATED
 from assets.recipes import Recipe, WrongRecipes
 
 PARAMS_FILE = Path("params.yaml")
-VARIANTS = ("demo", "open_clip", "emoji", "image_folder")
+VARIANTS = {"base_clip": ("demo", "open_clip"), "source_images": ("emoji", "image_folder")}
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where to compute; auto takes cuda, then mps, then cpu")]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -98,26 +98,26 @@ class Augmentation(Section):
 
 
 class Guards(Section):
-    """When a run is in trouble and stops; null: not watched. What each measures: assets/training/guards.py."""
+    """Limits at which a training run stops; null: not watched. What each measures: assets/training/guards.py."""
 
     max_loss_growth: Annotated[float, Field(gt=1)] | None  # times the loss of the first steps
     max_gradient_growth: Annotated[float, Field(gt=1)] | None  # times the gradient norm of the first steps
     min_spread: OpenFraction | None  # of validation embeddings, as a share of that at the start
     min_cosine_to_start: Annotated[float, Field(gt=-1, lt=1)] | None  # mean over the validation embeddings
     min_text_to_image: OpenFraction | None  # validation recall, as a share of that at the start
-    max_logit_scale_change: Annotated[float, Field(gt=1)] | None  # times or one part of that at the start
+    max_logit_scale_change: Annotated[float, Field(gt=1)] | None  # up or down, as a multiple of that at the start
 
 
 class Training(Section):
-    """How every training runs. No result depends on it beyond rounding, so dvc does not watch it."""
+    """How every training runs. Results depend on it by rounding at most, so dvc does not watch it."""
 
-    processes: PositiveInt  # of image_tower and text_tower, that share each batch
+    processes: PositiveInt  # that share each batch of image_tower and text_tower
     compile: bool
-    checkpoint_minutes: NonNegativeFloat  # between two states to resume from, besides one at the end of each epoch; 0: after every step
+    checkpoint_minutes: NonNegativeFloat  # between two saved states within an epoch; 0: one after every step
 
 
 class Optimization(Section):
-    """What every section of a training stage has."""
+    """The settings that every training has, base_clip's included."""
 
     seed: Seed
     device: Device
@@ -128,8 +128,8 @@ class Optimization(Section):
     weight_decay: NonNegativeFloat
     warmup_fraction: Fraction  # of all steps
     gradient_clip_norm: PositiveFloat
-    accumulate: PositiveInt  # batches a step of the optimiser
-    ema_decay: OpenFraction | None  # of the moving average of the weights, a step
+    accumulate: PositiveInt  # batches per step of the optimiser
+    ema_decay: OpenFraction | None  # per step, of the moving average of the weights; null: none
     gradient_checkpointing: bool
     guards: Guards
 
@@ -143,7 +143,7 @@ class Lora(Section):
 
 
 class TowerTraining(Optimization):
-    """What the two stages that tune a tower have: which of its parameters train. The projection into the joint space always does."""
+    """The settings of the two stages that tune a tower: which of its parameters train. The projection into the joint space always does."""
 
     trains: Literal["projection", "last_groups", "all", "lora"]
     unlocked_groups: PositiveInt
@@ -154,7 +154,7 @@ class TowerTraining(Optimization):
 class DemoClip(Optimization):
     source: Literal["demo"]
     image_size: Annotated[int, Field(ge=32, le=512)]  # pixels
-    patience: PositiveInt | None  # epochs without a better validation recall before the alignment stops; None: all epochs
+    patience: PositiveInt | None  # epochs without a better validation recall before the alignment stops; null: all epochs
     unlocked_groups: Annotated[int, Field(ge=1, le=17)]
     image_tower_lr: LearningRate
     projection_lr: LearningRate
@@ -187,8 +187,8 @@ class ImageTower(TowerTraining):
     scale: PositiveFloat
     margin: Annotated[float, Field(ge=0, lt=1.5)]  # rad
     caption_weight: Fraction  # of the multi-caption loss; 0: class labels alone
-    sampled_classes: PositiveInt | None  # that a step's class loss is over, the batch's among them; null: all
-    images_per_class: Annotated[int, Field(ge=2)] | None  # in a batch; null: pictures are drawn one by one
+    sampled_classes: PositiveInt | None  # classes in one step's class loss, the batch's own included; null: all
+    images_per_class: Annotated[int, Field(ge=2)] | None  # in a batch; null: a batch is drawn without regard to classes
     patch_dropout: Annotated[float, Field(ge=0, lt=1)]  # share of a picture's patches left out
     augmentation: Augmentation
 
@@ -258,11 +258,11 @@ class Orchestration(Section):
 
 
 class Recipes(Section):
-    """The models that are made: rows by stage. `from` is the recipe a row starts from, `about` says what it is; the rest are settings."""
+    """The models that the pipeline makes, by the stage that makes each. What a row may hold: assets/recipes.py."""
 
     image_tower: dict[str, dict[str, Any]]
     text_tower: dict[str, dict[str, Any]]
-    measured: Annotated[list[str], Field(min_length=1)]  # the rows of every table, in their order
+    measured: Annotated[list[str], Field(min_length=1)]  # the rows of every table, in this order
 
 
 class Params(Section):
@@ -288,24 +288,29 @@ class Params(Section):
 
 
 def read_params(path: Path = PARAMS_FILE) -> tuple[Params, dict[str, Any]]:
-    """The settings, typed and as written. A wrong file, key or value raises UserError that names each of them."""
+    """The settings, typed and as written. Raises UserError for a file that cannot be read, and one that names every wrong setting."""
     try:
         written = read_yaml(path)
     except FileNotFoundError:
         raise UserError(f"no {path} in {Path.cwd()}. Run from the checkout's top folder.") from None
     except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
+    return checked_params(written, str(path)), written
+
+
+def checked_params(written: Any, named: str) -> Params:
+    """Settings as written, typed; raises a UserError that starts with `named`, such as the file, and names every wrong setting."""
     try:
         params = Params.model_validate(written)
     except ValidationError as error:
-        raise _wrong(path, [_describe(problem) for problem in error.errors()]) from None
+        raise _wrong(named, [_describe(problem) for problem in error.errors()]) from None
     if problems := list(_across_sections(params)):
-        raise _wrong(path, [f"{where}: {what}" for where, what in problems])
-    return params, written
+        raise _wrong(named, [f"{where}: {what}" for where, what in problems])
+    return params
 
 
 def _across_sections(params: Params) -> Iterator[tuple[str, str]]:
-    """What is wrong with settings seen together: (setting, what)."""
+    """(setting, problem) for settings that do not fit together."""
     try:
         recipes = params.recipe
     except WrongRecipes as wrong:
@@ -318,20 +323,23 @@ def _across_sections(params: Params) -> Iterator[tuple[str, str]]:
         if processes == 1 or recipe.settings is None:
             continue
         if recipe.settings.precision == "fp16":
-            yield "training.processes", f"given {processes}; {recipe.name} has precision fp16, which one process alone can train: take bf16"
+            yield "training.processes", f"given {processes}; {recipe.name} has precision fp16, which only one process can train. Use bf16"
         if recipe.settings.batch_size % processes:
             yield (
                 "training.processes",
-                f"given {processes}; the batch_size of {recipe.name}, {recipe.settings.batch_size}, is no multiple of it",
+                f"given {processes}; the batch_size of {recipe.name} must be a multiple, and is {recipe.settings.batch_size}",
             )
 
 
-def _wrong(path: Path, problems: list[str]) -> UserError:
+def _wrong(named: str, problems: list[str]) -> UserError:
+    count = "one wrong setting" if len(problems) == 1 else f"{len(problems)} wrong settings"
     lines = "\n".join(f"  {problem}" for problem in problems)
-    return UserError(f"{path} has {len(problems)} wrong setting(s):\n{lines}\nBounds and meanings: assets/params.py.")
+    return UserError(f"{named} has {count}:\n{lines}\nWhat each means is in params.yaml; its bounds are in assets/params.py.")
 
 
 def _describe(problem: Any) -> str:
+    if not problem["loc"]:
+        return f"the file must hold sections of settings, and holds {problem['input']!r}"
     where = _where(problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{where}: no such setting (misspelt?)"
@@ -343,6 +351,8 @@ def _describe(problem: Any) -> str:
 
 
 def _where(location: tuple[int | str, ...]) -> str:
-    """A setting's name as people write it: `source_images.sources[0].root`. pydantic puts the chosen variant into the location."""
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part not in VARIANTS]
-    return "".join(parts).removeprefix(".")
+    """A setting's name as people write it: `source_images.sources[0].root`."""
+    section, *inside = location
+    if section in VARIANTS:  # pydantic puts the chosen variant into the location
+        inside = [part for part in inside if part not in VARIANTS[section]]
+    return str(section) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inside)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from assets.machine import tune_for_torch
+
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
@@ -21,6 +23,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # `make test` runs them in several processes: each, and what it starts, takes its share of the cores.
 if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+
+tune_for_torch()  # before any test loads torch: tests in several processes share the cores
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -1,6 +1,6 @@
 """python -m assets.commands.promote: make the published recipe the champion that later ones are compared with (data/champion.json).
 
-What may be published is decided by the report's verdict, not here.
+What may be published is decided by promotion's verdict, not here.
 """
 
 from __future__ import annotations
@@ -13,45 +13,50 @@ import pyarrow.parquet as pq
 
 from assets import artifacts
 from assets.errors import UserError
-from assets.report.champion import class_means
-from assets.report.measures import percent
-from assets.report.provenance import evaluation_settings, model_cards, recipe_settings
+from assets.measures import percent
+from assets.promotion.champion import class_means
 
 
 def promote() -> dict[str, Any]:
-    """Write champion.json from the report and return it. UserError where the verdict is to hold, or the report is not of this model."""
+    """Write champion.json from promotion's files and return it. UserError where the verdict is hold, or judges another model."""
     for needed in (artifacts.METRICS, artifacts.VERDICT):
         if not needed.exists():
-            raise UserError(f"no {needed}. `dvc repro report` makes it.")
+            raise UserError(f"no {needed}. `dvc repro promotion` makes it.")
     verdict = artifacts.read_json(artifacts.VERDICT)
     recipe = verdict["recipe"]
     if verdict["decision"] != "publish":
         raise UserError(
             f"{recipe} is held back, so {artifacts.CHAMPION} stays as it is:\n  "
             + "\n  ".join(verdict["reasons"])
-            + "\nTrain a better one, or set promotion.override_reason in params.yaml and run `dvc repro report`."
+            + "\nTrain a better one, or set promotion.override_reason in params.yaml and run `dvc repro promotion`."
         )
     row = next(row for row in artifacts.read_json(artifacts.METRICS)["rows"] if row["recipe"] == recipe)
-    model, evaluated = artifacts.model_dir(recipe), artifacts.evaluation_dir(recipe) / "metrics.json"
-    per_query, per_class = (evaluated.with_name(name) for name in ("per_query.parquet", "per_class.parquet"))
-    needed_files = (model, *model_cards(recipe), evaluated, evaluation_settings(recipe), per_query, per_class)
-    if missing := [path.as_posix() for path in needed_files if not path.exists()]:
-        raise UserError(f"no {', '.join(missing)}. `dvc checkout` restores it, `dvc repro report` makes it.")
+    folder = artifacts.evaluation_dir(recipe)
+    evaluated, made_with, per_query, per_class = (
+        folder / name for name in ("metrics.json", "made_with.json", "per_query.parquet", "per_class.parquet")
+    )
+    if missing := [path.as_posix() for path in (evaluated, made_with, per_query, per_class) if not path.exists()]:
+        raise UserError(f"no {', '.join(missing)}. `dvc checkout` restores it, `dvc repro promotion` makes it.")
     if not _is_of(row, artifacts.read_json(evaluated)):
-        raise UserError(f"{artifacts.METRICS} is not of the {recipe} that {evaluated} measured. `dvc repro report` brings it up to date.")
-    model_sha256 = artifacts.sha256_of(model)
-    if verdict.get("model_sha256") != model_sha256:
-        raise UserError(f"{model} is not the model that {artifacts.VERDICT} judges. `dvc repro report` judges the one that is there.")
+        raise UserError(
+            f"{artifacts.METRICS} is not of the {recipe} that {evaluated} measured. `dvc repro promotion` brings it up to date."
+        )
+    made = artifacts.read_json(made_with)
+    model_sha256 = made["model_sha256"]
+    if verdict["model_sha256"] != model_sha256:
+        raise UserError(
+            f"{folder} is not of the model that {artifacts.VERDICT} judges. `dvc repro promotion` judges the one that is there."
+        )
     paired = class_means(pq.read_table(per_query), pq.read_table(per_class), verdict["test_sha256"])
     champion = {"recipe": recipe, "model_sha256": model_sha256, "override_reason": verdict["override_reason"]}
-    champion |= {"settings": recipe_settings(recipe), "metrics": row, "paired": paired}
+    champion |= {"settings": made["settings"], "metrics": row, "paired": paired}
     with artifacts.replacing(artifacts.CHAMPION) as temporary:
         temporary.write_text(_as_text(champion), encoding="utf-8")
     return champion
 
 
 def _as_text(champion: dict[str, Any]) -> str:
-    """JSON with a class a line, so that it stays readable and its changes too."""
+    """JSON with one line per class, so that people can read it and its changes."""
     lines = [f"{json.dumps(label, ensure_ascii=False)}: {json.dumps(row)}" for label, row in champion["paired"]["classes"].items()]
     whole = json.dumps(champion | {"paired": champion["paired"] | {"classes": {}}}, indent=2, ensure_ascii=False, allow_nan=False)
     before, key, after = whole.rpartition('"classes": {')  # a quotation mark within a value is escaped: nothing else reads so
@@ -60,7 +65,7 @@ def _as_text(champion: dict[str, Any]) -> str:
 
 
 def _is_of(row: dict[str, Any], evaluated: dict[str, Any]) -> bool:
-    """The report's row is the evaluation's, with the differences to base added."""
+    """Whether the row is the evaluation's, but for the differences to base."""
     confidence = {key: value for key, value in row["confidence"].items() if key != "against_base"}
     return row | {"confidence": confidence} == {key: value for key, value in evaluated.items() if key != "counts"}
 

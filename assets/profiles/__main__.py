@@ -1,102 +1,62 @@
-"""python -m assets.profiles: every profile validates, its model is built without weights, and what training it costs is told.
+"""python -m assets.profiles: check every profile against params.yaml and print what training it costs. `… use NAME`: make it the settings.
 
-Tokenizers, which may need a hub, are not built.
+What a profile changes is overlay.py's to decide; what a training costs, towers.py's to count.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import open_clip
-import torch
-
-from assets.base_clip.demo import CONTEXT_LENGTH, untrained_clip
-from assets.clip.image_towers import image_tower_of
-from assets.clip.model import Clip
-from assets.clip.text_projection import project, projection_width
-from assets.clip.text_towers import HuggingFace, text_tower_of
-from assets.clip.trainable import unlock
 from assets.errors import UserError
-from assets.params import BaseClip, DemoClip, ImageTower, TextTower, read_params
-from assets.profiles.cost import Cost, training_cost
+from assets.params import PARAMS_FILE
+from assets.profiles.overlay import profiles, use, with_profile
 
-FOLDER = Path(__file__).parent
-COUNTED = 2  # inputs of the forward pass that is counted
-ASSUMED_FLOPS = 100e12  # a second, of the device whose seconds are told
+if TYPE_CHECKING:
+    from assets.profiles.cost import Cost
+
+ASSUMED_FLOPS = 100e12  # per second, of the device whose seconds are printed
 
 
-def main() -> int:
-    print("GB as counted in assets/profiles/cost.py; seconds a step at 100 TFLOP/s achieved; captions at the tower's whole context")
-    columns = ["profile", "stage", "trains", "trained M", "locked M", "state GB", "activations GB", "TFLOP a step", "s a step"]
+def main(arguments: list[str]) -> int:
+    try:
+        match arguments:
+            case []:
+                return check()
+            case ["use", name]:
+                changes = use(name)
+                print(*[f"{PARAMS_FILE}: {change}" for change in changes], sep="\n")
+                print(f"{PARAMS_FILE} has the settings of {name}{'' if changes else ' already'}.")
+                return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{__doc__}\nprofiles: {', '.join(profiles())}", file=sys.stderr)
+    return 2
+
+
+def check() -> int:
+    """Print each profile's costs, or what is wrong with it; 1 if one is wrong."""
+    from assets.profiles.towers import build_model, image_cost, text_cost  # loads torch, which `use` does without
+
+    print("GB as counted in assets/profiles/cost.py; seconds per step at 100 TFLOP/s achieved; captions at the tower's whole context")
+    columns = ["profile", "stage", "trains", "trained M", "locked M", "state GB", "activations GB", "TFLOP/step", "s/step"]
     print("".join(name.rjust(15) for name in columns))
     failed = False
-    for path in sorted(FOLDER.glob("*.yaml")):
+    for name in profiles():
         try:
-            params, _ = read_params(path)
+            _, params, _ = with_profile(name)
             model, context_length = build_model(params.base_clip)
             for stage, settings, cost in (
                 ("image_tower", params.image_tower, image_cost(model, params.image_tower)),
                 ("text_tower", params.text_tower, text_cost(model, context_length, params.text_tower)),
             ):
-                print(row(path.stem, stage, settings.trains, cost))
+                print(row(name, stage, settings.trains, cost))
         except UserError as error:
-            print(f"{path.stem}: {error}", file=sys.stderr)
+            print(f"{name}: {error}", file=sys.stderr)
             failed = True
     return int(failed)
-
-
-def build_model(settings: BaseClip) -> tuple[Clip, int]:
-    """(the profile's model on the meta device, the most tokens of a text)."""
-    with torch.device("meta"):
-        if isinstance(settings, DemoClip):
-            return untrained_clip(settings.image_size), CONTEXT_LENGTH
-        tags = open_clip.list_pretrained_tags_by_model(settings.model)
-        if settings.pretrained not in tags:
-            raise UserError(
-                f"base_clip: open_clip has no {settings.model} with {settings.pretrained!r}; it has {', '.join(tags) or 'none'}."
-            )
-        model = open_clip.create_model(settings.model, load_weights=False, pretrained_text=False, device="meta")
-        return model, open_clip.get_model_config(settings.model)["text_cfg"].get("context_length", 77)
-
-
-def image_cost(model: Clip, settings: ImageTower) -> Cost:
-    """Adapters, where they train, stay on the tower: a text tower's cost is told with theirs among what is locked."""
-    model.requires_grad_(False)
-    unlock(model, "image", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
-    pixels = torch.zeros(COUNTED, 3, *image_tower_of(model).sides, device="meta")
-    return training_cost(
-        model,
-        partial(model.encode_image, pixels),
-        batch_size=settings.batch_size,
-        inputs=COUNTED,
-        half=settings.precision != "fp32",
-        checkpointing=settings.gradient_checkpointing,
-        ema=settings.ema_decay is not None,
-    )
-
-
-def text_cost(model: Clip, context_length: int, settings: TextTower) -> Cost:
-    model.requires_grad_(False)
-    unlock(model, "text", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
-    if settings.trains == "projection":  # what is before it runs once, not every step
-        features = torch.zeros(COUNTED, projection_width(model), device="meta")
-        encode = partial(project, model, features)
-    elif isinstance(text_tower_of(model), HuggingFace):
-        raise UserError("text_tower.trains: a Hugging Face tower asks for its inputs' values, so its cost is told for projection alone.")
-    else:
-        encode = partial(model.encode_text, torch.ones(COUNTED, context_length, dtype=torch.int64, device="meta"))
-    return training_cost(
-        model,
-        encode,
-        batch_size=settings.batch_size,
-        inputs=COUNTED,
-        half=settings.precision != "fp32",
-        checkpointing=settings.gradient_checkpointing,
-        ema=settings.ema_decay is not None,
-    )
 
 
 def row(profile: str, stage: str, trains: str, cost: Cost) -> str:
@@ -113,4 +73,4 @@ def row(profile: str, stage: str, trains: str, cost: Cost) -> str:
 
 if __name__ == "__main__":
     logging.getLogger().setLevel(logging.ERROR)  # open_clip warns that there are no weights
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

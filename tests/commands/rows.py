@@ -1,14 +1,14 @@
-"""Four rows of a report, for the commands that show them."""
+"""Four rows of a run, for the commands that show them."""
 
 from __future__ import annotations
 
-from assets.report.measures import COLUMNS
+from assets.measures import COLUMNS
 
 
 def row(recipe: str, value: float, difference: float, outcome: str) -> dict:
     values = {"image_to_image": {"map": value, "recall_at_1": value}, "knn": {"accuracy": value}, "zero_shot": {"accuracy": value}}
     values |= {"text_to_image": {"recall_at_5": value, "caption_recall_at_5": None}, "average": value}
-    against = {key: {"difference": difference, "interval": [0, 0], "outcome": outcome} for key in COLUMNS}
+    against = {measure.key: {"difference": difference, "interval": [0, 0], "outcome": outcome} for measure in COLUMNS}
     return {"recipe": recipe, **values, "confidence": {"level": 0.95, "against_base": against}}
 
 
@@ -18,4 +18,4 @@ ROWS = [
     row("mcip", 30.0, -1.25, "tie"),
     row("mcip_rea", 20, -11.25, "worse"),
 ]
-METRICS = {"rows": ROWS, "counts": {"images": 4662, "classes": 769, "captions": 2000}}
+METRICS = {"rows": ROWS, "counts": {"images": 4662, "classes": 769, "captions": 2000}, "groups": []}

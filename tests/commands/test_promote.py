@@ -1,4 +1,4 @@
-"""make promote: the champion is written from the report, or not at all."""
+"""make promote: the champion is written from what promotion judged, or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import pytest
 from assets import artifacts
 from assets.commands import promote
 from assets.errors import UserError
+
+MODEL = "a" * 64
+# with a value that looks like a part of the file that is written
+SETTINGS = {"base_clip.lr": 1e-3, "image_tower.lr": 1e-4, "image_tower.note": '"classes": {', "evaluation.prompts": ["{}"]}
 
 
 def write_values(folder):
@@ -22,24 +26,20 @@ def write_values(folder):
 
 def write_verdict(**changes):
     verdict = {"recipe": "mcip", "decision": "publish", "reasons": [], "override_reason": None}
-    verdict |= {"model_sha256": artifacts.sha256_of(artifacts.model_dir("mcip")), "test_sha256": "5" * 64}
-    artifacts.write_json(artifacts.VERDICT, verdict | changes)
+    artifacts.write_json(artifacts.VERDICT, verdict | {"model_sha256": MODEL, "test_sha256": "5" * 64} | changes)
 
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """A verdict to publish mcip, its row, its evaluation and its model."""
+    """A verdict to publish mcip, its row and its evaluation. The model itself may be elsewhere."""
     monkeypatch.chdir(tmp_path)
     row = {"recipe": "mcip", "knn": {"accuracy": 40.0}, "average": 41.25, "confidence": {"level": 0.95, "average": [40, 42]}}
     artifacts.write_json(artifacts.evaluation_dir("mcip") / "metrics.json", row | {"counts": {"images": 3}})
     row = row | {"confidence": row["confidence"] | {"against_base": {"average": {"difference": 1.0}}}}
-    artifacts.write_json(artifacts.METRICS, {"rows": [{"recipe": "base"}, row], "counts": {}})
+    artifacts.write_json(artifacts.METRICS, {"rows": [{"recipe": "base"}, row], "counts": {}, "groups": []})
     write_values(artifacts.evaluation_dir("mcip"))
-    artifacts.write_json(artifacts.evaluation_dir("mcip") / "settings.json", {"knn_k": 21, "prompts": ["{}"]})
-    for model, lr in (("base", 1e-3), ("mcip", 1e-4)):
-        # an empty group of settings, and a value that looks like a part of the file that is written
-        card = {"recipe": model, "params": {"lr": lr, "guards": {}, "note": '"classes": {}'}}
-        artifacts.write_json(artifacts.model_dir(model) / "model_card.json", card)
+    made_with = {"recipe": "mcip", "model_sha256": MODEL, "chain": ["base", "mcip"], "settings": SETTINGS}
+    artifacts.write_json(artifacts.evaluation_dir("mcip") / "made_with.json", made_with)
     write_verdict()
     artifacts.write_json(artifacts.CHAMPION, {"recipe": None, "model_sha256": None, "metrics": None})
     return row
@@ -47,18 +47,13 @@ def published(tmp_path, monkeypatch):
 
 def test_it_writes_recipe_model_and_row_and_says_so(published, capsys):
     assert promote.main() == 0
-    digest = artifacts.sha256_of(artifacts.model_dir("mcip"))
     champion = artifacts.read_json(artifacts.CHAMPION)
     paired = champion.pop("paired")
-    note = '"classes": {}'
-    assert champion.pop("settings") == {
-        "base_clip.lr": 1e-3, "base_clip.note": note, "image_tower.lr": 1e-4, "image_tower.note": note,
-        "evaluation.knn_k": 21, "evaluation.prompts": ["{}"],
-    }  # fmt: skip
-    assert champion == {"recipe": "mcip", "model_sha256": digest, "override_reason": None, "metrics": published}
+    assert champion.pop("settings") == SETTINGS
+    assert champion == {"recipe": "mcip", "model_sha256": MODEL, "override_reason": None, "metrics": published}
     assert paired["test_sha256"] == "5" * 64
     assert paired["classes"] == {"a": [37.5, 50, 100, 0, 100], "ü": [None, None, 0, 100, 0]}
-    assert '\n      "a": [37.5, 50.0, 100.0, 0.0, 100.0],\n' in artifacts.CHAMPION.read_text(encoding="utf-8")  # a class a line
+    assert '\n      "a": [37.5, 50.0, 100.0, 0.0, 100.0],\n' in artifacts.CHAMPION.read_text(encoding="utf-8")  # one line per class
     assert "data/champion.json: the champion is mcip, average 41.2" in capsys.readouterr().out
 
 
@@ -72,40 +67,39 @@ def test_it_refuses_what_is_held_back(published, capsys):
     before = artifacts.CHAMPION.read_bytes()
     write_verdict(decision="hold", reasons=["k-NN must not fall and did."])
     assert promote.main() == 1
-    told = capsys.readouterr().err
-    assert "mcip is held back" in told
-    assert "k-NN must not fall and did." in told
+    said = capsys.readouterr().err
+    assert "mcip is held back" in said
+    assert "k-NN must not fall and did." in said
     assert artifacts.CHAMPION.read_bytes() == before
 
 
-def test_it_refuses_a_report_that_is_older_than_the_evaluation(published):
+def test_it_refuses_a_verdict_that_is_older_than_the_evaluation(published):
     path = artifacts.evaluation_dir("mcip") / "metrics.json"
     artifacts.write_json(path, artifacts.read_json(path) | {"average": 12.0})
-    with pytest.raises(UserError, match="dvc repro report"):
+    with pytest.raises(UserError, match="dvc repro promotion"):
         promote.promote()
 
 
-def test_it_refuses_a_model_that_the_report_does_not_judge(published):
+def test_it_refuses_a_model_that_the_verdict_does_not_judge(published):
+    """A model trained anew may score the same row."""
     before = artifacts.CHAMPION.read_bytes()
-    artifacts.write_json(artifacts.model_dir("mcip") / "open_clip_config.json", {"trained": "anew"})
-    with pytest.raises(UserError, match=r"data/models/mcip is not the model that data/report/verdict.json judges.*dvc repro report"):
-        promote.promote()
-    verdict = artifacts.read_json(artifacts.VERDICT)
-    del verdict["model_sha256"]  # of earlier times
-    artifacts.write_json(artifacts.VERDICT, verdict)
-    with pytest.raises(UserError, match="dvc repro report"):
+    path = artifacts.evaluation_dir("mcip") / "made_with.json"
+    artifacts.write_json(path, artifacts.read_json(path) | {"model_sha256": "0" * 64})
+    with pytest.raises(
+        UserError, match=r"data/evaluation/mcip is not of the model that data/promotion/verdict.json judges.*repro promotion"
+    ):
         promote.promote()
     assert artifacts.CHAMPION.read_bytes() == before
 
 
-@pytest.mark.parametrize("model", ["base", "mcip"])
-def test_it_names_a_model_of_the_recipe_s_that_is_missing(published, model):
-    (artifacts.model_dir(model) / "model_card.json").unlink()
-    with pytest.raises(UserError, match=f"no data/models/{model}/model_card.json. `dvc checkout` restores it"):
+@pytest.mark.parametrize("name", ["made_with.json", "per_class.parquet"])
+def test_it_names_a_part_of_the_evaluation_that_is_missing(published, name):
+    (artifacts.evaluation_dir("mcip") / name).unlink()
+    with pytest.raises(UserError, match=f"no data/evaluation/mcip/{name}. `dvc checkout` restores it"):
         promote.promote()
 
 
-def test_without_a_report_it_says_how_to_make_one(tmp_path, monkeypatch):
+def test_without_a_verdict_it_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="dvc repro report"):
+    with pytest.raises(UserError, match="dvc repro promotion"):
         promote.promote()

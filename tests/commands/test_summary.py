@@ -28,7 +28,7 @@ def test_the_summary_tells_the_rows_and_where_things_are(made, capsys):
     assert ["mcip_rea", *["20.0", "−11.2"] * 6] in lines
     assert "mcip_rea, held back: k-NN must not fall and did." in told
     assert "tie: the 95 % interval of the difference holds 0" in told
-    assert "data/report/index.html" in told
+    assert "report   none yet; `make report` makes it" in told
     assert "table    none yet; a recipe that is not held back makes it" in told
     assert told.count('make search Q="a red heart"') == 1
 
@@ -75,7 +75,18 @@ def test_make_demo_ends_with_the_summary_of_what_it_made_and_with_its_failure(ch
     assert ("-m assets.commands.summary" in told) == summarised
 
 
-def test_without_a_report_it_says_how_to_make_one(tmp_path, monkeypatch, capsys):
+def test_without_a_verdict_it_says_how_to_make_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert summary.main() == 1
-    assert "dvc repro report" in capsys.readouterr().err
+    assert "dvc repro promotion" in capsys.readouterr().err
+
+
+def test_base_stands_first_wherever_it_was_measured(made, capsys):
+    artifacts.write_json(artifacts.METRICS, METRICS | {"rows": METRICS["rows"][::-1]})
+    artifacts.REPORT.mkdir()
+    artifacts.REPORT_PAGE.touch()
+    assert summary.main() == 0
+    shown = capsys.readouterr().out
+    names = [line.split()[0] for line in shown.splitlines() if line.startswith(("base", "gpr", "mcip"))]
+    assert names == ["base", "mcip_rea", "mcip", "gpr"]
+    assert "report   data/report/index.html, file://" in shown

@@ -27,7 +27,7 @@ from PIL import Image
 
 from orchestration.sensors import clear_up
 from orchestration.stage_assets import read_pipeline
-from tests.orchestration import chromium
+from tests import chromium
 from tests.orchestration.workspace import Workspace, lives
 from tests.tiny_project import TINY, copy_checkout
 
@@ -136,10 +136,7 @@ def pages(workspace: Workspace) -> Iterator[Pages]:
         yield shown
 
 
-@pytest.mark.skipif(
-    chromium.find() is None and not os.environ.get("ONESPACE_REQUIRE_CHROMIUM"),
-    reason=f"no browser: none of {', '.join(chromium.NAMES)} is on PATH",
-)
+@chromium.needed
 def test_a_browser_sees_every_asset_materializes_one_and_sees_its_metadata(pages: Pages, checkout: Path, tmp_path: Path):
     kept = checkout / ".cache" / "tests"
     kept.mkdir(parents=True, exist_ok=True)

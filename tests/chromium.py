@@ -1,10 +1,14 @@
-"""A headless Chromium, driven through its DevTools protocol: open a page, read it, click, take a picture."""
+"""A headless Chromium, driven through its DevTools protocol: open a page, read it, point, click, type, take a picture.
+
+Tests that need it are marked `needed`: skipped where there is no browser, unless ONESPACE_REQUIRE_CHROMIUM is set.
+"""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -13,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.sync.client import ClientConnection, connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -22,19 +27,49 @@ def find() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+needed = pytest.mark.skipif(
+    find() is None and not os.environ.get("ONESPACE_REQUIRE_CHROMIUM"), reason=f"no browser: none of {', '.join(NAMES)} is on PATH"
+)
+KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowUp": 38, "ArrowDown": 40, "Escape": 27, "Tab": 9, "Enter": 13}
+
+
 class Page:
+    """`complaints`: what the page's scripts threw or logged as an error."""
+
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
         self.number = 0
+        self.complaints: list[str] = []
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         self.number += 1
         self.socket.send(json.dumps({"id": self.number, "method": method, "params": params}))
         while True:
             answer = json.loads(self.socket.recv(timeout=60))
+            self._listen(answer)
             if answer.get("id") == self.number:
                 assert "error" not in answer, answer
                 return answer["result"]
+
+    def _listen(self, event: dict[str, Any]) -> None:
+        params = event.get("params", {})
+        if event.get("method") == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(params["exceptionDetails"]))
+        elif event.get("method") == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert", "warning"):
+            self.complaints.append(json.dumps(params["args"]))
+        elif event.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
+            self.complaints.append(params["entry"]["text"])
+
+    def point(self, x: float, y: float, kind: str = "mouseMoved") -> None:
+        """The mouse at a place of the window; kind mousePressed or mouseReleased is its left button."""
+        button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+
+    def press(self, key: str) -> None:
+        """A key such as ArrowRight, or a character."""
+        known = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]} if key in KEYS else {"key": key, "text": key}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **known)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **known)
 
     def open(self, address: str) -> None:
         self.call("Page.navigate", url=address)
@@ -87,6 +122,8 @@ def page(profile: Path, width: int, height: int) -> Iterator[Page]:
             (target,) = [each for each in json.load(answer) if each["type"] == "page"]
         with connect(target["webSocketDebuggerUrl"], max_size=None) as socket:
             shown = Page(socket)
+            shown.call("Runtime.enable")
+            shown.call("Log.enable")
             shown.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
             yield shown
     finally:

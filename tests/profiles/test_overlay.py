@@ -1,0 +1,124 @@
+"""A profile changes what it names, keeps the rest of params.yaml to the letter, and writes nothing that does not validate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from assets.errors import UserError
+from assets.params import read_params
+from assets.profiles import overlay
+from assets.profiles.overlay import profiles, use, with_profile
+from tests.settings import PARAMS_FILE, demo_text
+
+OTHERS = sorted(set(profiles()) - {"demo"})
+
+
+@pytest.fixture
+def params_file(tmp_path: Path) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(demo_text(), encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> Any:
+    return YAML(typ="safe", pure=True).load(path)
+
+
+@pytest.mark.parametrize("name", sorted(profiles()))
+def test_a_profile_fits_the_checkout_s_settings(name: str):
+    text, params, _ = with_profile(name, PARAMS_FILE)
+    assert list(YAML(typ="safe", pure=True).load(text)) == list(type(params).model_fields)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_demo_s_profile_brings_the_demo_back_to_the_letter(name: str, params_file: Path):
+    before = params_file.read_text(encoding="utf-8")
+    assert use(name, params_file)
+    assert params_file.read_text(encoding="utf-8") != before
+    use("demo", params_file)
+    assert params_file.read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_only_lines_of_changed_settings_change(name: str, params_file: Path):
+    before = params_file.read_text(encoding="utf-8").splitlines()
+    use(name, params_file)
+    after = params_file.read_text(encoding="utf-8").splitlines()
+    # comments of the replaced section base_clip go with it; all others, section headers and blank lines stay
+    start, end = (next(n for n, line in enumerate(before) if line.startswith(section)) for section in ("base_clip:", "pseudo_captions:"))
+    kept = [
+        line.partition(" # ")[2]
+        for line in before[:start] + before[end:]
+        if " # " in line and "data/emoji" not in line and "size: 96" not in line
+    ]
+    assert [comment for comment in kept if not any(line.endswith(comment) for line in after)] == []
+    assert after[-1] == before[-1]
+    assert sum(not line for line in after) == sum(not line for line in before)
+    assert max(map(len, after)) < 160
+
+
+def test_what_a_user_added_stays(params_file: Path):
+    row = "    wide: {from: base, margin: 0.3, about: a wider margin} # mine\n"
+    text = params_file.read_text(encoding="utf-8").replace("  image_tower: # stage one\n", f"  image_tower: # stage one\n{row}")
+    params_file.write_text(text, encoding="utf-8")
+    use("vit_b_32", params_file)
+    assert row in params_file.read_text(encoding="utf-8")
+    assert read_params(params_file)[0].recipe["wide"].settings.margin == 0.3
+    assert read_params(params_file)[0].recipe["wide"].settings.trains == "all"
+
+
+def profile(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (folder / "profiles").mkdir()
+    (folder / "profiles" / "mine.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(overlay, "FOLDER", folder / "profiles")
+
+
+def test_the_rule(tmp_path: Path, params_file: Path, monkeypatch: pytest.MonkeyPatch):
+    """Mappings merge, another source replaces, lists replace."""
+    old = read(params_file)
+    profile(
+        tmp_path,
+        monkeypatch,
+        "base_clip: {source: open_clip, model: RN50, pretrained: openai}\nimage_tower: {lora: {rank: 4}}\nevaluation: {prompts: ['{}']}\n",
+    )
+    assert len(use("mine", params_file)) == 3
+    new = read(params_file)
+    assert new["base_clip"] == {"source": "open_clip", "model": "RN50", "pretrained": "openai"}
+    assert new["image_tower"] == old["image_tower"] | {"lora": old["image_tower"]["lora"] | {"rank": 4}}
+    assert new["evaluation"] == old["evaluation"] | {"prompts": ["{}"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("image_tower: {margn: 0.2}", "image_tower.margn: no such setting"),
+        ("image_tower: {margin: 3.0}", "image_tower.margin: given 3.0"),
+        ("training: {processes: 3}", "training.processes: given 3"),
+        ("a: [1", "mine.yaml is not valid YAML"),
+        ("- image_tower", "must hold sections"),
+    ],
+)
+def test_a_wrong_profile_changes_nothing(text: str, named: str, tmp_path: Path, params_file: Path, monkeypatch: pytest.MonkeyPatch):
+    before = params_file.read_bytes()
+    profile(tmp_path, monkeypatch, text)
+    with pytest.raises(UserError) as raised:
+        use("mine", params_file)
+    assert named in str(raised.value)
+    assert "mine.yaml" in str(raised.value)
+    assert params_file.read_bytes() == before
+
+
+def test_the_paper_s_settings():
+    params = with_profile("vit_l_14_336", PARAMS_FILE)[1]
+    image, text = params.image_tower, params.text_tower
+    assert params.base_clip.model_dump() == {"source": "open_clip", "model": "ViT-L-14-336", "pretrained": "openai"}
+    assert (image.lr, image.class_centers_lr, image.batch_size, image.epochs) == (1e-6, 1e-4, 128, 3)
+    assert image.lr * image.final_lr_fraction == pytest.approx(1e-7)
+    assert image.gradient_checkpointing
+    assert image.trains == text.trains == "all"
+    assert (text.lr, text.batch_size) == (1e-5, 32768)
+    assert (params.pseudo_captions.top_k, params.pseudo_captions.min_similarity) == (20, 0.27)
