@@ -1,4 +1,4 @@
-"""What must hold of the artefacts, as Dagster asset checks. Each reads artefacts and says pass or fail; none changes anything.
+"""What must hold of the artefacts, as Dagster asset checks. Each reads artefacts and passes or fails; none changes anything.
 
 A blocking check that fails keeps what follows in the same run from starting. Heavy libraries are imported when a check runs.
 """
@@ -110,12 +110,12 @@ def _loss_of_base(checkout: Path, recipe: str, settings: Orchestration) -> Outco
 
 def _falls(rows: list[dict[str, Any]]) -> Outcome:
     losses = [row["loss"] for row in rows]
-    told = {"losses": MetadataValue.json(losses)}
+    shown = {"losses": MetadataValue.json(losses)}
     if not all(isinstance(loss, int | float) and math.isfinite(loss) for loss in losses):
-        return Outcome(False, f"the loss is not finite: {losses}", told)
+        return Outcome(False, f"the loss is not finite: {losses}", shown)
     if len(losses) < 2:
-        return Outcome(True, f"finite; {len(losses)} epoch says nothing of falling", told)
-    return Outcome(losses[-1] < losses[0], f"from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses)} epochs", told, warning=True)
+        return Outcome(True, f"finite; {len(losses)} epoch cannot show whether it falls", shown)
+    return Outcome(losses[-1] < losses[0], f"from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses)} epochs", shown, warning=True)
 
 
 def _unit_norm(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:

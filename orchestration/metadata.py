@@ -40,16 +40,16 @@ def describe(checkout: Path, address: str) -> Metadata:
         return {NOT_SHOWN: MetadataValue.text(f"the artefacts cannot be read: {type(problem).__name__}: {problem}")}
 
 
-def told_by(messages: Mapping[str, Any]) -> Metadata:
+def sent_by(messages: Mapping[str, Any]) -> Metadata:
     """What a stage reported while it ran (assets.progress.report) and its artefacts do not hold."""
     return {
-        _TOLD.get(name, name): _value(value)
+        _NAMES.get(name, name): _value(value)
         for name, value in messages.items()
         if not name.startswith("epoch ")  # each epoch's steps/s
     }
 
 
-_TOLD = {"images_per_second": "images/s"}
+_NAMES = {"images_per_second": "images/s"}
 
 
 def _value(value: Any) -> MetadataValue:

@@ -36,11 +36,11 @@ from dvc.repo import Repo
 from dvc.stage import PipelineStage as DvcStage
 
 from orchestration.dvc_stage import Held, StageFailed, alone_at, reproduce, running
-from orchestration.metadata import NOT_SHOWN, told_by
+from orchestration.metadata import NOT_SHOWN, sent_by
 from orchestration.record import DATA_VERSION, Describe, Judge, asset_key, is_code, read_lock, read_records, recipe_key, report, source_key
 
 UNCHANGED = "unchanged, taken from dvc.lock"
-UNSAID = {"group": "other", "kinds": []}  # of a stage whose `meta` does not say
+UNNAMED = {"group": "other", "kinds": []}  # of a stage without these in its `meta`
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_pipeline(checkout: Path) -> list[PipelineStage]:
                 PipelineStage(
                     address=stage.name,
                     description=stage.desc,
-                    meta=UNSAID | (stage.meta or {}),
+                    meta=UNNAMED | (stage.meta or {}),
                     upstream=tuple(sorted(each.name for each in graph.successors(stage) if isinstance(each, DvcStage))),
                     sources=tuple(
                         each.def_path
@@ -100,7 +100,7 @@ def stage_asset(
     freshness: timedelta | None = None,
     on_failure: Callable[[AssetExecutionContext, float], None] | None = None,
 ) -> AssetsDefinition:
-    """One asset. `describe` and `judge` are for `report`; `on_failure` reports what can be read of a run that failed."""
+    """One asset. `report` uses `describe` and `judge`; `on_failure` reports what can be read of a run that failed."""
 
     @asset(
         key=asset_key(stage.address),
@@ -114,7 +114,7 @@ def stage_asset(
         metadata={"dvc stage": stage.address, "outputs": MetadataValue.md("\n".join(f"- `{path}`" for path in stage.outputs))},
     )
     def materialize(context: AssetExecutionContext) -> Iterator[MaterializeResult]:
-        # until Dagster has stored what is yielded; else the sensor, or a run that waits, would see a stage that nobody reported
+        # held until Dagster has stored what is yielded; else the sensor, or a waiting run, would see a stage that nobody reported
         with alone_at(stage.address, checkout, context.log.warning, reads=stage.upstream) as held:
             yield make(context, held)
 
@@ -130,10 +130,10 @@ def stage_asset(
             except BaseException:  # Terminate
                 remove_half_written(checkout, stage.outputs)
                 raise
-        # what the stage itself told; it is known only when the session is closed
-        told: dict[str, Any] = {}
+        # what the stage itself sent, which is complete only when the session is closed
+        sent: dict[str, Any] = {}
         for message in session.get_custom_messages():
-            told |= message
+            sent |= message
         handler = session.message_handler
         if failed:
             remove_half_written(checkout, stage.outputs)
@@ -141,9 +141,9 @@ def stage_asset(
                 on_failure(context, begun)
             report(context.instance, checkout, describe, judge, during=running(checkout))
             killed = failed.killed or (handler.received_opened_message and not handler.received_closed_message)
-            error = told.get("error")
+            error = sent.get("error")
             again = context.op_execution_context.retry_number + 1
-            if retries and again <= retries.max_retries and (killed or told.get("retry", False)):
+            if retries and again <= retries.max_retries and (killed or sent.get("retry", False)):
                 # not by a policy, by which Dagster would also repeat what somebody terminated
                 raise RetryRequested(retries.max_retries, retries.calculate_delay(again)) from failed
             raise Failure(error or str(failed), metadata={"dvc": str(failed)}, allow_retries=False) from None
@@ -153,7 +153,7 @@ def stage_asset(
         else:
             made = UNCHANGED
         context.log.info(made)
-        heard = told_by(told)
+        heard = sent_by(sent)
         if made == UNCHANGED:
             (record,) = read_records(checkout, only=stage.address)
             last = context.instance.get_latest_materialization_event(context.asset_key)
@@ -208,9 +208,9 @@ def remove_half_written(checkout: Path, outputs: tuple[str, ...]) -> None:
 @contextlib.contextmanager
 def _pipes(context: OpExecutionContext) -> Iterator[PipesSession]:
     """`open_pipes_session`, but for its warning of a process that sent nothing: a stage that dvc skips sends nothing."""
-    told = build_external_execution_context_data(context, extras=None)
+    data = build_external_execution_context_data(context, extras=None)
     reader = PipesTempFileMessageReader()
     with warnings.catch_warnings(action="ignore", category=PreviewWarning):  # Dagster on its own
         handler = PipesMessageHandler(context, reader)
-    with PipesTempFileContextInjector().inject_context(told) as injected, handler.handle_messages() as read:
-        yield PipesSession(told, handler, injected, read, context)
+    with PipesTempFileContextInjector().inject_context(data) as injected, handler.handle_messages() as read:
+        yield PipesSession(data, handler, injected, read, context)

@@ -108,7 +108,7 @@ def test_dvc_shows_metrics_and_plots(project, tmp_path):
     project.dvc("plots", "show", "--out", str(tmp_path))
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     for recipe in settings.recipe.keys() - {"base"}:
-        assert f"{recipe}.json" in page
+        assert f"history_{recipe}_json" in page
 
 
 def test_the_table_holds_each_curated_picture_once(project):

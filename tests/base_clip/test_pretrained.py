@@ -145,8 +145,9 @@ def test_a_pickle_with_code_in_it_is_never_run(tmp_path, tiny):
             return (open, (str(tmp_path / "harm"), "w"))
 
     torch.save({"state_dict": Harmful()}, tmp_path / "harmful.pt")
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="cannot be loaded") as caught:
         make_pretrained_clip(settings(pretrained=str(tmp_path / "harmful.pt")), tmp_path / "base")
+    assert caught.type is UserError, "no network failed: another try is of no use"
     assert not (tmp_path / "harm").exists()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from assets.errors import UserError
+from assets.errors import Unreachable, UserError
 from assets.source_images.npm_packages import install
 
 
@@ -41,7 +41,7 @@ def test_unreachable_registry(tmp_path, npm_offline):
     name = "@iconify-json/noto"
     locked = {f"node_modules/{name}": {"version": "1.2.9", "integrity": "sha512-" + "A" * 86 + "=="}}
     packages = pin(tmp_path / "packages", {name: "1.2.9"}, locked)
-    with pytest.raises(UserError, match=r"the npm registry cannot be reached\. Check the network") as caught:
+    with pytest.raises(Unreachable, match=r"the npm registry cannot be reached\. Check the network") as caught:
         install(packages, tmp_path / "cache")
     assert "    at " not in str(caught.value)
     assert list((tmp_path / "cache").iterdir()) == []
