@@ -23,7 +23,8 @@ from assets.evaluations import Evaluation, TestSplit, per_class_table, per_query
 from assets.measures import SHOWN, known_value, percent
 from assets.metrics.zero_shot import prompt_ensemble
 from assets.params import Evaluation as Settings
-from assets.pictures.table import Split, read_rows
+from assets.pictures.split import Split
+from assets.pictures.table import read_rows
 
 logger = logging.getLogger(__name__)
 

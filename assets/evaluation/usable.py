@@ -15,7 +15,7 @@ from assets.metrics.norms import unit_norm
 if TYPE_CHECKING:
     from assets.clip.encoder import Encoder
     from assets.evaluation.benchmarks.pictures import Pictures
-    from assets.pictures.table import Split
+    from assets.pictures.split import Split
 
 logger = logging.getLogger(__name__)
 

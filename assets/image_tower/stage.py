@@ -22,7 +22,8 @@ from assets.clip.trainable import fold, learning_rate_shares, trained_parameters
 from assets.image_tower.captions import CaptionSets
 from assets.image_tower.losses import multi_caption_arc_margin_loss, sample_classes, sharded_arc_margin_loss
 from assets.params import ImageTower, Training
-from assets.pictures.table import Split, read_rows
+from assets.pictures.split import Split
+from assets.pictures.table import read_rows
 from assets.recipes import Recipe
 from assets.training import guards, validation
 from assets.training.batch_norm import share_batch_statistics

@@ -6,22 +6,17 @@ Its shards are `00000.parquet`, `00001.parquet` …; their rows, one shard after
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import Image
 
-from assets import artifacts
 from assets.errors import UserError
-from assets.pictures.decoding import decode
 
 ROWS_PER_GROUP = 512
 BYTES_PER_GROUP = 64 << 20  # big photographs: fewer rows in a group, so that a reader's memory stays bounded
@@ -221,38 +216,3 @@ def groups_of(table: Path, split: str) -> list[Group]:
                     found.append(Group(shard, number, split, start, rows))
                     start += rows
     return found
-
-
-@dataclass(frozen=True)
-class Split:
-    """One split of a table, as an encoder takes it."""
-
-    table: Path
-    name: str
-
-    @cached_property
-    def sha256(self) -> str:
-        """Of the whole table and the split's name."""
-        files = tuple((shard, shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards(self.table))
-        return hashlib.sha256(f"{_table_sha256(self.table, files)} {self.name}".encode()).hexdigest()
-
-    @cached_property
-    def _groups(self) -> list[Group]:
-        return groups_of(self.table, self.name)
-
-    def __len__(self) -> int:
-        return sum(group.rows for group in self._groups)
-
-    def items(self) -> Iterator[bytes]:
-        """The encoded pictures, in the table's order."""
-        for group in self._groups:
-            yield from group.images()
-
-    def open(self, item: bytes) -> Image.Image:
-        return decode(item)
-
-
-@lru_cache(maxsize=8)
-def _table_sha256(table: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
-    """A stage asks for several splits of one table; size and time of change are there to read again what was written anew."""
-    return artifacts.sha256_of(table)

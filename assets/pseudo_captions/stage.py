@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from assets import artifacts
 from assets.clip.encoder import Encoder
 from assets.params import PseudoCaptions
-from assets.pictures.table import Split, read_rows
+from assets.pictures.split import Split
+from assets.pictures.table import read_rows
 from assets.pseudo_captions.assign import assign_captions
 from assets.pseudo_captions.clusters import cluster_captions
 from assets.pseudo_captions.corpus import distinct_captions, normalised, read_corpus

@@ -17,7 +17,8 @@ from assets.clip.encoder import Encoder
 from assets.errors import UserError
 from assets.metrics.norms import unit_norm
 from assets.pictures.schema import SPLITS
-from assets.pictures.table import Split, read_rows
+from assets.pictures.split import Split
+from assets.pictures.table import read_rows
 from assets.search_table.table import model_name
 from assets.search_table.writing import write_table
 

@@ -23,7 +23,8 @@ from assets.clip.text_projection import project
 from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
 from assets.errors import UserError
 from assets.params import TextTower, Training
-from assets.pictures.table import Split, read_rows
+from assets.pictures.split import Split
+from assets.pictures.table import read_rows
 from assets.recipes import Recipe
 from assets.training import guards, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, global_info_nce_loss, global_sigmoid_loss

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from assets.metrics.retrieval import mean_average_precision, recall_at_k
-from assets.pictures.table import Split, read_rows
+from assets.pictures.split import Split
+from assets.pictures.table import read_rows
 
 
 @dataclass(frozen=True)

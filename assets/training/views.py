@@ -21,7 +21,7 @@ from assets.clip.image_towers import image_tower_of
 from assets.clip.kept import kept
 from assets.clip.model import Clip
 from assets.imports import imported_files
-from assets.pictures.table import Split
+from assets.pictures.split import Split
 from assets.progress import track
 from assets.training.augmentation import apply_views, augment, draw_views, stored_size
 from assets.training.data import prefetched, resized, training_batches

@@ -18,7 +18,8 @@ from assets.clip.encoding import encode_images, encode_texts
 from assets.clip.model import CONFIG, WEIGHTS, load_clip
 from assets.errors import UserError
 from assets.pictures.decoding import decode
-from assets.pictures.table import Split, read_images
+from assets.pictures.split import Split
+from assets.pictures.table import read_images
 from tests.models import CONFIGS, WORDS, write_model
 
 HOW = {"batch_size": 4, "device": "cpu", "precision": "fp32"}

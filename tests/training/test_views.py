@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from assets.clip.encoder import Encoder
-from assets.pictures.table import Split, read_images
+from assets.pictures.split import Split
+from assets.pictures.table import read_images
 from assets.training import views
 from assets.training.augmentation import stored_size
 from assets.training.views import training_views, view_embeddings
