@@ -15,9 +15,9 @@ from assets import artifacts
 from assets.errors import UserError
 from assets.pictures import table as tables
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
+from assets.pictures.split import Split
 from assets.pictures.table import (
     Group,
-    Split,
     groups_of,
     read_batches,
     read_images,
