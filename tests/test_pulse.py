@@ -275,7 +275,8 @@ def test_an_empty_source_is_reported_and_leaves_the_table_alone(project):
 def test_a_new_row_is_trained_measured_and_shown_and_removed_again_leaves_no_trace(project, tmp_path):
     own = Project(tmp_path / "a checkout", home=tmp_path / "site")
     copy_project(project.folder, own.folder)
-    own.git("commit", "-q", "-a", "-m", "made")
+    own.git("add", "--all")
+    own.git("commit", "-q", "-m", "made")
     before, lock = ((own.folder / name).read_bytes() for name in ("params.yaml", "dvc.lock"))
     files = made_files(own)
 
