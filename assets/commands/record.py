@@ -74,7 +74,7 @@ def run_block(metrics: Mapping[str, Any], seeds: Mapping[str, Any] | None) -> st
     """The second block: the one run that params.yaml describes; without seeds it is the first block already."""
     if seeds is None:
         return "`make seeds N=3` has not been run yet: the table at the top is of one seed."
-    lines = run_table(metrics)
+    lines = ["One run, with the seeds of params.yaml:", "", *run_table(metrics)]
     if 0 in seeds["seeds"] and not _same_as_run(seeds, metrics):
         lines += ["", "The seeds of the table at the top were run with an earlier pipeline: seed 0 among them is not this run."]
     return "\n".join(lines)

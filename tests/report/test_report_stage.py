@@ -256,6 +256,7 @@ def test_what_was_measured_of_the_paper_s_table_stands_beside_it(inputs, setting
     draw(settings, promotion, "mcip_rea")
     markdown = artifacts.REPORT_MARKDOWN.read_text(encoding="utf-8")
     assert "| base, paper | 76.0 |" in markdown
+    assert "68.4, is not the mean of its columns" in markdown
     assert "| **mcip**, here | 71.2 | not measured | not measured |" in markdown
     assert "| mcip, paper | 87.0 | 84.8 | 88.0 |" in markdown
     assert "Not there and skipped: instre." in markdown
