@@ -1,11 +1,8 @@
 """A folder of a user's pictures, with everything that such folders hold."""
 
-import csv
 import os
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from assets.errors import UserError
@@ -27,11 +24,6 @@ def root(tmp_path: Path) -> Path:
 
 def read(root: Path) -> dict[str, dict]:
     return {row["id"]: row for row in read_image_folder(root, "CC0-1.0", "me")}
-
-
-def write_csv(root: Path, *rows: tuple[str, ...], header: tuple[str, ...] = ("path", "caption")) -> None:
-    with (root / "captions.csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([header, *rows])
 
 
 def test_labels_are_the_first_folders(root, caplog):
@@ -57,66 +49,6 @@ def test_labels_are_the_first_folders(root, caplog):
         "attribution": "me",
     }
     assert "ignored 5 file(s): 1 .heic, 1 .txt, 2 hidden, 1 without suffix" in caplog.text
-
-
-def test_captions_csv(root):
-    write_csv(
-        root,
-        ("red_panda/1.jpg", "a panda, asleep"),
-        ("./red_panda/1.jpg", " curled up "),
-        ("e\u0301.bmp", "x"),
-        ("red_panda/1.jpg", "curled up"),
-    )
-    rows = read(root)
-    assert rows["red_panda/1.jpg"]["captions"] == ["a panda, asleep", "curled up"]
-    assert rows["é.bmp"]["captions"] == ["x"]  # the accent as its own character, as macOS writes it
-    assert rows["lonely.gif"]["captions"] == []
-
-
-def test_captions_csv_from_a_spreadsheet_with_empty_rows(root, caplog):
-    (root / "captions.csv").write_bytes("\ufeffpath,caption,note\r\nlonely.gif,alone,x\r\nlonely.gif,  ,y\r\n".encode())
-    assert read(root)["lonely.gif"]["captions"] == ["alone"]
-    assert "skipped 1 row(s) with an empty caption" in caplog.text
-
-
-def test_captions_parquet(root):
-    table = pa.table({"caption": ["alone", None, "two"], "path": ["lonely.gif", "lonely.gif", "lonely.gif"]})
-    pq.write_table(table, root / "captions.parquet")
-    assert read(root)["lonely.gif"]["captions"] == ["alone", "two"]
-
-
-def test_captions_of_absent_pictures(root):
-    write_csv(root, *((f"gone/{n}.jpg", "x") for n in range(5)), ("gone/0.jpg", "again"), ("lonely.gif", "here"))
-    with pytest.raises(
-        UserError, match=r"captions\.csv names 5 picture\(s\) that are not in .*'gone/0\.jpg', 'gone/1\.jpg', 'gone/2\.jpg', …"
-    ):
-        read(root)
-
-
-def test_captions_files_of_the_wrong_form(root):
-    def message(content: bytes, name: str = "captions.csv") -> str:
-        (root / name).write_bytes(content)
-        with pytest.raises(UserError) as caught:
-            read(root)
-        (root / name).unlink()
-        return str(caught.value)
-
-    assert "lacks the column(s) path; it has file, caption" in message(b"file,caption\nx,y\n")
-    assert "lacks the column(s) path, caption; it has none" in message(b"")
-    assert "line 3: expected 2 fields" in message(b"path,caption\nlonely.gif,ok\nlonely.gif,a panda, asleep\n")
-    assert "line 2: expected 2 fields" in message(b"path,caption\nlonely.gif\n")
-    assert "is not CSV in UTF-8" in message("path,caption\nlonely.gif,Gr\u00fc\u00dfe\n".encode("latin-1"))
-    assert "is not CSV in UTF-8" in message(b'path,caption\nlonely.gif,"never closed\n')
-    assert "is not a readable Parquet file" in message(b"no parquet", "captions.parquet")
-    pq.write_table(pa.table({"path": ["lonely.gif"], "caption": [1]}), root / "captions.parquet")
-    assert "column caption is of type int64" in message((root / "captions.parquet").read_bytes(), "captions.parquet")
-
-
-def test_two_captions_files(root):
-    write_csv(root)
-    pq.write_table(pa.table({"path": ["lonely.gif"], "caption": ["x"]}), root / "captions.parquet")
-    with pytest.raises(UserError, match=r"has both captions\.csv and captions\.parquet"):
-        read(root)
 
 
 def test_missing_empty_or_wrong_root(tmp_path):
