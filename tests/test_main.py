@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,14 @@ from assets import artifacts
 from assets.__main__ import main
 from assets.params import read_params
 from assets.stages import addresses
+from tests.settings import demo_settings
 
 
 @pytest.fixture
 def with_a_row(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with our params.yaml and one recipe more."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(checkout / "params.yaml", tmp_path)
-    params = artifacts.read_yaml(Path("params.yaml"))
+    params = demo_settings()
     params["recipes"]["image_tower"]["wide"] = {"from": "base", "about": "a wider margin", "margin": 0.3}
     params["recipes"]["measured"].append("wide")
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 
 from assets.params import Params, read_params
 from orchestration.stage_assets import read_pipeline
+from tests.settings import demo_text
 
 COLORS = {"red": (214, 40, 40), "blue": (40, 80, 214)}
 SHAPES = ("circle", "square", "triangle")
@@ -150,6 +151,7 @@ def copy_checkout(checkout: Path, folder: Path) -> None:
         if (checkout / name).is_file() and not name.startswith("data/report"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(checkout / name, folder / name)
+    (folder / "params.yaml").write_text(demo_text(), encoding="utf-8")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
 
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-import yaml
 
 from assets import artifacts
 from assets.base_clip.stage import make_base_clip
 from assets.clip.encoder import Encoder
 from assets.params import DemoClip, Training
 from assets.training import validation
+from tests.settings import demo_settings
 from tests.training.tables import curated_row, png, write_colors, write_curated
 
 TRAINING = Training(processes=1, compile=False, checkpoint_minutes=60.0)
@@ -16,7 +16,7 @@ TRAINING = Training(processes=1, compile=False, checkpoint_minutes=60.0)
 
 @pytest.fixture(scope="module")
 def written(checkout):
-    return yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))["base_clip"] | {"image_size": 32, "device": "cpu"}
+    return demo_settings()["base_clip"] | {"image_size": 32, "device": "cpu"}
 
 
 def test_without_validation_images_the_last_epoch_is_kept(tmp_path, monkeypatch, written):

@@ -32,6 +32,7 @@ from dvc.repo import Repo
 from orchestration.record import asset_key, report
 from orchestration.sensors import clear_up
 from orchestration.stage_assets import outside_assets, read_pipeline, stage_asset
+from tests.settings import demo_text
 
 PIPELINE = """\
 stages:
@@ -196,7 +197,7 @@ def made_once(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy.write("raw.txt", "three small words\n")
     toy.write(".gitignore", "/.cache/\n/ran.txt\n/pid*\n/wait\n/fail\n/unreachable\n")
     toy.write("data/.gitignore", "*.txt\n")
-    shutil.copy(checkout / "params.yaml", folder)
+    (folder / "params.yaml").write_text(demo_text(), encoding="utf-8")
     toy.git("init", "-q")
     toy.run(sys.executable, "-m", "dvc", "init", "-q")
     toy.run(sys.executable, "-m", "dvc", "repro", "-q")

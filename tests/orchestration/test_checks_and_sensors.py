@@ -30,20 +30,20 @@ from dagster import (
 from PIL import Image
 
 from assets import artifacts
-from assets.artifacts import read_yaml
 from assets.params import Orchestration, read_params
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA
 from assets.source_images.image_folder import find_pictures
 from orchestration.asset_checks import CHECKS, Outcome, evaluate
 from orchestration.metadata import NOT_SHOWN, describe
 from orchestration.sensors import WEBHOOK, fingerprint, new_images_sensor, post, run_failure_hook
+from tests.settings import demo_params, demo_settings
 
 LOOK = {(check.stage, check.name): check.look for check in CHECKS}
 
 
 @pytest.fixture(scope="module")
 def settings(checkout: Path) -> Orchestration:
-    return read_params(checkout / "params.yaml")[0].orchestration
+    return demo_params().orchestration
 
 
 def write_json(path: Path, value: object) -> None:
@@ -195,7 +195,7 @@ def test_links_are_followed_but_not_in_circles_and_one_that_leads_nowhere_hides_
 
 
 def test_the_watch_of_new_pictures_counts_each_change_once(tmp_path, checkout):
-    params = read_yaml(checkout / "params.yaml")
+    params = demo_settings()
     params["source_images"]["sources"] = [{"kind": "image_folder", "root": "data/images", "license": "", "attribution": ""}]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     settings = read_params(tmp_path / "params.yaml")[0]

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from dagster import AssetSelection, DagsterInstance
 
-from assets.artifacts import read_yaml
 from assets.params import read_params
 from orchestration.asset_checks import CHECKS
 from orchestration.definitions import define
 from orchestration.stage_assets import read_pipeline
+from tests.settings import demo_settings
 
 if TYPE_CHECKING:
     from tests.orchestration.conftest import Toy
@@ -102,7 +102,7 @@ def test_a_new_row_adds_its_assets(checkout: Path, tmp_path: Path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((checkout / name).read_bytes())
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    params = read_yaml(checkout / "params.yaml")
+    params = demo_settings()
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     before = {key.to_user_string() for key in define(tmp_path).resolve_asset_graph().materializable_asset_keys}
     params["recipes"]["image_tower"]["wide"] = {"from": "base", "margin": 0.3, "about": "a wider margin"}

@@ -20,6 +20,7 @@ from assets.pictures import table
 from assets.pictures.schema import CURATED_SCHEMA, SPLITS
 from assets.pictures.table import writing_rows
 from tests.models import write_model
+from tests.settings import demo_settings
 
 RECIPE = "mcip_rea"
 CLASSES = ("red heart", "blue heart", "cat face", "sailboat")
@@ -93,7 +94,7 @@ def _one_thread() -> Iterator[None]:
 def make_workplace(root: Path, checkout: Path, model_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `root` the working directory, with all that the stage reads."""
     monkeypatch.chdir(root)
-    params = yaml.safe_load((checkout / "params.yaml").read_text())
+    params = demo_settings()
     params["promotion"]["recipe"] = RECIPE
     params["search_table"] |= {"device": "cpu", "precision": "fp32", "batch_size": 16, "index_from_rows": 1000}
     Path("params.yaml").write_text(yaml.safe_dump(params))

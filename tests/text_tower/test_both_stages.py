@@ -7,7 +7,6 @@ from itertools import count
 import open_clip
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from assets import artifacts
@@ -20,6 +19,7 @@ from assets.image_tower.stage import train_image_tower
 from assets.params import Guards, ImageTower, TextTower, Training
 from assets.text_tower.stage import realign_text_tower
 from tests.models import write_model
+from tests.settings import demo_settings
 from tests.training.tables import realigned, tuned, write_colors, write_training_captions
 
 COLORS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "grey": (120, 120, 120)}
@@ -28,7 +28,7 @@ TRAINING = Training(processes=1, compile=False, checkpoint_minutes=60.0)
 
 @pytest.fixture(scope="module")
 def sections(checkout):
-    written = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
+    written = demo_settings()
     small = {"epochs": 2, "batch_size": 8, "device": "cpu"}
     return {
         "image_tower": ImageTower.model_validate(written["image_tower"] | small | {"trains": "all"}),

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from assets.params import Guards, read_params
+from assets.params import Guards
 from assets.training import guards
+from tests.settings import demo_params
 
 CHECKOUT = Path(__file__).parents[2]
-LIMITS = read_params(CHECKOUT / "params.yaml")[0].image_tower.guards
+LIMITS = demo_params().image_tower.guards
 OFF = Guards(**dict.fromkeys(Guards.model_fields))
 START = {"spread": 0.5, "text_to_image": 0.8, "image_to_image": 0.7}
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from assets.errors import UserError
-from assets.params import Optimization, Training, read_params
+from assets.params import Optimization, Training
 from assets.training.distributed import clip_gradients_
 from assets.training.loop import best_measures, fit, train_mode
 from assets.training.optimizer import decay_groups
 from assets.training.randomness import generator_for
 from assets.training.run import Task
+from tests.settings import demo_params
 
 SETTINGS = Optimization(
     seed=0,
@@ -31,7 +32,7 @@ SETTINGS = Optimization(
     accumulate=1,
     ema_decay=None,
     gradient_checkpointing=False,
-    guards=read_params(Path(__file__).parents[2] / "params.yaml")[0].image_tower.guards,
+    guards=demo_params().image_tower.guards,
 )
 TRAINING = Training(processes=1, compile=False, checkpoint_minutes=60.0)
 EVERY_STEP = TRAINING.model_copy(update={"checkpoint_minutes": 0.0})

@@ -25,6 +25,7 @@ from assets.training import loop
 from assets.training.distributed import rank, whole
 from assets.training.processes import run_in_processes
 from tests.models import write_model
+from tests.settings import demo_settings
 from tests.training.tables import curated_row, png, realigned, tuned, write_curated, write_training_captions
 
 CLASSES = ("red", "green", "blue")  # of which one rank holds one, the other two
@@ -37,7 +38,7 @@ def training(processes: int) -> Training:
 
 @pytest.fixture(scope="module")
 def sections(checkout):
-    written = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
+    written = demo_settings()
     unguarded = dict.fromkeys(Guards.model_fields)  # random weights collapse easily, which is not the question
     small = {"epochs": 2, "batch_size": 8, "device": "cpu", "guards": unguarded, "trains": "all"}
     return {
@@ -228,12 +229,12 @@ run_in_processes(int(sys.argv[1]), "cpu", tell, "ranks")
 @pytest.mark.parametrize(
     ("processes", "row", "message"),
     [
-        (3, {}, r"training\.processes: given 3; the batch_size of gpr, 128, is no multiple of it"),
-        (2, {"precision": "fp16"}, r"training\.processes: given 2; gpr has precision fp16.* take bf16"),
+        (3, {}, r"training\.processes: given 3; the batch_size of gpr, 128, is not a multiple of it"),
+        (2, {"precision": "fp16"}, r"training\.processes: given 2; gpr has precision fp16.*Use bf16"),
     ],
 )
 def test_settings_that_cannot_be_shared_out(checkout, tmp_path, processes, row, message):
-    written = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
+    written = demo_settings()
     written["training"]["processes"] = processes
     written["recipes"]["image_tower"]["gpr"] |= row
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")

@@ -9,6 +9,7 @@ import yaml
 
 STAND_IN = """
 import json, os, pathlib, sys, yaml
+from tests.settings import demo_text
 stage, _, recipe = sys.argv[1].partition("@")
 seed = yaml.safe_load(pathlib.Path("params.yaml").read_text())[stage].get("seed")
 if stage == "evaluation":
@@ -64,6 +65,7 @@ def standing_in(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name in ("params.yaml", ".dvcignore", ".dvc/config"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes((checkout / name).read_bytes())
+    (folder / "params.yaml").write_text(demo_text(), encoding="utf-8")
     for stage in yaml.safe_load(PIPELINE)["stages"]:
         (folder / "assets" / stage).mkdir(parents=True)
         (folder / "assets" / stage / "__init__.py").touch()

@@ -12,6 +12,7 @@ from assets.params import read_params
 from assets.stages import addresses
 from orchestration.seeds import copies
 from orchestration.stage_assets import read_pipeline
+from tests.settings import demo_settings
 
 
 def test_what_is_repeated_is_every_stage_between_the_source_and_the_verdict(checkout):
@@ -34,7 +35,7 @@ def test_data_from_outside_is_what_no_repeated_stage_makes(checkout):
 
 
 def test_seed_0_is_params_yaml_and_others_are_added(checkout):
-    written = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))
+    written = demo_settings()
     written["image_tower"]["seed"] = 7
     written["recipes"]["image_tower"]["wide"] = {"from": "base", "about": "with a seed of its own", "seed": 5}
     repeated = copies.repeated(read_pipeline(checkout)).stages
