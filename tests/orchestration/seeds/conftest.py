@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.settings import demo_text
+
 STAND_IN = """
 import json, os, pathlib, sys, yaml
-from tests.settings import demo_text
 stage, _, recipe = sys.argv[1].partition("@")
 seed = yaml.safe_load(pathlib.Path("params.yaml").read_text())[stage].get("seed")
 if stage == "evaluation":
