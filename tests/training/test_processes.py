@@ -228,8 +228,8 @@ run_in_processes(int(sys.argv[1]), "cpu", tell, "ranks")
 @pytest.mark.parametrize(
     ("processes", "row", "message"),
     [
-        (3, {}, r"training\.processes: given 3; the batch_size of gpr, 128, is no multiple of it"),
-        (2, {"precision": "fp16"}, r"training\.processes: given 2; gpr has precision fp16.* take bf16"),
+        (3, {}, r"training\.processes: given 3; the batch_size of gpr must be a multiple, and is 128"),
+        (2, {"precision": "fp16"}, r"training\.processes: given 2; gpr has precision fp16.* Use bf16"),
     ],
 )
 def test_settings_that_cannot_be_shared_out(checkout, tmp_path, processes, row, message):
