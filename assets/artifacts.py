@@ -153,7 +153,7 @@ def unchanged_while_running(
     """
 
     def state(settings_now: Any) -> dict[str, object]:
-        found: dict[str, object] = {str(path): sha256_of(path) for path in code}
+        found: dict[str, object] = {str(path): sha256_of(path) if path.exists() else None for path in code}
         for root in data:
             for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
                 if file.is_file():

@@ -39,7 +39,8 @@ def kept(
     kind = str(determined_by["device"]).partition(":")[0]  # whichever cuda device it was
     key = hashlib.sha256(json.dumps([determined_by | {"device": kind}, hashes], sort_keys=True).encode()).hexdigest()[:32]
     file = FOLDER / f"{what}-{key}.npy"
-    if file.is_file():
+    found = _read(file)
+    if found is not None:
         logger.info("%s: %d embeddings of the locked tower from %s", what, shape[0], file)
     else:
         with artifacts.replacing(file) as temporary:
@@ -51,11 +52,19 @@ def kept(
             assert start == shape[0], (start, shape)
             written.flush()
             del written
-    found = np.load(file, mmap_mode="c")  # writable in memory alone, as torch wants it
-    assert found.shape == shape, (found.shape, shape)
-    os.utime(file)  # used just now
+        found = _read(file)
+    assert found is not None and found.shape == shape, (found, shape)
     _forget_all_but_the_last_used()
     return found
+
+
+def _read(file: Path) -> np.ndarray | None:
+    """The embeddings of a file, which counts as used just now; None where it is not there, or another stage removes it meanwhile."""
+    try:
+        os.utime(file)
+        return np.load(file, mmap_mode="c")  # writable in memory alone, as torch wants it
+    except FileNotFoundError:
+        return None
 
 
 def _forget_all_but_the_last_used() -> None:

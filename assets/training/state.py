@@ -80,9 +80,10 @@ def resume(run: Run[Any]) -> None:
     for scheduler, saved_scheduler in zip(run.schedulers, state["schedulers"], strict=True):
         scheduler.load_state_dict(saved_scheduler)
     run.scaler.load_state_dict(state["scaler"])
-    torch.set_rng_state(state["random"][rank()].clone())  # torch crashes on a view
-    if run.device.type == "cuda" and state["random_cuda"] is not None:
-        torch.cuda.set_rng_state(state["random_cuda"][rank()].clone(), run.device)
+    if rank() < len(state["random"]):  # else there are more processes than before, and this one keeps what the stage seeded
+        torch.set_rng_state(state["random"][rank()].clone())  # torch crashes on a view
+        if run.device.type == "cuda" and state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"][rank()].clone(), run.device)
     run.progress = Progress(best=own["best"], **{name: state[name] for name in ("history", "losses", "norms", "first")})
     logger.info("resuming in epoch %d, after %d batches of it", run.progress.epoch, len(run.progress.losses))
 

@@ -155,13 +155,14 @@ def test_a_stage_that_nothing_disturbs_succeeds(tree):
     [
         ("code", lambda tree: (tree["code"] / "stage.py").write_text("x = 2\n", encoding="utf-8")),
         ("code", lambda tree: (tree["code"] / "more.py").touch()),
+        ("code", lambda tree: tree["code"].rename(tree["code"].with_name("moved"))),
         ("params.yaml text_tower.lr", lambda tree: tree["params"].write_text("text_tower: {lr: 2}", encoding="utf-8")),
         ("params.yaml text_tower.lr", lambda tree: tree["params"].write_text("report: {}", encoding="utf-8")),
         ("images.parquet", lambda tree: (tree["data"] / "images.parquet").write_bytes(b"other rows")),
         ("images.parquet", lambda tree: (tree["data"] / "images.parquet").unlink()),
         ("more.parquet", lambda tree: (tree["data"] / "more.parquet").touch()),
     ],
-    ids=["edited", "added", "setting", "section gone", "input", "input gone", "input added"],
+    ids=["edited", "added", "code moved", "setting", "section gone", "input", "input gone", "input added"],
 )
 def test_a_stage_whose_ground_moved_fails(tree, what, change):
     with pytest.raises(UserError, match=rf"{what}.* changed while the stage was running"), watched(tree):

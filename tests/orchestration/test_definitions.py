@@ -66,7 +66,7 @@ def test_sources_and_recipes_are_external_assets(graph, checkout: Path):
     stages = read_pipeline(checkout)
     external = {key.to_user_string() for key in graph.external_asset_keys}
     assert external == {"recipe/" + stage.address.replace("@", "/") for stage in stages} | {
-        "source/data/emoji",
+        f"source/{read_params(checkout / 'params.yaml')[0].source_images.sources[0].root}",
         "source/data/benchmarks",
         "source/data/champion.json",
     }

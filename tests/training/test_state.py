@@ -58,6 +58,17 @@ def test_a_resumed_run_reads_its_state_once(tmp_path, monkeypatch):
     assert len(read) == 1
 
 
+def test_a_process_more_than_before_resumes_with_random_numbers_of_its_own(tmp_path, monkeypatch):
+    """training.processes is not part of what a state is found by, so a killed run may go on in more processes."""
+    _, run = task(die_at=(2, 4))
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, SETTINGS, EVERY_STEP, tmp_path)
+    real = torch.load  # of a state with no row for this process, as one saved by fewer has none for the last
+    monkeypatch.setattr(torch, "load", lambda *given, **named: (found := real(*given, **named)) | {"random": found["random"][:0]})
+    _, run = task()
+    assert fit(run, SETTINGS, EVERY_STEP, tmp_path)
+
+
 def test_a_finished_run_leaves_no_state(tmp_path):
     (tmp_path / "state").mkdir()
     forget_state(tmp_path / "state")
