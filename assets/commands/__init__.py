@@ -1,1 +1,1 @@
-"""What is run by hand, beside the stages: promote, readme, summary, seeds. They read artefacts; no stage depends on them."""
+"""What is run by hand, beside the stages: promote, record, summary, code. They read artefacts; no stage depends on them."""
