@@ -64,7 +64,7 @@ promote: $(VENV) ## make the published recipe the champion, which later ones may
 record: $(VENV) ## copy this run's figures and pictures to data/record and write them into README.md
 	@$(RUN) assets.commands.record
 
-code: $(VENV) ## write into dvc.yaml which files of assets each stage imports
+code: $(VENV) ## write into dvc.yaml which files under assets/ each stage imports
 	@$(RUN) assets.commands.code
 
 materialize: $(VENV) ## run stages through Dagster: make materialize SELECT='evaluation/mcip_rea+'

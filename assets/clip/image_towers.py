@@ -49,7 +49,7 @@ class ImageTower:
 
     def drop_patches(self, share: float) -> None:
         """Leave out a random share of each picture's patches in training mode. UserError where there are no patches."""
-        raise UserError(f"patch_dropout: {share}, but this image tower is no ViT and has no patches to leave out. Set it to 0.0.")
+        raise UserError(f"patch_dropout: {share}, but this image tower is not a ViT and has no patches to leave out. Set it to 0.0.")
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -101,7 +101,7 @@ class ResNet(ImageTower):
         return self._named("attnpool.c_proj")
 
     def checkpoint(self) -> None:  # open_clip accepts the call and does nothing
-        raise UserError("gradient_checkpointing: open_clip's ResNets have none. Set it to false.")
+        raise UserError("gradient_checkpointing: open_clip's ResNets do not support it. Set it to false.")
 
 
 class Timm(ImageTower):
@@ -130,7 +130,7 @@ class Timm(ImageTower):
         try:
             self.visual.trunk.set_grad_checkpointing(True)  # open_clip's own call would go on without it
         except (AttributeError, AssertionError) as error:
-            raise UserError(f"gradient_checkpointing: this image tower has none ({error}). Set it to false.") from None
+            raise UserError(f"gradient_checkpointing: this image tower does not support it ({error}). Set it to false.") from None
 
     def drop_patches(self, share: float) -> None:
         trunk = self.visual.trunk
@@ -147,4 +147,4 @@ def image_tower_of(model: Clip) -> ImageTower:
         if isinstance(model.visual, kind.builds):
             return kind(model.visual)
     known = ", ".join(kind.builds.__name__ for kind in KINDS)
-    raise UserError(f"the image tower {type(model.visual).__name__} is of no known kind; known are {known} (assets/clip/image_towers.py).")
+    raise UserError(f"the image tower {type(model.visual).__name__} is not supported; supported are {known} (assets/clip/image_towers.py).")

@@ -215,7 +215,7 @@ def text_tower_of(model: Clip) -> TextTower:
         if kind.fits(model):
             return kind(model)
     known = ", ".join(kind.__name__ for kind in KINDS)
-    raise UserError(f"the text tower {type(model.text).__name__} is of no known kind; known are {known} (assets/clip/text_towers.py).")
+    raise UserError(f"the text tower {type(model.text).__name__} is not supported; supported are {known} (assets/clip/text_towers.py).")
 
 
 def _ends(tokens: torch.Tensor, causal: bool, pool: str, end: int) -> torch.Tensor | None:

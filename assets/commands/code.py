@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     wanted = with_code(text)
     try:
         if arguments and wanted != text:
-            raise UserError(f"{PIPELINE} does not list the code that the stages import. `make code` writes it.")
+            raise UserError(f"{PIPELINE} does not list exactly the files that the stages import. `make code` writes it.")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -35,7 +35,7 @@ def record() -> None:
     metrics = artifacts.read_json(artifacts.METRICS)
     rows = [row["recipe"] for row in metrics["rows"]]
     if unknown := [name for name in rows if name not in params.recipe]:
-        raise UserError(f"{artifacts.METRICS} has rows that params.yaml has not: {', '.join(unknown)}. `dvc repro report` makes it anew.")
+        raise UserError(f"{artifacts.METRICS} has rows that params.yaml lacks: {', '.join(unknown)}. `dvc repro report` makes it anew.")
     artifacts.write_json(METRICS, metrics)
     artifacts.write_json(ABOUT, {name: params.recipe[name].about for name in rows})
     if artifacts.SEEDS.exists():

@@ -48,7 +48,10 @@ def split_by_class(
             validation.update(random.Random(f"{seed} {label}").sample(sorted(members[label]), HELD_OUT))
     if len(validation) < wanted:
         logger.warning(
-            "validation has %d images, not %.1f: only classes of at least %d pictures give some", len(validation), wanted, 2 * HELD_OUT
+            "validation has %d images, not %.1f: only classes of at least %d pictures provide validation images",
+            len(validation),
+            wanted,
+            2 * HELD_OUT,
         )
 
     def split_of(each: str, label: str | None) -> str:

@@ -112,9 +112,9 @@ def judge(
         reasons.append("It is the reference itself, so nothing has to rise.")
     decisive = []
     if fallen:
-        decisive.append(f"{_listed(fallen, promotion.must_not_fall, 'by more than {} allowed')} must not fall and did.")
+        decisive.append(f"{_listed(fallen, promotion.must_not_fall, 'by more than {} allowed')} must not fall, but fell.")
     if not_risen:
-        decisive.append(f"{_listed(not_risen, promotion.must_rise, 'by more than {}')} must rise and did not beyond doubt.")
+        decisive.append(f"{_listed(not_risen, promotion.must_rise, 'by more than {}')} must rise, but not beyond doubt.")
     if unknown:
         decisive.append(f"{_listed(unknown)} cannot be judged, and promotion names it.")
     if not objections:

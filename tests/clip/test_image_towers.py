@@ -27,5 +27,5 @@ def test_the_kind_of_a_tower(name, tmp_path):
 
 
 def test_a_tower_of_an_unknown_kind_is_named_with_the_known_ones():
-    with pytest.raises(UserError, match=r"image tower Linear is of no known kind; known are VisionTransformer, ModifiedResNet, TimmModel"):
+    with pytest.raises(UserError, match=r"image tower Linear is not supported; supported are VisionTransformer, ModifiedResNet, TimmModel"):
         image_tower_of(SimpleNamespace(visual=torch.nn.Linear(1, 1)))

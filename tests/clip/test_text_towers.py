@@ -32,5 +32,5 @@ def test_the_kind_of_a_tower(name, tmp_path):
 
 
 def test_a_tower_of_an_unknown_kind_is_named_with_the_known_ones():
-    with pytest.raises(UserError, match=r"text tower Linear is of no known kind; known are PartsAtTop, OpenClipText, HuggingFace"):
+    with pytest.raises(UserError, match=r"text tower Linear is not supported; supported are PartsAtTop, OpenClipText, HuggingFace"):
         text_tower_of(SimpleNamespace(text=torch.nn.Linear(1, 1)))

@@ -155,7 +155,7 @@ def test_a_picture_that_is_not_there_is_noticed(made, capsys):
 def test_a_run_of_recipes_that_were_removed_is_not_recorded(made, capsys):
     artifacts.write_json(artifacts.METRICS, METRICS | {"rows": [row("wide", 1.0, 0, "tie")]})
     assert record.main([]) == 1
-    assert "rows that params.yaml has not: wide" in capsys.readouterr().err
+    assert "rows that params.yaml lacks: wide" in capsys.readouterr().err
     assert not artifacts.RECORD.exists()
 
 

@@ -16,7 +16,7 @@ from tests.commands.rows import METRICS
 def made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     artifacts.write_json(artifacts.METRICS, METRICS)
-    artifacts.write_json(artifacts.VERDICT, {"recipe": "mcip_rea", "decision": "hold", "reasons": ["k-NN must not fall and did."]})
+    artifacts.write_json(artifacts.VERDICT, {"recipe": "mcip_rea", "decision": "hold", "reasons": ["k-NN must not fall, but fell."]})
 
 
 def test_the_summary_tells_the_rows_and_where_things_are(made, capsys):
@@ -26,7 +26,7 @@ def test_the_summary_tells_the_rows_and_where_things_are(made, capsys):
     assert ["base", *["31.2"] * 6] in lines
     assert ["mcip", *["30.0", "tie"] * 6] in lines
     assert ["mcip_rea", *["20.0", "−11.2"] * 6] in lines
-    assert "mcip_rea, held back: k-NN must not fall and did." in told
+    assert "mcip_rea, held back: k-NN must not fall, but fell." in told
     assert "tie: the 95 % interval of the difference holds 0" in told
     assert "report   none yet; `make report` makes it" in told
     assert "table    none yet; a recipe that is not held back makes it" in told

@@ -210,7 +210,7 @@ def test_foreign_files_are_named_but_hidden_ones_do_no_harm(tmp_path):
     (path / ".DS_Store").write_bytes(b"x")
     assert row_count(path) == len(rows())
     (path / "part-1.parquet").write_bytes(shards(path)[0].read_bytes())  # would be rows that are in the table twice
-    with pytest.raises(UserError, match=r"images holds part-1\.parquet, no part of a picture table"):
+    with pytest.raises(UserError, match=r"images holds part-1\.parquet, which does not belong to a picture table"):
         row_count(path)
 
 

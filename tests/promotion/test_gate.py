@@ -69,7 +69,7 @@ def test_one_family_that_fell_holds_the_recipe_back(family):
     assert found["decision"] == "hold"
     assert found["families"][family]["outcome"] == "worse"
     assert [name for name, entry in found["must_not_fall"].items() if entry["fell"]] == [family]
-    assert found["reasons"][-1].endswith("must not fall and did.")
+    assert found["reasons"][-1].endswith("must not fall, but fell.")
 
 
 def test_a_family_that_may_fall_does_not_hold_it_back():
@@ -83,7 +83,7 @@ def test_each_family_has_its_own_tolerance_and_falls_where_its_whole_interval_is
     found = verdict(settings, knn=WORSE, zero_shot=WORSE)  # −5 … −1 lies below −0.9, not below −1
     assert found["decision"] == "hold"
     assert found["must_not_fall"] == {"knn": {"tolerance": 0.9, "fell": True}, "zero_shot": {"tolerance": 1.0, "fell": False}}
-    assert found["reasons"][-1] == "k-NN (by more than 0.9 points allowed) must not fall and did."
+    assert found["reasons"][-1] == "k-NN (by more than 0.9 points allowed) must not fall, but fell."
     within = verdict(settings, zero_shot=WORSE)
     assert within["decision"] == "publish"
     assert within["reasons"][-1] == "The fall of zero-shot (tolerance 1 points) stays within what promotion.must_not_fall allows."
@@ -103,7 +103,7 @@ def test_what_must_rise_and_did_not_holds_the_recipe_back(points, difference):
     assert found["decision"] == "hold"
     assert found["must_rise"]["knn"]["rose"] is False
     said = " (by more than 2 points)" if points else ""
-    assert found["reasons"][-1] == f"k-NN{said} must rise and did not beyond doubt."
+    assert found["reasons"][-1] == f"k-NN{said} must rise, but not beyond doubt."
 
 
 def test_the_reference_itself_need_not_rise():
@@ -135,7 +135,7 @@ def test_a_family_that_was_not_measured_and_is_not_named_holds_nothing_back():
 def test_the_last_reason_names_everything_that_holds_it_back():
     found = verdict(promotion(must_rise={"image_to_image": 3.0}), knn=WORSE, zero_shot=None)
     assert found["reasons"][-1] == (
-        "k-NN must not fall and did. image→image mAP (by more than 3 points) must rise and did not beyond doubt."
+        "k-NN must not fall, but fell. image→image mAP (by more than 3 points) must rise, but not beyond doubt."
         " zero-shot cannot be judged, and promotion names it."
     )
 

@@ -226,7 +226,7 @@ def test_held_back_recipe_is_not_published(unpublished: Path, settings_with: Set
     fallen = {"value": 24.1, "reference": 26.4, "difference": -2.3, "interval": [-3.4, -1.2], "outcome": "worse"}
     fine = {"value": 40.0, "reference": 30.0, "difference": 10.0, "interval": [9.0, 11.0], "outcome": "better"}
     families = {"image_to_image": fine, "text_to_image": fallen}
-    write_verdict(decision="hold", families=families, reasons=["a", "Text to image must not fall and did."])
+    write_verdict(decision="hold", families=families, reasons=["a", "Text to image must not fall, but fell."])
     with pytest.raises(UserError) as raised:
         publish(settings_with(), RECIPE)
     message = str(raised.value)

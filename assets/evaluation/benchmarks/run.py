@@ -120,4 +120,4 @@ def _log(root: Path, found: Found) -> None:
     known = {benchmark.name for benchmark in BENCHMARKS} | {registry.IMAGENET_TRAIN}
     for folder in sorted(root.iterdir()):
         if folder.is_dir() and folder.name not in known:
-            logger.warning("%s is no benchmark; known are %s", folder, ", ".join(sorted(known)))
+            logger.warning("%s is not a known benchmark; known are %s", folder, ", ".join(sorted(known)))

@@ -83,7 +83,7 @@ def test_what_is_skipped_and_what_is_incomplete_is_told(replica, caplog):
     find_benchmarks(root)
     assert "benchmark coco skipped: not there; official source: MS-COCO 2014" in caplog.text
     assert "benchmark sop has 7 of 60502 images: do not compare its numbers with published ones" in caplog.text
-    assert "cub is no benchmark; known are coco, cub200," in caplog.text
+    assert "cub is not a known benchmark; known are coco, cub200," in caplog.text
 
 
 def test_a_wrong_layout_is_told_with_the_right_one(replica):
