@@ -101,7 +101,8 @@ def shards(table: Path) -> list[Path]:
             foreign.append(path.name)
     if foreign:
         raise UserError(
-            f"{table} holds {', '.join(foreign[:3])}{', …' if len(foreign) > 3 else ''}, which does not belong to a picture table. {MAKE_ANEW}"
+            f"{table} holds {', '.join(foreign[:3])}{', …' if len(foreign) > 3 else ''},"
+            f" which does not belong to a picture table. {MAKE_ANEW}"
         )
     if not found:
         raise UserError(f"{table} is not a picture table: it is empty. {MAKE_ANEW}")

@@ -47,7 +47,7 @@ def test_recomputed_activations_give_the_same_gradients(kind, monkeypatch):
 
 def test_towers_without_recomputation_say_so():
     resnet = clip({"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "head_width": 8})
-    with pytest.raises(UserError, match="ResNets have none"):
+    with pytest.raises(UserError, match="ResNets do not support it"):
         checkpoint_image_tower(resnet)
 
 
@@ -76,7 +76,7 @@ def test_a_timm_vit_drops_patches_and_a_convolution_has_none():
     for vision in (timm_vision("tf_efficientnet_lite0"), {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "head_width": 8}):
         model = clip(vision, open_clip.model.CustomTextCLIP)
         drop_patches(model, 0.0)
-        with pytest.raises(UserError, match=r"patch_dropout: 0\.3, but this image tower is no ViT"):
+        with pytest.raises(UserError, match=r"patch_dropout: 0\.3, but this image tower is not a ViT"):
             drop_patches(model, 0.3)
 
 
