@@ -229,6 +229,7 @@ class Report(Section):
 
 class Promotion(Section):
     recipe: str
+    pairs: list[Annotated[list[str], Field(min_length=2, max_length=2)]]  # [recipe, the one it is compared with]
     against: Literal["base", "champion"]
     seed: Seed
     bootstrap_samples: Annotated[int, Field(ge=100)]  # for differences between recipes
@@ -318,6 +319,13 @@ def _across_sections(params: Params) -> Iterator[tuple[str, str]]:
         return
     if params.promotion.recipe not in params.recipes.measured:
         yield "promotion.recipe", f"given {params.promotion.recipe!r}; recipes.measured has {', '.join(params.recipes.measured)}"
+    for number, (recipe, against) in enumerate(params.promotion.pairs):
+        where = f"promotion.pairs[{number}]"
+        for name in (recipe, against):
+            if name not in params.recipes.measured:
+                yield where, f"given {name!r}; recipes.measured has {', '.join(params.recipes.measured)}"
+        if recipe == against:
+            yield where, f"given {recipe!r} twice; a pair is of two recipes"
     processes = params.training.processes
     for recipe in recipes.values():
         if processes == 1 or recipe.settings is None:

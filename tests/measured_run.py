@@ -41,6 +41,7 @@ SOURCES = (
 VIEWS = 4  # images of a class
 NOISE = {  # of the vectors of images and of texts
     "base": (1.3, 1.0),
+    "base_rea": (1.3, 0.8),
     "gpr": (0.3, 1.6),
     "gpr_rea": (0.3, 0.7),
     "mcip": (0.4, 1.0),
@@ -48,12 +49,15 @@ NOISE = {  # of the vectors of images and of texts
 }
 CHAINS = {
     "base": ["base"],
+    "base_rea": ["base", "base_rea"],
     "gpr": ["base", "gpr"],
     "gpr_rea": ["base", "gpr", "gpr_rea"],
     "mcip": ["base", "mcip"],
     "mcip_rea": ["base", "mcip", "mcip_rea"],
 }
-STAGES = {"base": "base_clip", "gpr": "image_tower", "mcip": "image_tower", "gpr_rea": "text_tower", "mcip_rea": "text_tower"}
+STAGES = {"base": "base_clip", "gpr": "image_tower", "mcip": "image_tower"} | dict.fromkeys(
+    ("base_rea", "gpr_rea", "mcip_rea"), "text_tower"
+)
 PARAMS = {"seed": 0, "lr": 1e-4}
 RECIPES = list(CHAINS)
 ABOUT = {recipe: f"what {recipe} is" for recipe in RECIPES}
@@ -182,6 +186,7 @@ def promotion() -> params.Promotion:
     not_fall = dict.fromkeys(ALWAYS_JUDGED, 0.0)
     return params.Promotion(
         recipe="mcip_rea",
+        pairs=[["mcip_rea", "base_rea"], ["mcip_rea", "gpr_rea"]],
         against="base",
         seed=0,
         bootstrap_samples=500,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,8 @@ def run_table(metrics: Mapping[str, Any]) -> list[str]:
     counts, level = metrics["counts"], 100 * metrics["rows"][0]["confidence"]["level"]
     return [
         *_heading(),
-        *(_line(row["recipe"], [_cell(row, measure.key) for measure in COLUMNS]) for row in metrics["rows"]),
+        *(_line(f"`{row['recipe']}`", [_cell(row, measure.key) for measure in COLUMNS]) for row in metrics["rows"]),
+        *_pair_lines(metrics["pairs"], lambda entry: signed(entry["difference"])),
         "",
         f"Percent, measured on {counts['images']:,} test images of {counts['classes']:,} classes that training never saw. In brackets the"
         f" difference to `{BASE}` in points; a tie is a difference whose {level:g} % bootstrap interval holds 0.",
@@ -98,7 +99,8 @@ def seeds_table(found: Mapping[str, Any]) -> list[str]:
     of = f"{count} seeds" if not missing else f"{count} of {count + len(missing)} seeds (failed: {', '.join(map(str, missing))})"
     return [
         *_heading(),
-        *(_line(row["recipe"], [_spread_cell(row["measures"].get(measure.key)) for measure in COLUMNS]) for row in found["rows"]),
+        *(_line(f"`{row['recipe']}`", [_spread_cell(row["measures"].get(measure.key)) for measure in COLUMNS]) for row in found["rows"]),
+        *_pair_lines(found["pairs"], lambda entry: f"{signed(entry['mean'])} ± {_half(entry)}"),
         "",
         f"Percent on classes that training never saw: mean over {of} ± half of its {100 * found['level']:g} % t-interval. Seeds vary which"
         f" classes are test classes, the initialisation and the order of training. In brackets the difference to `{BASE}` of the same seed"
@@ -110,8 +112,22 @@ def _heading() -> list[str]:
     return [f"| recipe | {' | '.join(measure.name for measure in COLUMNS)} |", f"|---|{'---:|' * len(COLUMNS)}"]
 
 
-def _line(recipe: str, cells: Sequence[str]) -> str:
-    return f"| `{recipe}` | {' | '.join(cells)} |"
+def _line(head: str, cells: Sequence[str]) -> str:
+    return f"| {head} | {' | '.join(cells)} |"
+
+
+def _pair_lines(pairs: Sequence[Mapping[str, Any]], points: Callable[[Mapping[str, Any]], str]) -> list[str]:
+    """A row of differences for each pair; `points` writes one that is no tie."""
+
+    def cell(entry: Mapping[str, Any] | None) -> str:
+        if entry is None:
+            return "–"
+        return "tie" if entry["outcome"] == "tie" else points(entry)
+
+    return [
+        _line(f"`{pair['recipe']}` against `{pair['against']}`", [cell(pair["differences"].get(measure.key)) for measure in COLUMNS])
+        for pair in pairs
+    ]
 
 
 def _cell(row: Mapping[str, Any], key: str) -> str:

@@ -39,6 +39,16 @@ def _cell(row: Mapping[str, Any], key: str) -> Text:
     return cell.append(f" {'tie' if outcome == 'tie' else signed(difference['difference']):>5}", COLORS[outcome])
 
 
+def pair_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """For each pair of recipes: where the first is better or worse than the second."""
+    lines = []
+    for pair in metrics["pairs"]:
+        found = [(measure.name, pair["differences"].get(measure.key)) for measure in COLUMNS]
+        apart = [f"{name} {signed(entry['difference'])}" for name, entry in found if entry and entry["outcome"] != "tie"]
+        lines.append(f"{pair['recipe']} against {pair['against']}: {', '.join(apart) or 'ties everywhere'}{', the rest ties' if apart else ''}")
+    return lines
+
+
 def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:
     """What was decided, and the reason where the rows do not show it."""
     if verdict["decision"] != "publish":
@@ -71,6 +81,8 @@ def main() -> int:
     console.width = max(console.width, WIDTH)
     console.print()
     console.print(rows_table(metrics))
+    for line in pair_lines(metrics):
+        console.print(line, soft_wrap=True)
     level = 100 * metrics["rows"][0]["confidence"]["level"]
     console.print(f"percent on {counts['images']:,} images of {counts['classes']:,} unseen classes, and points against {BASE}", style="dim")
     console.print(f"tie: the {level:g} % interval of the difference holds 0 (bootstrap over whole classes)", style="dim")

@@ -6,7 +6,7 @@ Measuring is evaluation's, drawing the report's, publishing search_table's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ GROUPED = MEASURE_OF["image_to_image.map"]  # shown by group
 
 
 def judge_recipes(settings: params.Promotion, measured: list[str]) -> None:
-    """Write metrics.json (rows, counts, groups; percent) and verdict.json of data/promotion.
+    """Write metrics.json (rows, pairs, counts, groups; percent) and verdict.json of data/promotion.
 
     `measured`: the recipes, in the order of the rows; base and `settings.recipe` are among them.
     """
@@ -44,8 +44,13 @@ def judge_recipes(settings: params.Promotion, measured: list[str]) -> None:
     verdict = decide(rows[judged.recipe], rows[BASE], differences[judged.recipe], champion, with_champion, unlike, settings)
     # what `make promote` makes the champion, and what search_table may publish
     verdict |= {"model_sha256": judged.made_with["model_sha256"], "test_sha256": test_sha256}
-    groups = compare_groups(base, judged, bootstrap)
-    artifacts.write_json(artifacts.METRICS, {"rows": list(rows.values()), "counts": judged.metrics["counts"], "groups": groups})
+    found = {
+        "rows": list(rows.values()),
+        "pairs": compare_pairs(settings.pairs, evaluations, bootstrap),
+        "counts": judged.metrics["counts"],
+        "groups": compare_groups(base, judged, bootstrap),
+    }
+    artifacts.write_json(artifacts.METRICS, found)
     artifacts.write_json(artifacts.VERDICT, verdict)
     if comparison.too_few(len(test.classes), judged.level):
         logger.warning("%d test class(es) are too few to tell a difference from chance, so all are ties", len(test.classes))
@@ -56,18 +61,38 @@ def compare_with_base(
     evaluations: Mapping[str, Evaluation], bootstrap: Bootstrap
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, PairedDifference]]]:
     """By recipe: the row of metrics.json, with its differences to base in `confidence`; and these differences by measure."""
-    base = evaluations[BASE]
-    classes = comparison.query_classes(base.per_query, base.per_class)
-    base_values = comparison.query_values(base.per_query, base.per_class)
     rows, differences = {}, {}
     for recipe, each in evaluations.items():
-        values = comparison.query_values(each.per_query, each.per_class)
-        paired = comparison.paired_differences(values, base_values, classes, bootstrap)
-        differences[recipe] = comparison.all_differences(each.metrics, base.metrics, paired)
-        against_base = {key: comparison.difference_json(difference) for key, difference in differences[recipe].items()}
+        differences[recipe] = differences_of(each, evaluations[BASE], bootstrap)
         row = {key: value for key, value in each.metrics.items() if key != "counts"}
-        rows[recipe] = row | {"confidence": each.metrics["confidence"] | {"against_base": against_base}}
+        rows[recipe] = row | {"confidence": each.metrics["confidence"] | {"against_base": as_json(differences[recipe])}}
     return rows, differences
+
+
+def compare_pairs(
+    pairs: Sequence[Sequence[str]], evaluations: Mapping[str, Evaluation], bootstrap: Bootstrap
+) -> list[dict[str, Any]]:
+    """The differences of the first recipe of each pair to the second, by measure."""
+    return [
+        {
+            "recipe": recipe,
+            "against": against,
+            "differences": as_json(differences_of(evaluations[recipe], evaluations[against], bootstrap)),
+        }
+        for recipe, against in pairs
+    ]
+
+
+def differences_of(one: Evaluation, other: Evaluation, bootstrap: Bootstrap) -> dict[str, PairedDifference]:
+    """By measure; paired over the same queries where their values are kept."""
+    values, reference = (comparison.query_values(each.per_query, each.per_class) for each in (one, other))
+    classes = comparison.query_classes(other.per_query, other.per_class)
+    paired = comparison.paired_differences(values, reference, classes, bootstrap)
+    return comparison.all_differences(one.metrics, other.metrics, paired)
+
+
+def as_json(differences: Mapping[str, PairedDifference]) -> dict[str, Any]:
+    return {key: comparison.difference_json(difference) for key, difference in differences.items()}
 
 
 def compare_groups(base: Evaluation, judged: Evaluation, bootstrap: Bootstrap) -> list[dict[str, Any]]:

@@ -45,6 +45,18 @@ def outcome_view(entry: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def results_view(rows: Sequence[Mapping[str, Any]], published: str, about: Mapping[str, str]) -> dict[str, Any]:
-    """`rows` of metrics.json; `about` says of every recipe what it is."""
-    return {"measures": SHOWN, "table": recipe_rows(rows, published, about)}
+def pair_rows(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each pair of recipes, with the first one's difference to the second by measure."""
+    return [
+        {
+            "recipe": pair["recipe"],
+            "against": pair["against"],
+            "cells": [outcome_view(entry) if (entry := pair["differences"].get(measure.key)) else None for measure in SHOWN],
+        }
+        for pair in pairs
+    ]
+
+
+def results_view(metrics: Mapping[str, Any], published: str, about: Mapping[str, str]) -> dict[str, Any]:
+    """`metrics` of metrics.json; `about` says of every recipe what it is."""
+    return {"measures": SHOWN, "table": recipe_rows(metrics["rows"], published, about), "pairs": pair_rows(metrics["pairs"])}

@@ -61,7 +61,7 @@ def make_report(settings: params.Report, promotion: params.Promotion, about: Map
     said = decision.decision_view(verdict, metrics["rows"], champion, about[promotion.recipe]) | {
         "counts": metrics["counts"],
         "level": 100 * published.level,
-        **results.results_view(metrics["rows"], promotion.recipe, about),
+        **results.results_view(metrics, promotion.recipe, about),
         **classes.classes_view(changed, metrics["groups"]),
         **health.health_view(in_order),
         "table_1": benchmarks.table_1_view(benchmarks.read_benchmarks(measured), measured),

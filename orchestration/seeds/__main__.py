@@ -71,7 +71,7 @@ def run_seeds(count: int, abreast: int) -> dict[str, Any]:
                 " Mend the cause and run it again; what is finished is not repeated."
             )
         rows = {seed: read_rows(workspaces[seed], params.recipes.measured) for seed in done}
-    found = aggregate(rows, count, params.evaluation.confidence)
+    found = aggregate(rows, params.promotion.pairs, count, params.evaluation.confidence)
     artifacts.write_json(artifacts.SEEDS, found)
     return found
 
@@ -91,11 +91,18 @@ def told(found: Mapping[str, Any]) -> str:
             low, high = (percent(end) for end in entry["interval"])
             line = f"  {MEASURE_OF[key].name:<19}{percent(entry['mean']):>5} [{low}, {high}]"
             if against := entry.get("against_base"):
-                low, high = (signed(end) for end in against["interval"])
-                line = f"{line:<42}{signed(against['mean']):>6} [{low}, {high}] {against['outcome']}"
-                line += "" if against["holds"] else ", not in all seeds"
+                line = f"{line:<42}{_difference(against)}"
             lines.append(line)
+    for pair in found["pairs"]:
+        lines.append(f"{pair['recipe']} against {pair['against']}")
+        lines += [f"  {MEASURE_OF[key].name:<40}{_difference(entry)}" for key, entry in pair["differences"].items() if entry is not None]
     return "\n".join(lines)
+
+
+def _difference(entry: Mapping[str, Any]) -> str:
+    low, high = (signed(end) for end in entry["interval"])
+    held = "" if entry["holds"] else ", not in all seeds"
+    return f"{signed(entry['mean']):>6} [{low}, {high}] {entry['outcome']}{held}"
 
 
 def main(arguments: list[str]) -> int:

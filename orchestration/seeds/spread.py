@@ -22,31 +22,43 @@ def t_interval(values: Sequence[float], level: float) -> tuple[float, float, flo
     return mean, deviation, mean - half, mean + half
 
 
-def aggregate(rows: Mapping[int, Mapping[str, Mapping[str, Any]]], asked: int, level: float) -> dict[str, Any]:
-    """What seeds.json holds, from the rows of metrics by seed and recipe: percent, and points of difference to base.
+def aggregate(
+    rows: Mapping[int, Mapping[str, Mapping[str, Any]]], pairs: Sequence[Sequence[str]], asked: int, level: float
+) -> dict[str, Any]:
+    """What seeds.json holds, from the rows of metrics by seed and recipe: percent, and points of difference to base and within `pairs`.
 
     Recipes keep the order of the rows. A measure that some seed could not take is null. A difference `holds` where it has the same sign in
     every seed; its outcome is better or worse where it holds and its interval leaves 0 out, else a tie.
     """
     seeds = sorted(rows)
+
+    def values_of(recipe: str, key: str) -> list[float] | None:
+        values = [value_of(rows[seed][recipe], key) for seed in seeds]
+        known = [value for value in values if value is not None]
+        return known if len(known) == len(seeds) else None
+
+    def difference(recipe: str, against: str, key: str) -> dict[str, Any] | None:
+        values, reference = values_of(recipe, key), values_of(against, key)
+        if values is None or reference is None:
+            return None
+        differences = [value - other for value, other in zip(values, reference, strict=True)]
+        return _spread(differences, level) | _judged(differences, level)
+
     recipes = []
     for recipe in rows[seeds[0]]:
         measures: dict[str, Any] = {}
         for measure in SHOWN:
-            values = [value_of(rows[seed][recipe], measure.key) for seed in seeds]
-            base = [value_of(rows[seed][BASE], measure.key) for seed in seeds]
-            known = [value for value in values if value is not None]
-            known_base = [value for value in base if value is not None]
-            if len(known) < len(seeds) or len(known_base) < len(seeds):
-                measures[measure.key] = None
-                continue
-            measures[measure.key] = _spread(known, level)
-            if recipe != BASE:
-                differences = [value - other for value, other in zip(known, known_base, strict=True)]
-                measures[measure.key]["against_base"] = _spread(differences, level) | _judged(differences, level)
+            values = values_of(recipe, measure.key)
+            measures[measure.key] = _spread(values, level) if values is not None else None
+            if values is not None and recipe != BASE and (against := difference(recipe, BASE, measure.key)):
+                measures[measure.key]["against_base"] = against
         recipes.append({"recipe": recipe, "measures": measures})
+    compared = [
+        {"recipe": recipe, "against": against, "differences": {each.key: difference(recipe, against, each.key) for each in SHOWN}}
+        for recipe, against in pairs
+    ]
     missing = [seed for seed in range(asked) if seed not in rows]
-    return {"seeds": seeds, "missing": missing, "level": level, "rows": recipes}
+    return {"seeds": seeds, "missing": missing, "level": level, "rows": recipes, "pairs": compared}
 
 
 def _spread(values: Sequence[float], level: float) -> dict[str, Any]:

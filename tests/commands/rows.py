@@ -18,4 +18,7 @@ ROWS = [
     row("mcip", 30.0, -1.25, "tie"),
     row("mcip_rea", 20, -11.25, "worse"),
 ]
-METRICS = {"rows": ROWS, "counts": {"images": 4662, "classes": 769, "captions": 2000}, "groups": []}
+DIFFERENCES = {measure.key: {"difference": -10.0, "interval": [-12.0, -8.0], "outcome": "worse"} for measure in COLUMNS}
+DIFFERENCES["knn.accuracy"] = {"difference": 0.3, "interval": [-1.0, 1.6], "outcome": "tie"}
+PAIRS = [{"recipe": "mcip_rea", "against": "mcip", "differences": DIFFERENCES}]
+METRICS = {"rows": ROWS, "pairs": PAIRS, "counts": {"images": 4662, "classes": 769, "captions": 2000}, "groups": []}

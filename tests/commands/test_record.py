@@ -56,6 +56,9 @@ def seeds(values: list[float], missing: list[int]) -> dict:
             {"recipe": "gpr", "measures": dict.fromkeys(keys, entry([each + 10 for each in values], 1.5, (10.04, 0.31, "better")))},
             {"recipe": "mcip", "measures": dict.fromkeys(keys, entry(values, 1.5, (-0.4, 2.0, "tie")))},
         ],
+        "pairs": [
+            {"recipe": "gpr", "against": "mcip", "differences": dict.fromkeys(keys, entry(values, 0.25, None) | {"outcome": "better"})}
+        ],
     }
 
 
@@ -66,9 +69,10 @@ def test_the_table_of_a_run_has_differences_and_ties():
     assert lines[3] == "| `gpr` |" + " 43.0 (+11.7) |" * 6
     assert lines[4].endswith("| 30.0 (tie) |")
     assert lines[5].endswith("| 20.0 (−11.2) |")
-    assert "4,662 test images of 769 classes" in lines[7]
-    assert lines[9] == "`base`: the CLIP to start from; `gpr`: tuned on class labels."
-    assert "one seed" in lines[11]
+    assert lines[6] == "| `mcip_rea` against `mcip` | −10.0 | −10.0 | tie | −10.0 | −10.0 | −10.0 |"
+    assert "4,662 test images of 769 classes" in lines[8]
+    assert lines[10] == "`base`: the CLIP to start from; `gpr`: tuned on class labels."
+    assert "one seed" in lines[12]
 
 
 def test_the_first_table_is_of_the_seeds_where_there_are_any():
@@ -76,7 +80,8 @@ def test_the_first_table_is_of_the_seeds_where_there_are_any():
     assert lines[2] == "| `base` |" + " 32.2 ± 12.7 |" * 6
     assert lines[3] == "| `gpr` |" + " 42.2 ± 1.5 (+10.0 ± 0.3) |" * 6
     assert lines[4] == "| `mcip` |" + " 32.2 ± 1.5 (tie) |" * 6
-    assert "mean over 2 of 3 seeds (failed: 2) ± half of its 95 % t-interval" in lines[6]
+    assert lines[5] == "| `gpr` against `mcip` |" + " +32.2 ± 0.2 |" * 6
+    assert "mean over 2 of 3 seeds (failed: 2) ± half of its 95 % t-interval" in lines[7]
     assert not any("one seed" in line for line in lines)
     assert "31.2" in record.run_block(METRICS, seeds([31.25, 33.25], []))  # the one run stands lower down
 

@@ -103,6 +103,8 @@ def row(start: str = "base", about: str = "a row", **changed: Any) -> dict[str, 
         ("recipes.measured", ["base", "mcip_rea", "mcip_rea"], "recipes.measured", "twice"),
         ("recipes.measured", ["base", "gpr"], "promotion.recipe", "given 'mcip_rea'; recipes.measured has base, gpr"),
         ("promotion.recipe", "mcp", "promotion.recipe", "given 'mcp'"),
+        ("promotion.pairs", [["mcip_rea", "gpr"], ["mcip", "mcp"]], "promotion.pairs[1]", "given 'mcp'"),
+        ("promotion.pairs", [["gpr", "gpr"]], "promotion.pairs[0]", "given 'gpr' twice"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path, setting, value, named, told):

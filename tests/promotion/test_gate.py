@@ -19,7 +19,7 @@ NOBODY = {"recipe": None, "model_sha256": None, "metrics": None}
 def promotion(**changes: Any) -> Promotion:
     return Promotion(
         **(
-            {"recipe": "mcip_rea", "against": "base", "seed": 0, "bootstrap_samples": 100}
+            {"recipe": "mcip_rea", "pairs": [], "against": "base", "seed": 0, "bootstrap_samples": 100}
             | {"must_not_fall": ALL, "must_rise": {}, "override_reason": None}
             | changes
         )

@@ -29,6 +29,18 @@ def test_rows_are_the_evaluations_in_the_order_asked_for(report):
         assert against_base["average"]["difference"] == pytest.approx(row["average"] - base["average"], abs=1e-3)
 
 
+def test_a_pair_is_compared_directly_on_the_same_queries(report, promotion):
+    """Not by the difference of two differences to base: that has another interval."""
+    metrics = artifacts.read_json(artifacts.METRICS)
+    assert [[pair["recipe"], pair["against"]] for pair in metrics["pairs"]] == promotion.pairs
+    values = {row["recipe"]: row["average"] for row in metrics["rows"]}
+    for pair in metrics["pairs"]:
+        found = pair["differences"]["average"]
+        assert found["difference"] == pytest.approx(values[pair["recipe"]] - values[pair["against"]], abs=1e-3)
+        low, high = found["interval"]
+        assert low <= found["difference"] <= high
+
+
 def test_the_verdict_follows_from_the_values(report):
     verdict = artifacts.read_json(artifacts.VERDICT)
     assert (verdict["recipe"], verdict["against"], verdict["decision"]) == ("mcip_rea", "base", "publish")
@@ -59,7 +71,7 @@ def test_other_rows_leave_a_row_as_it_is(inputs, promotion):
     inputs()
     judge_recipes(promotion, RECIPES)
     every = {row["recipe"]: row for row in artifacts.read_json(artifacts.METRICS)["rows"]}
-    judge_recipes(promotion, ["mcip_rea", "base"])
+    judge_recipes(promotion.model_copy(update={"pairs": []}), ["mcip_rea", "base"])
     assert artifacts.read_json(artifacts.METRICS)["rows"] == [every["mcip_rea"], every["base"]]
 
 

@@ -300,7 +300,7 @@ def test_any_recipes_in_any_order(inputs, settings, promotion):
     made_with = evaluated.with_name("made_with.json")
     artifacts.write_json(made_with, artifacts.read_json(made_with) | {"recipe": "wide"})
     measured = ["wide", "base"]
-    judge_recipes(promotion.model_copy(update={"recipe": "wide"}), measured)
+    judge_recipes(promotion.model_copy(update={"recipe": "wide", "pairs": []}), measured)
     about = {"base": "the start", "wide": "a wider margin", "mcip": "trained, not measured"}
     make_report(settings, promotion.model_copy(update={"recipe": "wide"}), about, measured)
     text = "".join(Page(artifacts.REPORT_PAGE.read_text(encoding="utf-8")).text)

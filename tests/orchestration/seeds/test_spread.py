@@ -35,7 +35,7 @@ def test_the_aggregate_by_hand():
         1: every({"base": 12, "gpr": 23, "gpr_rea": 12.1, "mcip": 13, "mcip_rea": 9.5}),
         2: every({"base": 14, "gpr": 24, "gpr_rea": 19, "mcip": 13, "mcip_rea": 11.5}),
     }
-    found = aggregate(rows, 3, 0.95)
+    found = aggregate(rows, [["gpr", "mcip"]], 3, 0.95)
     assert (found["seeds"], found["missing"], found["level"]) == ([0, 1, 2], [], 0.95)
     by_recipe = {each["recipe"]: each["measures"] for each in found["rows"]}
     assert list(by_recipe) == list(RECIPES)
@@ -50,17 +50,22 @@ def test_the_aggregate_by_hand():
     assert (mcip["holds"], mcip["outcome"]) == (False, "tie")
     assert by_recipe["mcip_rea"]["average"]["against_base"]["outcome"] == "worse"  # −2 −2.5 −2.5
     assert by_recipe["base"]["text_to_image.caption_recall_at_5"] is None
+    (pair,) = found["pairs"]
+    assert (pair["recipe"], pair["against"]) == ("gpr", "mcip")
+    difference = pair["differences"]["average"]  # 11 10 11
+    assert (difference["values"], difference["mean"], difference["outcome"]) == ([11, 10, 11], 10.6667, "better")
+    assert pair["differences"]["text_to_image.caption_recall_at_5"] is None
 
 
 def test_a_partial_aggregate_says_which_seeds_are_missing_and_a_measure_needs_every_seed():
     rows = {0: every({"base": 1}, caption=5), 2: every({"base": 2})}
-    found = aggregate(rows, 3, 0.95)
+    found = aggregate(rows, [["gpr", "mcip"]], 3, 0.95)
     assert (found["seeds"], found["missing"]) == ([0, 2], [1])
     assert found["rows"][0]["measures"]["text_to_image.caption_recall_at_5"] is None
     assert set(found["rows"][0]["measures"]) == {measure.key for measure in SHOWN}
 
 
 def test_no_difference_at_all_is_a_tie():
-    found = aggregate({0: every({}), 1: every({})}, 2, 0.95)
+    found = aggregate({0: every({}), 1: every({})}, [], 2, 0.95)
     against = found["rows"][1]["measures"]["knn.accuracy"]["against_base"]
     assert (against["holds"], against["outcome"], against["interval"]) == (False, "tie", [0, 0])
