@@ -78,8 +78,9 @@ class CuratedImages(Section):
     max_megapixels: PositiveFloat
     min_side: PositiveInt  # pixels
     min_images_per_class: Annotated[int, Field(ge=2)]  # a class with one picture has nothing to retrieve
-    test_fraction: OpenFraction  # of the classes
-    validation_fraction: Annotated[float, Field(ge=0, lt=0.5)]  # of the training classes' images
+    test_fraction: OpenFraction  # of the families
+    validation_classes: Annotated[float, Field(ge=0, lt=0.5)]  # of the other families
+    validation_pictures: Annotated[float, Field(ge=0, lt=0.5)]  # of the training classes' pictures
 
 
 def _ordered(bounds: list[float]) -> list[float]:

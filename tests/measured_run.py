@@ -86,7 +86,11 @@ def curated_rows(*, groups: bool, captions: bool) -> list[dict[str, Any]]:
                 source, license, attribution = SOURCES[view % 2]
                 rows.append(
                     {"id": f"{label or 'library'}-{view}", "image": drawing(number, view), "label": label, "class_name": name}
-                    | {"group": group if groups else None, "captions": [f"drawing {number}", "a shape"] if captions else []}
+                    | {
+                        "group": group if groups else None,
+                        "family": label,
+                        "captions": [f"drawing {number}", "a shape"] if captions else [],
+                    }
                     | {"source": source, "license": license, "attribution": attribution, "split": split}
                     | {"width": 40 + 8 * view, "height": 40, "sha256": f"{len(rows):064x}"}
                 )

@@ -69,19 +69,27 @@ def checked_columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     """The rows as columns, with those computed columns that the expectations about several rows or values need."""
     columns = {name: [row[name] for row in rows] for name in CURATED_SCHEMA.names if name != "image"}
     sides: dict[str | None, set[bool]] = {}
-    for label, split in zip(columns["label"], columns["split"], strict=True):
-        sides.setdefault(label, set()).add(split == "test")
+    for family, given, split in zip(columns["family"], columns["given_split"], columns["split"], strict=True):
+        if given is None:
+            sides.setdefault(family, set()).add(split == "test")
     of_class = Counter((row["label"], row["split"]) for row in rows)
     labelled = [label is not None for label in columns["label"]]
     columns["labelled_or_library"] = [
         has_label != (split == "library") for has_label, split in zip(labelled, columns["split"], strict=True)
     ]
-    columns["class_on_one_side"] = [
-        not has_label or len(sides[label]) == 1 for has_label, label in zip(labelled, columns["label"], strict=True)
+    columns["family_named"] = [has_label == bool(family) for has_label, family in zip(labelled, columns["family"], strict=True)]
+    columns["family_on_one_side"] = [
+        not has_label or given is not None or len(sides[family]) == 1
+        for has_label, family, given in zip(labelled, columns["family"], columns["given_split"], strict=True)
+    ]
+    columns["given_split_kept"] = [
+        not has_label or given is None or given == split
+        for has_label, given, split in zip(labelled, columns["given_split"], columns["split"], strict=True)
     ]
     columns["class_named"] = [not has_label or bool(name.strip()) for has_label, name in zip(labelled, columns["class_name"], strict=True)]
     columns["images_of_test_class"] = [
-        of_class[label, split] if split == "test" else None for label, split in zip(columns["label"], columns["split"], strict=True)
+        of_class[label, split] if split == "test" and given is None else None
+        for label, split, given in zip(columns["label"], columns["split"], columns["given_split"], strict=True)
     ]
     columns["shortest_caption"] = [min((len((text or "").strip()) for text in texts), default=None) for texts in columns["captions"]]
     return columns
@@ -109,11 +117,19 @@ def _expectations(expect: Any, min_side: int) -> list[Any]:
             column="labelled_or_library", value_set=[True], meta=meaning("an image has a label, or is in the library, never both")
         ),
         expect.ExpectColumnValuesToBeInSet(
-            column="class_on_one_side", value_set=[True], meta=meaning("no class is in test and in train or validation")
+            column="family_named", value_set=[True], meta=meaning("a labelled image has a family, a library image has none")
+        ),
+        expect.ExpectColumnValuesToBeInSet(
+            column="family_on_one_side",
+            value_set=[True],
+            meta=meaning("no family is in test and in train or validation, where the source gives no split"),
+        ),
+        expect.ExpectColumnValuesToBeInSet(
+            column="given_split_kept", value_set=[True], meta=meaning("a split that the source gives is kept")
         ),
         expect.ExpectColumnValuesToBeInSet(column="class_named", value_set=[True], meta=meaning("a labelled image has a class name")),
         expect.ExpectColumnValuesToBeBetween(
-            column="images_of_test_class", min_value=2, meta=meaning("a test class has two images or more")
+            column="images_of_test_class", min_value=2, meta=meaning("a test class has two images or more, where the source gives no split")
         ),
         expect.ExpectColumnValuesToBeBetween(column="shortest_caption", min_value=1, meta=meaning("captions are not empty")),
     ]

@@ -1,64 +1,168 @@
-"""Which image is for training, validation, test or the library: a function of ids, labels and a seed alone."""
+"""Which image is for training, validation, test or the library.
+
+The side of a family (classes that belong together) is a function of its name and the seed alone, so new classes and new pictures move no
+old one. A split that the source gives is honoured.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from assets.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT = 2  # validation images of a class: one to search with, one to be found
+EXAMPLES = 3
+GIVES_VALIDATION = 4  # pictures that a class needs to give some where the hash holds out none
 
 
-def split_by_class(
-    ids: Sequence[str], labels: Sequence[str | None], *, seed: int, test_fraction: float, validation_fraction: float
+def split_images(
+    ids: Sequence[str],
+    labels: Sequence[str | None],
+    families: Sequence[str | None],
+    given: Sequence[str | None],
+    *,
+    seed: int,
+    test_fraction: float,
+    validation_classes: float,
+    validation_pictures: float,
 ) -> list[str]:
-    """The split of each image, in the given order; the order itself has no influence.
+    """The split of each image, in the given order; the order itself has no influence. `given`: the split that the source gives, or None.
 
-    test: whole classes, round(test_fraction · classes) of them, at least one and never all. validation: two images from each of as many
-    training classes (of four images or more) as it takes to reach validation_fraction of the training classes' images. library: images
-    without a label.
+    u is a uniform number in [0, 1) from a hash of the seed and a name. A family with u < test_fraction is for test; of the others the share
+    `validation_classes` with the next smallest u is for validation, whole; the rest trains. Of the pictures that train, those with
+    u(id) < validation_pictures are held out for validation. Images without a label are the library.
+
+    With few families a side could be empty. Then: without a test family, the one with the smallest u is for test. With fewer than two
+    families to train on (of three or more; with one of two), those with the largest u train. Without any validation picture, the share
+    `validation_pictures` of the pictures that train, at least one, is held out: those with the smallest u in classes of four or more, at
+    most half of a class. Only a side chosen by these three rules may change when the library grows.
+
+    A picture with a given split keeps it. The other pictures of its family go where the family's given ones are: with training ones
+    first, then with test ones.
     """
-    members: dict[str, list[str]] = defaultdict(list)
-    for each, label in zip(ids, labels, strict=True):
-        if label is not None:
-            members[label].append(each)
-    if len(members) < 2:
+    if unnamed := [each for each, label, family in zip(ids, labels, families, strict=True) if label is not None and family is None]:
+        raise ValueError(f"labelled images need a family: {unnamed[:EXAMPLES]}")
+    given_of: dict[str, set[str]] = defaultdict(set)
+    for label, family, split in zip(labels, families, given, strict=True):
+        if label is not None and family is not None and split is not None:
+            given_of[family].add(split)
+    known = {family for label, family in zip(labels, families, strict=True) if label is not None and family is not None}
+    _check_enough({label for label in labels if label is not None}, known, given_of)
+    side_of = _sides(known - given_of.keys(), given_of, seed, test_fraction, validation_classes)
+
+    splits = []
+    for each, label, family, split in zip(ids, labels, families, given, strict=True):
+        if label is None or family is None:
+            splits.append("library")
+        elif split is not None:
+            splits.append(split)
+        elif side_of[family] == "train" and uniform(seed, "picture", each) < validation_pictures:
+            splits.append("validation")
+        else:
+            splits.append(side_of[family])
+    if validation_pictures > 0 and "validation" not in splits:
+        _hold_out(splits, ids, labels, seed, validation_pictures)
+    if absent := [side for side in ("train", "test") if side not in splits]:
         raise UserError(
-            f"{len(members)} class(es) with enough usable pictures: {', '.join(members) or 'none'}. At least 2 are needed, one to train"
-            " on and one to test with."
+            f"no picture is for {' or '.join(absent)}: the source gives the split of {sum(map(len, given_of.values()))} families, and"
+            f" {len(known - given_of.keys())} families are left to choose from. Give pictures of both sides, or no split at all."
         )
-    classes = sorted(members)
-    random.Random(seed).shuffle(classes)
-    tested = min(max(round(test_fraction * len(classes)), 1), len(classes) - 1)
-    test, training = set(classes[:tested]), classes[tested:]
+    _report(labels, splits, given_of, given)
+    return splits
 
-    if len(training) < 2:
+
+def uniform(seed: int, *name: str) -> float:
+    """In [0, 1), the same on every machine: 53 bits of a SHA-256 of the seed and the name."""
+    digest = hashlib.sha256("\0".join((str(seed), *name)).encode()).digest()
+    return (int.from_bytes(digest[:7], "big") >> 3) / 2**53
+
+
+def _check_enough(labels: Collection[str], families: Collection[str], given_of: Mapping[str, set[str]]) -> None:
+    if len(labels) < 2:
+        raise UserError(
+            f"{len(labels)} class(es) with enough usable pictures: {', '.join(sorted(labels)) or 'none'}. At least 2 are needed, one to"
+            " train on and one to test with."
+        )
+    if len(families) < 2 and len(given_of.get(next(iter(families)), ())) < 2:
+        raise UserError(
+            f"all {len(labels)} classes are of one family, {next(iter(families))}, and a family is never trained on and tested with. Give"
+            " at least 2 families, or the split of each picture (column split of the captions file, or source_images.sources[0].folders)."
+        )
+
+
+def _sides(
+    families: Collection[str], given_of: Mapping[str, set[str]], seed: int, test_fraction: float, validation_classes: float
+) -> dict[str, str]:
+    """train, validation or test for every family, those with given splits included."""
+    by_number = sorted(families, key=lambda family: (uniform(seed, "family", family), family))
+    until = test_fraction + (1 - test_fraction) * validation_classes
+    side_of = {}
+    for family in by_number:
+        u = uniform(seed, "family", family)
+        side_of[family] = "test" if u < test_fraction else "validation" if u < until else "train"
+    of_given = {family: next(side for side in ("train", "test", "validation") if side in sides) for family, sides in given_of.items()}
+    given = [split for sides in given_of.values() for split in sides]
+    total = len(by_number) + len(given_of)
+    if by_number and "test" not in side_of.values() and "test" not in given:
+        side_of[by_number[0]] = "test"
+    # from the largest u, but never the family that alone is for test
+    wanted = min(2 if total > 2 else 1, total - 1) - given.count("train")
+    rest = by_number if "test" in given else by_number[1:]
+    for family in rest[max(0, len(rest) - wanted) :] if wanted > 0 else ():
+        side_of[family] = "train"
+    return side_of | of_given
+
+
+def _hold_out(splits: list[str], ids: Sequence[str], labels: Sequence[str | None], seed: int, share: float) -> None:
+    """Move pictures that train to validation, in place: those of the smallest hash, at most half of a class."""
+    rows_of: dict[str | None, list[int]] = defaultdict(list)
+    for row, split in enumerate(splits):
+        if split == "train":
+            rows_of[labels[row]].append(row)
+    candidates = []
+    for rows in rows_of.values():
+        if len(rows) >= GIVES_VALIDATION:
+            candidates += sorted(rows, key=lambda row: uniform(seed, "picture", ids[row]))[: len(rows) // 2]
+    candidates.sort(key=lambda row: (uniform(seed, "picture", ids[row]), ids[row]))
+    wanted = max(1, round(share * splits.count("train")))
+    for row in candidates[:wanted]:
+        splits[row] = "validation"
+
+
+def _report(labels: Sequence[str | None], splits: Sequence[str], given_of: Mapping[str, set[str]], given: Sequence[str | None]) -> None:
+    labels_of: dict[str, set[str]] = defaultdict(set)
+    for label, split in zip(labels, splits, strict=True):
+        if label is not None:
+            labels_of[split].add(label)
+    unseen = labels_of["validation"] - labels_of["train"]
+    logger.info(
+        "classes: %d train, %d of them with pictures held out for validation; %d for validation alone; %d for test",
+        len(labels_of["train"]),
+        len(labels_of["validation"] & labels_of["train"]),
+        len(unseen),
+        len(labels_of["test"]),
+    )
+    if given_of:
+        count = sum(split is not None for label, split in zip(labels, given, strict=True) if label is not None)
+        both = sorted(labels_of["test"] & (labels_of["train"] | labels_of["validation"]))
+        logger.info("the source gives the split of %d picture(s); it is kept", count)
+        if both:
+            logger.warning(
+                "%d class(es) are trained on and tested with, because the source gives the split: %s%s. What is measured on them says"
+                " nothing about unseen classes",
+                len(both),
+                ", ".join(both[:EXAMPLES]),
+                ", …" if len(both) > EXAMPLES else "",
+            )
+    if len(labels_of["train"]) < 2:
         logger.warning("only one class to train on, so training has nothing to distinguish: give at least 3 classes")
-    wanted = validation_fraction * sum(len(members[label]) for label in training)
-    validation: set[str] = set()
-    for label in training:
-        if len(validation) >= wanted:
-            break
-        if len(members[label]) >= 2 * HELD_OUT:
-            validation.update(random.Random(f"{seed} {label}").sample(sorted(members[label]), HELD_OUT))
-    if len(validation) < wanted:
+    if "validation" not in splits:
         logger.warning(
-            "validation has %d images, not %.1f: only classes of at least %d pictures provide validation images",
-            len(validation),
-            wanted,
-            2 * HELD_OUT,
+            "no picture is for validation, so no epoch can be chosen by it: give classes of at least %d pictures, or raise"
+            " curated_images.validation_pictures",
+            GIVES_VALIDATION,
         )
-
-    def split_of(each: str, label: str | None) -> str:
-        if label is None:
-            return "library"
-        if label in test:
-            return "test"
-        return "validation" if each in validation else "train"
-
-    return [split_of(each, label) for each, label in zip(ids, labels, strict=True)]

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from assets import artifacts, params
 from assets.curated_images.inspection import inspect
 from assets.curated_images.rejection import REJECTED_SCHEMA, Repetitions, too_small_classes
-from assets.curated_images.split import split_by_class
+from assets.curated_images.split import split_images
 from assets.errors import UserError
 from assets.pictures.decoding import BadPicture
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
@@ -96,6 +96,7 @@ def _inspect_all(settings: params.CuratedImages) -> tuple[list[dict[str, Any]], 
                 continue
             write({"id": row["id"], "image": found.image})
             del row["image"]
+            row["family"] = None if row["label"] is None else row["family"] or row["label"]
             metadata.append(row | {"width": found.width, "height": found.height, "sha256": found.sha256})
     return metadata, rejected
 
@@ -114,12 +115,15 @@ def _without_small_classes(metadata: list[dict[str, Any]], rejected: list[dict[s
 
 def _set_split(kept: list[dict[str, Any]], rejected: list[dict[str, str]], settings: params.CuratedImages) -> None:
     try:
-        splits = split_by_class(
+        splits = split_images(
             [row["id"] for row in kept],
             [row["label"] for row in kept],
+            [row["family"] for row in kept],
+            [row["given_split"] for row in kept],
             seed=settings.seed,
             test_fraction=settings.test_fraction,
-            validation_fraction=settings.validation_fraction,
+            validation_classes=settings.validation_classes,
+            validation_pictures=settings.validation_pictures,
         )
     except UserError as error:
         raise UserError(

@@ -16,6 +16,7 @@ from typing import Any
 
 from assets.errors import UserError
 from assets.progress import track
+from assets.source_images.emoji_families import family_of
 from assets.source_images.iconify import IconSet, read_codes, read_icons, read_info, render, svg
 
 logger = logging.getLogger(__name__)
@@ -35,10 +36,10 @@ def read_emoji(packages: Path, vendors: Sequence[str], size: int) -> Iterator[di
         icons, (license, attribution) = read_icons(package), read_info(package)
         for entry in emoji:
             if name := find_icon(icons, entry, [codes[vendor], *codes.values()]):
-                shared = {key: entry[key] for key in ("label", "class_name", "group", "captions")}
+                shared = {key: entry[key] for key in ("label", "class_name", "group", "family", "captions")}
                 rows.append(
                     shared
-                    | {"id": f"{entry['label']}-{vendor}".lower(), "image": svg(icons, name, size)}
+                    | {"id": f"{entry['label']}-{vendor}".lower(), "image": svg(icons, name, size), "given_split": None}
                     | {"source": vendor, "license": license, "attribution": attribution}
                 )
     rows.sort(key=lambda row: row["id"])
@@ -60,7 +61,8 @@ def check_vendors(vendors: Sequence[str]) -> None:
 
 
 def read_names(emojibase: Path) -> list[dict[str, Any]]:
-    """Every base emoji that has a group: label (code points in hex), class name, group, captions (tags and subgroup, not the name)."""
+    """Every base emoji that has a group: label (code points in hex), class name, group, family, captions (tags and
+    subgroup, not the name)."""
     entries = json.loads((emojibase / "data.json").read_text(encoding="utf-8"))
     messages = json.loads((emojibase / "messages.json").read_text(encoding="utf-8"))
     groups, subgroups = ({each["order"]: each["message"] for each in messages[key]} for key in ("groups", "subgroups"))
@@ -69,6 +71,7 @@ def read_names(emojibase: Path) -> list[dict[str, Any]]:
             "label": entry["hexcode"],
             "class_name": entry["label"],
             "group": groups[entry["group"]],
+            "family": family_of(entry["hexcode"]),
             "captions": [
                 caption
                 for caption in dict.fromkeys([*entry.get("tags", []), subgroups[entry["subgroup"]]])

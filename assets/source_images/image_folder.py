@@ -43,6 +43,8 @@ def read_image_folder(root: Path, license: str, attribution: str) -> Iterator[di
             "label": label,
             "class_name": class_name_of(label),
             "group": None,
+            "family": None,
+            "given_split": None,
             "captions": captions.get(each, []),
             "source": "image_folder",
             "license": license,

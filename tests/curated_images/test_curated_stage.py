@@ -22,7 +22,15 @@ from assets.pictures import table
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
 from assets.pictures.table import read_batches, read_schema, shards, writing_rows
 
-SETTINGS = params.CuratedImages(seed=0, max_megapixels=1.0, min_side=8, min_images_per_class=2, test_fraction=0.4, validation_fraction=0.2)
+SETTINGS = params.CuratedImages(
+    seed=0,
+    max_megapixels=1.0,
+    min_side=8,
+    min_images_per_class=2,
+    test_fraction=0.4,
+    validation_classes=0.15,
+    validation_pictures=0.2,
+)
 
 
 def encode(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:

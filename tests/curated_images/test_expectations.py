@@ -6,7 +6,16 @@ from assets.curated_images.expectations import failures, validate
 
 
 def row(name: str, split: str, label: str | None, **other: Any) -> dict[str, Any]:
-    shared = {"class_name": label or "", "group": None, "captions": ["words"], "source": "s", "license": "l", "attribution": ""}
+    shared = {
+        "class_name": label or "",
+        "group": None,
+        "family": label,
+        "given_split": None,
+        "captions": ["words"],
+        "source": "s",
+        "license": "l",
+        "attribution": "",
+    }
     return shared | {"id": name, "split": split, "label": label, "width": 9, "height": 8, "sha256": "0a" * 32} | other
 
 
@@ -49,13 +58,26 @@ def test_bad_rows_are_named():
         "height is at least min_side": (1, ["1"]),
         "sha256 is 64 lower-case hexadecimal digits": (1, ["3"]),
         "an image has a label, or is in the library, never both": (2, ["5", "6"]),
-        "no class is in test and in train or validation": (2, ["3", "4"]),
+        "no family is in test and in train or validation, where the source gives no split": (2, ["3", "4"]),
         "a labelled image has a class name": (1, ["3"]),
-        "a test class has two images or more": (1, ["4"]),
+        "a test class has two images or more, where the source gives no split": (1, ["4"]),
         "captions are not empty": (1, ["1"]),
     }
     assert result["statistics"]["unsuccessful"] == 12
     assert "license is never null: not so for 1 image(s), such as 4" in failures(result)
+
+
+def test_families_are_told_apart_and_a_given_split_excuses_a_class_on_both_sides():
+    """Two classes of one family are one side's; what the source puts on both sides it answers for."""
+    wrong = [row("7", "train", "c", family="b"), row("8", "test", "d", family=""), row("9", "test", "d", family="")]
+    found = {each["meaning"]: each["unexpected_ids"] for each in validate([*GOOD, *wrong], 8)["results"] if not each["success"]}
+    assert found == {
+        "no family is in test and in train or validation, where the source gives no split": ["4", "5", "7"],
+        "a labelled image has a family, a library image has none": ["8", "9"],
+    }
+    given = [row("7", "train", "c", given_split="train"), row("8", "test", "c", given_split="test")]
+    assert validate([*GOOD, *given], 8)["success"]
+    assert not validate([*GOOD, *given, row("9", "test", "b", given_split="train")], 8)["success"]
 
 
 def test_training_and_test_images_must_exist():

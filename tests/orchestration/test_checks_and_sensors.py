@@ -62,11 +62,20 @@ def test_expectations_are_listed_one_by_one(tmp_path, settings):
     assert outcome.metadata["ids against them"].value == {"ids are unique": ["a", "b"]}
 
 
-@pytest.mark.parametrize(("label", "sha256", "passed"), [("b", "2", True), ("a", "2", False), ("b", "1", False)])
-def test_leakage_is_a_shared_class_or_file(label, sha256, passed, tmp_path, settings):
+@pytest.mark.parametrize(
+    ("other", "passed"),
+    [
+        ({}, True),
+        ({"label": "a"}, False),
+        ({"family": "f"}, False),
+        ({"sha256": "1"}, False),
+        ({"label": "a", "family": "f", "given_split": "test"}, True),
+    ],
+)
+def test_leakage_is_a_shared_class_family_or_file_unless_the_source_gives_the_split(other, passed, tmp_path, settings):
     rows = [
-        {"id": "x", "label": "a", "sha256": "1", "split": "train"},
-        {"id": "y", "label": label, "sha256": sha256, "split": "test"},
+        {"id": "x", "label": "a", "family": "f", "sha256": "1", "split": "train"},
+        {"id": "y", "label": "b", "family": "g", "sha256": "2", "split": "test"} | other,
         {"id": "z", "label": None, "sha256": "1", "split": "library"},
     ]
     rest = {"class_name": "", "image": b"", "captions": [], "source": "", "license": "", "attribution": "", "width": 1, "height": 1}

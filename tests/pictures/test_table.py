@@ -35,7 +35,16 @@ OF_SPLIT = {"train": 11, "validation": 2, "test": 6, "library": 1}
 
 def rows() -> list[dict[str, Any]]:
     """Twenty rows in the order of a curated table. Each picture is of one grey level, its row's number."""
-    shared = {"group": None, "source": "image_folder", "license": "CC0-1.0", "attribution": "me", "width": 2, "height": 2}
+    shared = {
+        "group": None,
+        "family": None,
+        "given_split": None,
+        "source": "image_folder",
+        "license": "CC0-1.0",
+        "attribution": "me",
+        "width": 2,
+        "height": 2,
+    }
     found: list[dict[str, Any]] = []
     for split in SPLITS:
         for number in range(OF_SPLIT[split]):

@@ -67,6 +67,8 @@ def test_join(packages):
         "label": "2764-FE0F",
         "class_name": "red heart",
         "group": "smileys",
+        "family": "heart",
+        "given_split": None,
         "captions": ["love", "heart", "hearts"],  # distinct, in order, the name left out, the subgroup last
         "source": "noto",
         "license": "CC-BY-4.0",

@@ -43,6 +43,8 @@ def test_labels_are_the_first_folders(root, caplog):
         "label": "red_panda",
         "class_name": "red panda",
         "group": None,
+        "family": None,
+        "given_split": None,
         "captions": [],
         "source": "image_folder",
         "license": "CC0-1.0",

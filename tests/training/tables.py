@@ -33,6 +33,7 @@ def curated_row(label: str, number: int, image: bytes, split: str, **own: object
         "label": label,
         "class_name": f"{label} square",
         "group": None,
+        "family": label,
         "captions": [label, "a colour"],
         "source": "test",
         "license": "CC0-1.0",
