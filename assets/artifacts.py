@@ -25,6 +25,7 @@ CURATED = DATA / "curated_images"
 CURATED_IMAGES = CURATED / "images"
 REJECTED_IMAGES = CURATED / "rejected.parquet"
 EXPECTATIONS = CURATED / "expectations.json"
+NEAREST = CURATED / "nearest.parquet"  # of each test picture, the training picture most like it
 PSEUDO_CAPTIONS = DATA / "pseudo_captions"
 CAPTIONS = PSEUDO_CAPTIONS / "captions.parquet"
 IMAGE_CAPTIONS = PSEUDO_CAPTIONS / "image_captions.parquet"

@@ -81,6 +81,7 @@ class CuratedImages(Section):
     test_fraction: OpenFraction  # of the families
     validation_classes: Annotated[float, Field(ge=0, lt=0.5)]  # of the other families
     validation_pictures: Annotated[float, Field(ge=0, lt=0.5)]  # of the training classes' pictures
+    min_difference_to_test: Annotated[float, Field(ge=0, lt=1)]  # of white to black
 
 
 def _ordered(bounds: list[float]) -> list[float]:

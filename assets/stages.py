@@ -135,7 +135,7 @@ STAGES = (
         _curated_images,
         settings=_section("curated_images"),
         inputs=lambda params, recipe: [artifacts.SOURCE_IMAGES],
-        outputs=lambda params, recipe: [artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS],
+        outputs=lambda params, recipe: [artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS, artifacts.NEAREST],
     ),
     Stage(
         "base_clip",

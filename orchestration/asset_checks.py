@@ -83,7 +83,7 @@ def _no_leakage(checkout: Path, recipe: str, settings: Orchestration) -> Outcome
     files = {row["sha256"] for row in test} & {row["sha256"] for row in trained}
     return Outcome(
         not labels and not families and not files,
-        f"{len(test)} test and {len(trained)} training pictures share {len(labels)} classes, {len(families)} families and {len(files)} files",
+        f"{len(test)} test and {len(trained)} training pictures share {len(labels)} classes, {len(families)} families, {len(files)} files",
         {
             "classes": MetadataValue.json(sorted(labels)[:20]),
             "families": MetadataValue.json(sorted(families)[:20]),

@@ -1,4 +1,4 @@
-"""Look at one source image: is it usable, and which bytes of it are kept? rejection.py compares images with each other."""
+"""Look at one source image: is it usable, and which bytes of it are kept? rejection.py and nearest.py compare images with each other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from io import BytesIO
 
 from PIL import Image, ImageChops
 
+from assets.curated_images.nearest import thumbnail
 from assets.pictures.decoding import BadPicture, decode, open_picture
 
 JPEG_ABOVE_SIDE = 512  # pixels
@@ -20,6 +21,7 @@ class Usable:
     height: int
     sha256: str  # of the source's bytes
     pixels: bytes  # digest of size and RGB pixels: equal for exact duplicates, whatever their files
+    thumbnail: bytes  # nearly equal for copies of another size or file format
 
 
 def inspect(data: bytes, *, max_pixels: int, min_side: int) -> Usable | BadPicture:
@@ -31,7 +33,7 @@ def inspect(data: bytes, *, max_pixels: int, min_side: int) -> Usable | BadPictu
     if min(picture.size) < min_side:
         return BadPicture("too_small", f"{picture.width} x {picture.height} pixels; a side needs at least {min_side}")
     digest = hashlib.sha256(f"{picture.width} {picture.height} ".encode() + picture.tobytes()).digest()
-    return Usable(kept_bytes(data, picture), *picture.size, hashlib.sha256(data).hexdigest(), digest)
+    return Usable(kept_bytes(data, picture), *picture.size, hashlib.sha256(data).hexdigest(), digest, thumbnail(picture))
 
 
 def kept_bytes(data: bytes, picture: Image.Image) -> bytes:

@@ -12,15 +12,18 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets import artifacts, params
 from assets.curated_images.inspection import inspect
-from assets.curated_images.rejection import REJECTED_SCHEMA, Repetitions, too_small_classes
+from assets.curated_images.nearest import NEAREST_SCHEMA, VALUES, near_identical, nearest
+from assets.curated_images.rejection import REJECTED_SCHEMA, repeated_pictures, too_small_classes
 from assets.curated_images.split import split_images
 from assets.errors import UserError
 from assets.pictures.decoding import BadPicture
@@ -31,41 +34,56 @@ from assets.progress import track
 logger = logging.getLogger(__name__)
 
 ROWS_PER_BATCH = 64  # decoded side by side
+MANY_NEAR_TEST = 0.05  # a larger share of the training pictures that leave is worth a warning
 USABLE = artifacts.WORK / "curated_images" / "usable"
 USABLE_SCHEMA = pa.schema([IMAGES_SCHEMA.field("id"), IMAGES_SCHEMA.field("image")])
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A usable image: its row without the picture, and by what it is compared with others."""
+
+    row: dict[str, Any]
+    pixels: bytes
+    thumbnail: bytes
 
 
 def make_curated_images(settings: params.CuratedImages) -> None:
     try:
         shutil.rmtree(USABLE, ignore_errors=True)  # of a run that was killed
-        metadata, rejected = _inspect_all(settings)
+        usable, rejected = _inspect_all(settings)
         read = row_count(artifacts.SOURCE_IMAGES)
-        kept = _without_small_classes(metadata, rejected, settings.min_images_per_class)
+        usable = _without_small_classes(_distinct(usable, rejected), rejected, settings.min_images_per_class)
         rejected.sort(key=lambda row: row["id"])
-        assert len(kept) + len(rejected) == read
+        _set_split(usable, rejected, settings)
+        usable = _without_near_test(usable, rejected, settings.min_difference_to_test)
+        rejected.sort(key=lambda row: row["id"])
+        assert len(usable) + len(rejected) == read
         logger.info("read %d, rejected %d%s", read, len(rejected), _summary(rejected, examples=0))
-        _set_split(kept, rejected, settings)
+        kept = [each.row for each in usable]
         splits = Counter(row["split"] for row in kept)
         logger.info("kept %d: %s", len(kept), ", ".join(f"{splits[split]} {split}" for split in SPLITS))
         result = _check(kept, settings.min_side)
+        audit = _nearest_table(usable)
         with (
             artifacts.replacing(artifacts.CURATED_IMAGES) as images,
             artifacts.replacing(artifacts.REJECTED_IMAGES) as rejects,
             artifacts.replacing(artifacts.EXPECTATIONS) as expectations,
+            artifacts.replacing(artifacts.NEAREST) as siblings,
         ):
             _write_kept(images, kept)
             pq.write_table(pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA), rejects)
             artifacts.write_json(expectations, result)
+            pq.write_table(audit, siblings)
     finally:
         shutil.rmtree(USABLE, ignore_errors=True)
 
 
-def _inspect_all(settings: params.CuratedImages) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+def _inspect_all(settings: params.CuratedImages) -> tuple[list[Inspected], list[dict[str, str]]]:
     """Decode the whole source and write usable images to the table USABLE. Return their other columns, and the rejected rows."""
     if not read_schema(artifacts.SOURCE_IMAGES).equals(IMAGES_SCHEMA):
         raise UserError(f"{artifacts.SOURCE_IMAGES} has other columns than this version reads. `dvc repro source_images` makes it anew.")
-    seen = Repetitions()
-    metadata: list[dict[str, Any]] = []
+    usable: list[Inspected] = []
     rejected: list[dict[str, str]] = []
     max_pixels = int(settings.max_megapixels * 1_000_000)
 
@@ -79,47 +97,93 @@ def _inspect_all(settings: params.CuratedImages) -> tuple[list[dict[str, Any]], 
                     strict=True,
                 )
 
-    previous = ""
+    previous = None
     with warnings.catch_warnings(), writing_rows(USABLE, USABLE_SCHEMA) as write:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata; what cannot be decoded is rejected with a reason
         for row, found in track(inspected(), total=row_count(artifacts.SOURCE_IMAGES), what="decoding", unit="images"):
-            if row["id"] < previous:
+            if previous is not None and row["id"] < previous:
                 raise UserError(f"{artifacts.SOURCE_IMAGES} is not in order of id. `dvc repro source_images` makes it anew.")
+            if row["id"] == previous:
+                rejected.append({"id": row["id"], "reason": "duplicate_id", "detail": "an earlier row has this id"})
+            elif isinstance(found, BadPicture):
+                rejected.append({"id": row["id"], "reason": found.reason, "detail": found.detail})
+            else:
+                write({"id": row["id"], "image": found.image})
+                del row["image"]
+                row["family"] = None if row["label"] is None else row["family"] or row["label"]
+                row |= {"width": found.width, "height": found.height, "sha256": found.sha256}
+                usable.append(Inspected(row, found.pixels, found.thumbnail))
             previous = row["id"]
-            reason = seen.repeated_id(row["id"])
-            if reason is None and isinstance(found, BadPicture):
-                reason = found.reason, found.detail
-            if reason is None:
-                reason = seen.repeated_pixels(row["id"], row["label"], found.pixels)
-            if reason is not None:
-                rejected.append({"id": row["id"], "reason": reason[0], "detail": reason[1]})
-                continue
-            write({"id": row["id"], "image": found.image})
-            del row["image"]
-            row["family"] = None if row["label"] is None else row["family"] or row["label"]
-            metadata.append(row | {"width": found.width, "height": found.height, "sha256": found.sha256})
-    return metadata, rejected
+    return usable, rejected
 
 
-def _without_small_classes(metadata: list[dict[str, Any]], rejected: list[dict[str, str]], min_images: int) -> list[dict[str, Any]]:
-    small = too_small_classes([row["label"] for row in metadata], min_images)
+def _distinct(usable: list[Inspected], rejected: list[dict[str, str]]) -> list[Inspected]:
+    repeated, captions = repeated_pictures([each.row for each in usable], [each.pixels for each in usable])
+    for number, (reason, detail) in repeated.items():
+        rejected.append({"id": usable[number].row["id"], "reason": reason, "detail": detail})
+    for number, merged in captions.items():
+        usable[number] = replace(usable[number], row=usable[number].row | {"captions": merged})
+    return [each for number, each in enumerate(usable) if number not in repeated]
+
+
+def _without_small_classes(usable: list[Inspected], rejected: list[dict[str, str]], min_images: int) -> list[Inspected]:
+    small = too_small_classes([each.row["label"] for each in usable], min_images)
     kept = []
-    for row in metadata:
-        if row["label"] in small:
-            reason, detail = small[row["label"]]
-            rejected.append({"id": row["id"], "reason": reason, "detail": detail})
+    for each in usable:
+        if each.row["label"] in small:
+            reason, detail = small[each.row["label"]]
+            rejected.append({"id": each.row["id"], "reason": reason, "detail": detail})
         else:
-            kept.append(row)
+            kept.append(each)
     return kept
 
 
-def _set_split(kept: list[dict[str, Any]], rejected: list[dict[str, str]], settings: params.CuratedImages) -> None:
+def _without_near_test(usable: list[Inspected], rejected: list[dict[str, str]], min_difference: float) -> list[Inspected]:
+    """Take pictures out of training and validation that show a test picture: the test split stays as it is."""
+    test = [number for number, each in enumerate(usable) if each.row["split"] == "test"]
+    others = [number for number, each in enumerate(usable) if each.row["split"] in ("train", "validation")]
+    near = near_identical(_thumbnails(usable, others), _thumbnails(usable, test), min_difference) if min_difference > 0 else {}
+    leaving = {others[query]: test[row] for query, row in near.items()}
+    for number, found in leaving.items():
+        shown = usable[found].row
+        detail = f"nearly the same pixels as the test picture {shown['id']} of class {shown['label']}"
+        rejected.append({"id": usable[number].row["id"], "reason": "near_test", "detail": detail})
+    if len(leaving) > MANY_NEAR_TEST * len(others):
+        logger.warning(
+            "%d of %d training and validation pictures leave because they are nearly the same as test pictures; the table of rejected"
+            " pictures names the pairs. If they differ in what matters, lower curated_images.min_difference_to_test",
+            len(leaving),
+            len(others),
+        )
+    return [each for number, each in enumerate(usable) if number not in leaving]
+
+
+def _nearest_table(usable: list[Inspected]) -> pa.Table:
+    """NEAREST_SCHEMA, one row per test picture in order of id."""
+    test = [number for number, each in enumerate(usable) if each.row["split"] == "test"]
+    train = [number for number, each in enumerate(usable) if each.row["split"] == "train"]
+    rows, correlations, differences = nearest(_thumbnails(usable, test), _thumbnails(usable, train))
+    columns = {
+        "id": [usable[number].row["id"] for number in test],
+        "nearest": [usable[train[row]].row["id"] for row in rows],
+        "correlation": correlations,
+        "difference": differences,
+    }
+    return pa.table(columns, schema=NEAREST_SCHEMA)
+
+
+def _thumbnails(usable: list[Inspected], numbers: list[int]) -> np.ndarray:
+    joined = b"".join(usable[number].thumbnail for number in numbers)
+    return np.frombuffer(joined, np.uint8).reshape(len(numbers), VALUES)
+
+
+def _set_split(kept: list[Inspected], rejected: list[dict[str, str]], settings: params.CuratedImages) -> None:
     try:
         splits = split_images(
-            [row["id"] for row in kept],
-            [row["label"] for row in kept],
-            [row["family"] for row in kept],
-            [row["given_split"] for row in kept],
+            [each.row["id"] for each in kept],
+            [each.row["label"] for each in kept],
+            [each.row["family"] for each in kept],
+            [each.row["given_split"] for each in kept],
             seed=settings.seed,
             test_fraction=settings.test_fraction,
             validation_classes=settings.validation_classes,
@@ -130,8 +194,8 @@ def _set_split(kept: list[dict[str, Any]], rejected: list[dict[str, str]], setti
             f"{error} Each class needs {settings.min_images_per_class} different pictures"
             f" (curated_images.min_images_per_class). {len(rejected)} picture(s) were rejected{_summary(rejected, examples=3)}."
         ) from None
-    for row, split in zip(kept, splits, strict=True):
-        row["split"] = split
+    for each, split in zip(kept, splits, strict=True):
+        each.row["split"] = split
 
 
 def _summary(rejected: list[dict[str, str]], examples: int) -> str:

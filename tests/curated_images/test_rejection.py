@@ -1,21 +1,35 @@
 """What is dropped because of other images."""
 
-from assets.curated_images.rejection import Repetitions, too_small_classes
+from assets.curated_images.rejection import repeated_pictures, too_small_classes
 
 
-def test_exact_duplicates_name_the_first():
-    seen = Repetitions()
-    assert seen.repeated_pixels("a", "cat", b"1") is None
-    assert seen.repeated_pixels("b", "cat", b"2") is None
-    assert seen.repeated_pixels("c", "cat", b"1") == ("duplicate", "same pixels as a")
-    assert seen.repeated_pixels("d", "dog", b"1") == ("duplicate", "same pixels as a of class cat; this one is of class dog")
-    assert seen.repeated_pixels("e", None, b"2") == ("duplicate", "same pixels as b of class cat; this one is of the library")
+def row(name: str, label: str | None, *captions: str, given: str | None = None) -> dict[str, object]:
+    return {"id": name, "label": label, "captions": list(captions), "given_split": given}
 
 
-def test_repeated_ids():
-    seen = Repetitions()
-    assert seen.repeated_id("a") is None
-    assert seen.repeated_id("a") == ("duplicate_id", "an earlier row has this id")
+def test_copies_name_the_one_that_stays():
+    rows = [row("a", "cat"), row("b", "cat"), row("c", "cat"), row("d", "dog"), row("e", None)]
+    rejected, captions = repeated_pictures(rows, [b"1", b"2", b"1", b"1", b"2"])
+    assert rejected == {
+        2: ("duplicate", "same pixels as a"),
+        3: ("duplicate", "same pixels as a of class cat; this one is of class dog"),
+        4: ("duplicate", "same pixels as b of class cat; this one is of the library"),
+    }
+    assert captions == {0: [], 1: []}
+
+
+def test_which_copy_stays():
+    """A label is worth more than a given split, that more than captions, and these more than the alphabet."""
+    rows = [row("a", None, "x"), row("b", "cat"), row("c", "cat", "y"), row("d", "cat", given="train"), row("e", "cat", given="test")]
+    for staying in (4, 3, 2, 1, 0):
+        rejected, captions = repeated_pictures(rows[: staying + 1], [b"1"] * (staying + 1))
+        assert rejected.keys() == set(range(staying + 1)) - {staying}
+        assert captions.keys() <= {staying}
+
+
+def test_captions_of_another_class_are_not_merged():
+    rows = [row("a", "cat", "purrs"), row("b", "dog", "barks"), row("c", "cat", "purrs", "sleeps"), row("d", None, "in the garden")]
+    assert repeated_pictures(rows, [b"1"] * 4)[1] == {0: ["purrs", "sleeps", "in the garden"]}
 
 
 def test_small_classes():
