@@ -24,12 +24,15 @@ from assets.pictures.credits import Credit, credits_of
 from assets.pictures.table import read_rows
 
 # One value per query, for paired comparisons, in the columns that assets/measures.py names. average_precision and recall_at_5 are in
-# percent; average_precision and hit_at_1 are null where an image is alone in its class.
+# percent; average_precision and hit_at_1 are null where an image is alone in its class. family: what intervals draw as one; sibling:
+# whether the image's class is a sibling, see `sibling_classes`.
 PER_QUERY_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("label", pa.string(), nullable=False),
         pa.field("group", pa.string()),
+        pa.field("family", pa.string(), nullable=False),
+        pa.field("sibling", pa.bool_(), nullable=False),
         pa.field("average_precision", pa.float64()),
         pa.field("hit_at_1", pa.bool_()),
         pa.field("knn_correct", pa.bool_(), nullable=False),
@@ -41,6 +44,8 @@ PER_CLASS_SCHEMA = pa.schema(
         pa.field("label", pa.string(), nullable=False),
         pa.field("class_name", pa.string(), nullable=False),
         pa.field("group", pa.string()),
+        pa.field("family", pa.string(), nullable=False),
+        pa.field("sibling", pa.bool_(), nullable=False),
         pa.field("images", pa.int32(), nullable=False),
         pa.field("recall_at_5", pa.float64(), nullable=False),
     ]
@@ -73,6 +78,11 @@ class TestSplit:
         return [name_of[label] for label in self.classes]
 
     @cached_property
+    def families(self) -> list[str]:  # [C]
+        family_of = dict(zip(self.labels, self.rows["family"].to_pylist(), strict=True))
+        return [family_of[label] for label in self.classes]
+
+    @cached_property
     def captions_of(self) -> list[list[str]]:  # [N], each image's own
         return self.rows["captions"].to_pylist()
 
@@ -102,14 +112,34 @@ class Evaluation:
         return self.metrics["confidence"]["level"]
 
 
-def per_query_table(test: TestSplit, values: Mapping[str, np.ndarray]) -> pa.Table:
-    """`values` by measure: fractions, float64 [N] for a measure of images, nan where an image has nothing to find."""
-    known = {name: test.rows[name].combine_chunks() for name in ("id", "label", "group")}
+def sibling_classes(test: TestSplit, correlation: float) -> np.ndarray:
+    """bool [C]: whether any picture of the class correlates more than `correlation` with a training picture, by nearest.parquet.
+
+    What is measured on such a class may be what training showed: a drawing of a woman where a man's was trained on.
+    """
+    nearest = pq.read_table(artifacts.NEAREST, columns=["id", "correlation"])
+    found = dict(zip(nearest["id"].to_pylist(), nearest["correlation"].to_pylist(), strict=True))
+    if absent := [each for each in test.rows["id"].to_pylist() if each not in found]:
+        raise UserError(
+            f"{artifacts.NEAREST} lacks {len(absent)} test picture(s) of {artifacts.CURATED_IMAGES}, such as {absent[0]}."
+            " `dvc repro curated_images` makes both anew."
+        )
+    siblings = {label for label, each in zip(test.labels, test.rows["id"].to_pylist(), strict=True) if found[each] > correlation}
+    return np.array([label in siblings for label in test.classes], bool)
+
+
+def per_query_table(test: TestSplit, siblings: np.ndarray, values: Mapping[str, np.ndarray]) -> pa.Table:
+    """`siblings` as `sibling_classes` gives them; `values` by measure: fractions, float64 [N] for a measure of images, nan where an
+    image has nothing to find.
+    """
+    sibling_of = dict(zip(test.classes, siblings.tolist(), strict=True))
+    known = {name: test.rows[name].combine_chunks() for name in ("id", "label", "group", "family")}
+    known["sibling"] = pa.array([sibling_of[label] for label in test.labels], pa.bool_())
     return pa.table(known | _columns(values, "image", PER_QUERY_SCHEMA), schema=PER_QUERY_SCHEMA)
 
 
-def per_class_table(test: TestSplit, values: Mapping[str, np.ndarray]) -> pa.Table:
-    """`values` by measure: fractions, float64 [C] for a measure of classes."""
+def per_class_table(test: TestSplit, siblings: np.ndarray, values: Mapping[str, np.ndarray]) -> pa.Table:
+    """`siblings` as above; `values` by measure: fractions, float64 [C] for a measure of classes."""
     labels = test.labels.tolist()
     group_of = dict(zip(labels, test.rows["group"].to_pylist(), strict=True))
     images_of = Counter(labels)
@@ -117,6 +147,8 @@ def per_class_table(test: TestSplit, values: Mapping[str, np.ndarray]) -> pa.Tab
         "label": test.classes,
         "class_name": test.class_names,
         "group": [group_of[label] for label in test.classes],
+        "family": test.families,
+        "sibling": siblings,
         "images": [images_of[label] for label in test.classes],
     }
     return pa.table(known | _columns(values, "class", PER_CLASS_SCHEMA), schema=PER_CLASS_SCHEMA)

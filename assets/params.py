@@ -216,6 +216,7 @@ class Evaluation(Section):
     knn_temperature: PositiveFloat
     bootstrap_samples: Annotated[int, Field(ge=100)]
     confidence: OpenFraction
+    sibling_correlation: Annotated[float, Field(gt=0, le=1)]
     prompts: Annotated[list[str], Field(min_length=1), AfterValidator(_has_slot)]
     benchmarks_root: Annotated[str, Field(min_length=1)]
 

@@ -185,6 +185,7 @@ STAGES = (
         settings=_section("evaluation"),
         inputs=lambda params, recipe: [
             artifacts.CURATED_IMAGES,
+            artifacts.NEAREST,
             artifacts.model_dir(recipe),
             Path(params.evaluation.benchmarks_root),
         ],

@@ -17,9 +17,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from assets import artifacts, params
+from assets.curated_images.nearest import NEAREST_SCHEMA
 from assets.evaluation.made_with import made_with
 from assets.evaluation.protocol import score
-from assets.evaluations import Evaluation, per_class_table, per_query_table, read_test_split, write_evaluation
+from assets.evaluations import Evaluation, per_class_table, per_query_table, read_test_split, sibling_classes, write_evaluation
 from assets.pictures.schema import CURATED_SCHEMA
 from assets.pictures.table import writing_rows
 from assets.promotion.gate import ALWAYS_JUDGED
@@ -38,6 +39,7 @@ SOURCES = (
     ("alpha", "CC-BY-SA-4.0", "Alpha Set by Ann, https://example.org/alpha"),
     ("beta", "MIT", "Beta Set by Bob & Co, https://example.org/beta"),
 )
+SIBLING = "3"  # looks like a training class
 VIEWS = 4  # images of a class
 NOISE = {  # of the vectors of images and of texts
     "base": (1.3, 1.0),
@@ -129,10 +131,13 @@ def write_measured(
     test = read_test_split()
     measured_with: dict[str, Any] = {"seed": 0, "precision": "fp32", "knn_k": knn_k, "knn_temperature": 0.1}
     measured_with |= {"bootstrap_samples": 200, "confidence": 0.95, "prompts": list(prompts)}
+    siblings = sibling_classes(test, 0.9)
     scores = score(
         images=images,
         classes=np.array([test.classes.index(label) for label in test.labels]),
         names=test.class_names,
+        families=test.families,
+        siblings=siblings,
         name_embeddings=names,
         name_ensembles=names,
         caption_embeddings=captions,
@@ -145,7 +150,7 @@ def write_measured(
     )
     directory = artifacts.model_dir(recipe)
     with_what = made_with(recipe, artifacts.sha256_of(directory), artifacts.read_json(directory / artifacts.MODEL_CARD), measured_with)
-    tables = per_query_table(test, scores.values), per_class_table(test, scores.values)
+    tables = per_query_table(test, siblings, scores.values), per_class_table(test, siblings, scores.values)
     metrics = {"recipe": recipe, **scores.metrics}
     nothing = {"image_to_image": {}, "knn": {}, "zero_shot": {}, "text_to_image": {}, "average": None}
     write_evaluation(
@@ -157,8 +162,15 @@ def write_measured(
 def write_inputs(*, groups: bool = True, captions: bool = True, validation: bool = True) -> None:
     """Everything that promotion and the report read, under the working directory."""
     with artifacts.replacing(artifacts.CURATED_IMAGES) as folder, writing_rows(folder, CURATED_SCHEMA) as add:
-        for row in curated_rows(groups=groups, captions=captions):
+        rows = curated_rows(groups=groups, captions=captions)
+        for row in rows:
             add(row)
+    nearest = [
+        {"id": row["id"], "nearest": f"t{1 + view % 2}-{view % VIEWS}"}
+        | {"correlation": 0.95 if row["label"] == SIBLING and view % 2 else 0.5, "difference": 0.1}
+        for view, row in enumerate(row for row in rows if row["split"] == "test")
+    ]
+    pq.write_table(pa.Table.from_pylist(nearest, schema=NEAREST_SCHEMA), artifacts.NEAREST)
     rejected = [
         {"id": f"r{number}", "reason": reason, "detail": ""} for number, reason in enumerate(["duplicate", "duplicate", "too_small"])
     ]

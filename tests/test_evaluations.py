@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,6 +20,7 @@ from assets.evaluations import (
     per_query_table,
     read_evaluation,
     read_test_split,
+    sibling_classes,
     write_evaluation,
 )
 from assets.measures import PAIRED
@@ -34,6 +36,7 @@ ROWS = [
     ("d", "u2", "red heart", "symbols", ["heart"]),
     ("e", "u10", "cat face", None, []),
 ]
+SIBLINGS = np.array([False, True, False])  # of u10, u2, u3
 VALUES = {
     "image_to_image.map": np.array([0.5, 1, np.nan, 0.25, 0]),
     "image_to_image.recall_at_1": np.array([1, 0, np.nan, 1, 0]),
@@ -47,6 +50,7 @@ def write_curated(rows=ROWS, split: str = "test") -> None:
     with artifacts.replacing(artifacts.CURATED_IMAGES) as temporary, writing_rows(temporary, CURATED_SCHEMA) as write:
         for name, label, class_name, group, captions in rows:
             known = {"id": name, "label": label, "class_name": class_name, "group": group, "captions": captions, "image": b"x"}
+            known |= {"family": "animals" if label == "u10" else label}
             known |= {"source": f"source of {label}", "license": "CC0-1.0", "attribution": "the tests", "sha256": name * 64}
             write(known | {"split": split, "width": 1, "height": 1})
 
@@ -63,8 +67,8 @@ def evaluation(test: TestSplit) -> Evaluation:
         {"recipe": "x", "confidence": {"level": 0.9}},
         np.ones((5, 2), np.float32),
         np.ones((3 + 3, 2), np.float32),
-        per_query_table(test, VALUES),
-        per_class_table(test, VALUES),
+        per_query_table(test, SIBLINGS, VALUES),
+        per_class_table(test, SIBLINGS, VALUES),
         {"recipe": "x", "chain": ["base", "x"]},
     )
 
@@ -79,23 +83,37 @@ def test_a_test_split_in_its_orders():
 
 
 def test_values_are_percent_and_null_where_there_is_nothing_to_find():
-    rows = per_query_table(read_test_split(), VALUES).to_pylist()
+    rows = per_query_table(read_test_split(), SIBLINGS, VALUES).to_pylist()
     assert [row["id"] for row in rows] == list("abcde")
     assert [row["average_precision"] for row in rows] == [50, 100, None, 25, 0]
     assert [row["hit_at_1"] for row in rows] == [True, False, None, True, False]
     assert [row["knn_correct"] for row in rows] == [True, False, False, True, True]
     assert [row["zero_shot_correct"] for row in rows] == [False, False, True, True, True]
-    assert per_class_table(read_test_split(), VALUES).to_pylist() == [
-        {"label": "u10", "class_name": "cat face", "group": None, "images": 2, "recall_at_5": 100},
-        {"label": "u2", "class_name": "red heart", "group": "symbols", "images": 2, "recall_at_5": 0},
-        {"label": "u3", "class_name": "sailboat", "group": "travel", "images": 1, "recall_at_5": 100},
+    assert [(row["family"], row["sibling"]) for row in rows[:3]] == [("u2", True), ("animals", False), ("u3", False)]
+    assert per_class_table(read_test_split(), SIBLINGS, VALUES).to_pylist() == [
+        {"label": "u10", "class_name": "cat face", "group": None, "family": "animals", "sibling": False, "images": 2, "recall_at_5": 100},
+        {"label": "u2", "class_name": "red heart", "group": "symbols", "family": "u2", "sibling": True, "images": 2, "recall_at_5": 0},
+        {"label": "u3", "class_name": "sailboat", "group": "travel", "family": "u3", "sibling": False, "images": 1, "recall_at_5": 100},
     ]
+
+
+def test_a_class_is_a_sibling_when_one_of_its_pictures_is():
+    def write(*correlations: float) -> None:
+        columns = {"id": list("abcde")[: len(correlations)], "correlation": pa.array(correlations, pa.float32())}
+        pq.write_table(pa.table(columns), artifacts.NEAREST)
+
+    write(0.2, 0.9, 0.1, 0.95, 0.3)
+    assert sibling_classes(read_test_split(), 0.9).tolist() == SIBLINGS.tolist()
+    assert sibling_classes(read_test_split(), 0.8).tolist() == [True, True, False]
+    write(0.2, 0.9, 0.1)
+    with pytest.raises(UserError, match=r"nearest\.parquet lacks 2 test picture\(s\) .* such as d\. `dvc repro curated_images`"):
+        sibling_classes(read_test_split(), 0.9)
 
 
 def test_the_tables_have_a_column_for_every_paired_measure_and_no_other():
     named = {unit: [measure.column for measure in PAIRED if measure.unit == unit] for unit in ("image", "class")}
-    assert PER_QUERY_SCHEMA.names == ["id", "label", "group", *named["image"]]
-    assert PER_CLASS_SCHEMA.names == ["label", "class_name", "group", "images", *named["class"]]
+    assert PER_QUERY_SCHEMA.names == ["id", "label", "group", "family", "sibling", *named["image"]]
+    assert PER_CLASS_SCHEMA.names == ["label", "class_name", "group", "family", "sibling", "images", *named["class"]]
 
 
 def test_what_is_written_is_read_back():
@@ -103,8 +121,8 @@ def test_what_is_written_is_read_back():
     write_evaluation(evaluation(test), {"benchmarks": {}})
     found = read_evaluation("x", test)
     assert (found.recipe, found.level, found.made_with["chain"]) == ("x", 0.9, ["base", "x"])
-    assert found.per_query.equals(per_query_table(test, VALUES))
-    assert found.per_class.equals(per_class_table(test, VALUES))
+    assert found.per_query.equals(per_query_table(test, SIBLINGS, VALUES))
+    assert found.per_class.equals(per_class_table(test, SIBLINGS, VALUES))
     assert found.images.shape == (5, 2)
     assert pq.read_schema(artifacts.evaluation_dir("x") / "per_query.parquet").equals(PER_QUERY_SCHEMA)
     assert artifacts.read_json(artifacts.evaluation_dir("x") / "benchmarks.json") == {"benchmarks": {}}

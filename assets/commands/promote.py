@@ -65,9 +65,9 @@ def _as_text(champion: dict[str, Any]) -> str:
 
 
 def _is_of(row: dict[str, Any], evaluated: dict[str, Any]) -> bool:
-    """Whether the row is the evaluation's, but for the differences to base."""
-    confidence = {key: value for key, value in row["confidence"].items() if key != "against_base"}
-    return row | {"confidence": confidence} == {key: value for key, value in evaluated.items() if key != "counts"}
+    """Whether the row is the evaluation's, but for the differences to base, on all classes and on those without siblings."""
+    own = {name: {key: value for key, value in row[name].items() if key != "against_base"} for name in ("confidence", "without_siblings")}
+    return row | own == {key: value for key, value in evaluated.items() if key != "counts"}
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """How like a training picture each test picture is, by thumbnails of their pixels: no model, which would be judged by its own view.
 
 Shapes: Q and G pictures, thumbnails uint8 [., 16·16·3]. `correlation` of two thumbnails is over their 768 values, each colour centred by
-itself, so that a coloured background makes nothing alike; a picture of one colour correlates 0 with everything. `difference` is their mean absolute difference, black to white being 1. Both are exact: every pair is compared.
+itself, so that a coloured background makes nothing alike; a picture of one colour correlates 0 with everything. `difference` is their
+mean absolute difference, black to white being 1. Both are exact: every pair is compared.
 """
 
 from __future__ import annotations

@@ -40,6 +40,8 @@ def score(
     images: np.ndarray,
     classes: np.ndarray,
     names: Sequence[str],
+    families: Sequence[str],
+    siblings: np.ndarray,
     name_embeddings: np.ndarray,
     name_ensembles: np.ndarray,
     caption_embeddings: np.ndarray,
@@ -52,9 +54,10 @@ def score(
 ) -> Scores:
     """All measures of one model on its test images.
 
-    images [N, d]; classes int64 [N], the class of each, 0..C−1; names [C]; name_embeddings [C, d], of the names as they are (the text
-    queries); name_ensembles [C, d], of the names in their prompts (zero-shot); caption_embeddings [T, d]; caption_images [T], the row
-    numbers of the images that carry each caption.
+    images [N, d]; classes int64 [N], the class of each, 0..C−1; names [C]; families [C], what is drawn together; siblings bool [C], those
+    that `without_siblings` leaves out; name_embeddings [C, d], of the names as they are (the text queries); name_ensembles [C, d], of the
+    names in their prompts (zero-shot); caption_embeddings [T, d]; caption_images [T], the row numbers of the images that carry each
+    caption.
 
     Image→image: every image is a query, itself excluded by index. k-NN: the nearest `knn_k` of all other images vote, or all of them.
     Text→image: a hit is a relevant image among the first 5. Every class's name is a query, and all images of a class of that name are
@@ -62,8 +65,11 @@ def score(
     image's class name: a text cannot tell classes of one name apart. `average` is the plain mean of the measures in AVERAGED. An image
     whose embedding is zero finds nothing: its average precision is 0 and its three answers are wrong; to others its similarity is 0.
 
-    Intervals: bootstrap over classes with all their images and their name drawn together, `average` from the same draws (images of a
-    class are not independent of each other); over captions for caption_recall_at_5, which is None and has no interval without captions.
+    Intervals: bootstrap over families with all their images and names drawn together, `average` from the same draws (images of a class
+    are not independent of each other, nor are classes that show nearly the same); over captions for caption_recall_at_5, which is None
+    and has no interval without captions.
+
+    `without_siblings`: the same means over the queries of the other classes alone, in the same gallery; None where a measure has none.
     """
     name_numbers = np.unique(np.array(names, dtype=object), return_inverse=True)[1]  # equal for classes of one name
     image_names = name_numbers[classes]
@@ -87,10 +93,11 @@ def score(
         "zero_shot.accuracy": zero_shot_correct.astype(np.float64),
         "text_to_image.recall_at_5": name_hits,
     }
-    # one column per measure, side by side, so that a draw of classes gives all of them
+    # one column per measure, side by side, so that a draw of families gives all of them
     side_by_side = _side_by_side(values, len(images), len(names))
     percents = dict(zip(values, np.nanmean(side_by_side, axis=0), strict=True))
-    resampled = bootstrap_means(side_by_side, samples, generator, groups=np.concatenate([classes, np.arange(len(names))]))
+    family_numbers = np.unique(np.array(families, dtype=object), return_inverse=True)[1]
+    resampled = bootstrap_means(side_by_side, samples, generator, groups=np.concatenate([family_numbers[classes], family_numbers]))
     draws = dict(zip(values, resampled.T, strict=True))
     intervals = {key: percentile_interval(draws[key], level) for key in values}
     if len(caption_images):
@@ -108,7 +115,22 @@ def score(
         if measure.key in intervals:
             low, high = intervals[measure.key]
             confidence[measure.key] = [_rounded(low), _rounded(high)]
+    apart = ~siblings
+    counts = {"classes": int(apart.sum()), "images": int(apart[classes].sum())}
+    metrics["without_siblings"] = counts | _means(dict(zip(values, side_by_side[np.concatenate([apart[classes], apart])].T, strict=True)))
     return Scores(metrics | {"confidence": confidence}, values)
+
+
+def _means(percents: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The mean of each measure, nested as in metrics.json, and of the average; None where there is no value to average."""
+    found: dict[str, Any] = {}
+    means = {key: float(np.mean(known)) if len(known := column[~np.isnan(column)]) else None for key, column in percents.items()}
+    averaged = [means[key] for key in AVERAGED]
+    for key, mean in means.items():
+        family, name = key.split(".")
+        found.setdefault(family, {})[name] = None if mean is None else _rounded(mean)
+    found["average"] = None if None in averaged else _rounded(sum(each for each in averaged if each is not None) / len(averaged))
+    return found
 
 
 def _side_by_side(values: Mapping[str, np.ndarray], images: int, classes: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from assets.evaluation.benchmarks.run import find_benchmarks, measure_benchmarks
 from assets.evaluation.made_with import made_with, read_model_card
 from assets.evaluation.protocol import score
 from assets.evaluation.usable import UsableEncoder
-from assets.evaluations import Evaluation, TestSplit, per_class_table, per_query_table, write_evaluation
+from assets.evaluations import Evaluation, TestSplit, per_class_table, per_query_table, sibling_classes, write_evaluation
 from assets.measures import SHOWN, known_value, percent
 from assets.metrics.zero_shot import prompt_ensemble
 from assets.params import Evaluation as Settings
@@ -41,6 +41,7 @@ def evaluate(settings: Settings, recipe: str) -> None:
     """
     test = TestSplit(read_rows(artifacts.CURATED_IMAGES, "test"))
     _check_test_split(test)
+    siblings = sibling_classes(test, settings.sibling_correlation)
     benchmarks = find_benchmarks(Path(settings.benchmarks_root))  # a wrong layout is reported before hours of encoding
     directory = artifacts.model_dir(recipe)
     card = read_model_card(recipe)
@@ -60,6 +61,8 @@ def evaluate(settings: Settings, recipe: str) -> None:
         images=images,
         classes=np.array([number_of[label] for label in test.labels]),
         names=test.class_names,
+        families=test.families,
+        siblings=siblings,
         name_embeddings=names,
         name_ensembles=prompt_ensemble(encoded[[[row_of[text] for text in own] for own in prompted]]),
         caption_embeddings=captions,
@@ -76,8 +79,8 @@ def evaluate(settings: Settings, recipe: str) -> None:
         {"recipe": recipe, **scores.metrics},
         images,
         np.concatenate([names, captions]),
-        per_query_table(test, scores.values),
-        per_class_table(test, scores.values),
+        per_query_table(test, siblings, scores.values),
+        per_class_table(test, siblings, scores.values),
         made_with(recipe, artifacts.sha256_of(directory), card, settings.model_dump(exclude=NOT_OF_THE_NUMBERS)),
     )
     write_evaluation(evaluation, on_benchmarks)

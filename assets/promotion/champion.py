@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from assets.measures import PAIRED, SHOWN
 from assets.metrics.bootstrap import PairedDifference
-from assets.promotion.comparison import Bootstrap, paired_differences, query_classes, query_values
+from assets.promotion.comparison import Bootstrap, paired_differences, query_classes, query_families, query_values
 
 KEYS = [measure.key for measure in PAIRED]  # what the columns of a champion's class means are
 
@@ -22,7 +22,7 @@ KEYS = [measure.key for measure in PAIRED]  # what the columns of a champion's c
 def class_means(per_query: pa.Table, per_class: pa.Table, test_sha256: str) -> dict[str, Any]:
     """What a champion keeps so that later recipes can be paired with it: the mean of every paired measure over each test class.
 
-    `test_sha256` is the `split_digest` of the images that were measured. The bootstrap draws whole classes, so the mean of a class
+    `test_sha256` is the `split_digest` of the images that were measured. The bootstrap draws whole families, so the mean of a class
     serves as well as the values of its queries, and is small enough for git.
     """
     values, classes = query_values(per_query, per_class), query_classes(per_query, per_class)
@@ -55,7 +55,8 @@ def paired_with_champion(
     values, classes = query_values(per_query, per_class), query_classes(per_query, per_class)
     means = {label: np.array(row, np.float64) for label, row in kept["classes"].items()}
     # values are nan where a measure does not ask a query, so a class's mean counts only for the queries that it asks
-    found = paired_differences(values, np.stack([means[label] for label in classes]), classes, bootstrap)
+    families = query_families(per_query, per_class)
+    found = paired_differences(values, np.stack([means[label] for label in classes]), families, bootstrap)
     # the means were rounded, so smaller differences mean nothing
     return {key: PairedDifference(*(round(part, 3) + 0.0 for part in each)) for key, each in found.items()}
 

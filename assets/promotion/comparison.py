@@ -42,23 +42,37 @@ def _floats(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def query_classes(per_query: pa.Table, per_class: pa.Table) -> np.ndarray:
-    """The class of each row of `query_values`, str [N + C]: the images of a class are drawn together, since they are not independent."""
+    """The class of each row of `query_values`, str [N + C]."""
     return np.array([*per_query["label"].to_pylist(), *per_class["label"].to_pylist()])
 
 
-def paired_differences(values: np.ndarray, reference: np.ndarray, classes: np.ndarray, bootstrap: Bootstrap) -> dict[str, PairedDifference]:
+def query_families(per_query: pa.Table, per_class: pa.Table) -> np.ndarray:
+    """The family of each row of `query_values`, str [N + C]: what is drawn together, since images of a class, and classes that show nearly
+    the same, are not independent.
+    """
+    return np.array([*per_query["family"].to_pylist(), *per_class["family"].to_pylist()])
+
+
+def query_siblings(per_query: pa.Table, per_class: pa.Table) -> np.ndarray:
+    """bool [N + C]: whether the class of each row of `query_values` is a sibling of what was trained on."""
+    return np.array([*per_query["sibling"].to_pylist(), *per_class["sibling"].to_pylist()], bool)
+
+
+def paired_differences(
+    values: np.ndarray, reference: np.ndarray, families: np.ndarray, bootstrap: Bootstrap
+) -> dict[str, PairedDifference]:
     """The difference of every measure that has values [N + C, M], and of the average where all its measures have values.
 
-    All come from the same resamples of whole classes, so that the average has an interval as well. Intervals are widened as the number
-    of classes asks for (`expanded`). Where the classes are `too_few`, every interval holds 0.
+    All come from the same resamples of whole families, so that the average has an interval as well. Intervals are widened as the number
+    of families asks for (`expanded`). Where the families are `too_few`, every interval holds 0.
     """
-    count = len(set(classes))
+    count = len(set(families))
     level = expanded(bootstrap.level, count)
     differences = values - reference
     taken = np.flatnonzero(~np.isnan(differences).all(axis=0))
     if not len(taken):
         return {}
-    resampled = bootstrap_means(differences[:, taken], bootstrap.samples, np.random.default_rng([bootstrap.seed, 4]), classes)
+    resampled = bootstrap_means(differences[:, taken], bootstrap.samples, np.random.default_rng([bootstrap.seed, 4]), families)
     means = np.nanmean(differences[:, taken], axis=0)
     keys = [PAIRED[column].key for column in taken]
     found = {key: PairedDifference(float(means[n]), *percentile_interval(resampled[:, n], level)) for n, key in enumerate(keys)}
@@ -71,24 +85,24 @@ def paired_differences(values: np.ndarray, reference: np.ndarray, classes: np.nd
     return found
 
 
-def expanded(level: float, classes: int) -> float:
-    """The level to draw a percentile interval at, so that it holds the share `level` however few classes there are.
+def expanded(level: float, families: int) -> float:
+    """The level to draw a percentile interval at, so that it holds the share `level` however few families there are.
 
-    Resamples of n classes vary less than n new classes would. The expanded percentile interval (Hesterberg 2015, arXiv 1411.5279) is
-    as wide as a t-interval: for 95 % it is drawn at 97.2 % with 16 classes, at 95.05 % with 763.
+    Resamples of n families vary less than n new families would. The expanded percentile interval (Hesterberg 2015, arXiv 1411.5279) is
+    as wide as a t-interval: for 95 % it is drawn at 97.2 % with 16 families, at 95.05 % with 763.
     """
-    if classes < 2:
+    if families < 2:
         return level
-    reach = stats.t.ppf((1 + level) / 2, classes - 1) * math.sqrt(classes / (classes - 1))
+    reach = stats.t.ppf((1 + level) / 2, families - 1) * math.sqrt(families / (families - 1))
     return min(float(2 * stats.norm.cdf(reach) - 1), 1 - 1e-9)
 
 
-def too_few(classes: int, level: float) -> bool:
-    """Whether this many classes all rise, or all fall, by chance more often than 1 − level, as in a sign test: five or fewer for 95 %.
+def too_few(families: int, level: float) -> bool:
+    """Whether this many families all rise, or all fall, by chance more often than 1 − level, as in a sign test: five or fewer for 95 %.
 
-    Where all classes lie on one side of 0, no resample reaches the other side: a single class would make any difference look certain.
+    Where all families lie on one side of 0, no resample reaches the other side: a single one would make any difference look certain.
     """
-    return 2.0 ** (1 - classes) > 1 - level
+    return 2.0 ** (1 - families) > 1 - level
 
 
 def overlap_difference(row: Mapping[str, Any], reference: Mapping[str, Any], key: str) -> PairedDifference:
@@ -125,24 +139,30 @@ def all_differences(
 
 
 def group_differences(
-    values: np.ndarray, reference: np.ndarray, groups: np.ndarray, classes: np.ndarray, bootstrap: Bootstrap
+    values: np.ndarray, reference: np.ndarray, groups: np.ndarray, classes: np.ndarray, families: np.ndarray, bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
-    """Each group's mean of `reference` (before) and `values` (after) [N], and their difference by whole classes; largest group first.
+    """Each group's mean of `reference` (before) and `values` (after) [N], and their difference by whole families; largest group first.
 
-    groups [N], "" for none; classes [N]. A mean is None where no image of the group has another to find. A group of one class has no
-    spread to judge a difference by, so its difference is None.
+    groups [N], "" for none; classes and families [N]. A mean is None where no image of the group has another to find. A group of one
+    family has no spread to judge a difference by, so its difference is None.
     """
     rows: list[dict[str, Any]] = []
     for number, group in enumerate(sorted(set(groups) - {""})):
         member = groups == group
-        after, before, classes_in = values[member], reference[member], classes[member]
-        count = len(set(classes_in))
-        row = {"group": str(group), "images": len(after), "classes": count, "before": _mean(before), "after": _mean(after)}
+        after, before, drawn = values[member], reference[member], families[member]
+        count = len(set(drawn))
+        row = {
+            "group": str(group),
+            "images": len(after),
+            "classes": len(set(classes[member])),
+            "before": _mean(before),
+            "after": _mean(after),
+        }
         difference = None
         if count > 1 and row["before"] is not None:
             generator = np.random.default_rng([bootstrap.seed, 5, number])
             level = expanded(bootstrap.level, count)
-            difference = difference_json(paired_bootstrap(after, before, bootstrap.samples, level, generator, classes_in))
+            difference = difference_json(paired_bootstrap(after, before, bootstrap.samples, level, generator, drawn))
         rows.append(row | {"difference": difference})
     return sorted(rows, key=lambda row: (-row["images"], row["group"]))
 

@@ -52,30 +52,38 @@ def judge_recipes(settings: params.Promotion, measured: list[str]) -> None:
     }
     artifacts.write_json(artifacts.METRICS, found)
     artifacts.write_json(artifacts.VERDICT, verdict)
-    if comparison.too_few(len(test.classes), judged.level):
-        logger.warning("%d test class(es) are too few to tell a difference from chance, so all are ties", len(test.classes))
+    families = len(set(test.families))
+    if comparison.too_few(families, judged.level):
+        logger.warning("%d family(ies) of test classes are too few to tell a difference from chance, so all are ties", families)
     logger.info("%s %s: %s", verdict["decision"], judged.recipe, " ".join(verdict["reasons"]))
 
 
 def compare_with_base(
     evaluations: Mapping[str, Evaluation], bootstrap: Bootstrap
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, PairedDifference]]]:
-    """By recipe: the row of metrics.json, with its differences to base in `confidence`; and these differences by measure."""
+    """By recipe: the row of metrics.json, with its differences to base in `confidence`, and those without siblings in `without_siblings`;
+    and the former by measure.
+    """
     rows, differences = {}, {}
     for recipe, each in evaluations.items():
         differences[recipe] = differences_of(each, evaluations[BASE], bootstrap)
         row = {key: value for key, value in each.metrics.items() if key != "counts"}
-        rows[recipe] = row | {"confidence": each.metrics["confidence"] | {"against_base": as_json(differences[recipe])}}
+        apart = as_json(differences_without_siblings(each, evaluations[BASE], bootstrap))
+        rows[recipe] = row | {
+            "confidence": each.metrics["confidence"] | {"against_base": as_json(differences[recipe])},
+            "without_siblings": each.metrics["without_siblings"] | {"against_base": apart},
+        }
     return rows, differences
 
 
 def compare_pairs(pairs: Sequence[Sequence[str]], evaluations: Mapping[str, Evaluation], bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """The differences of the first recipe of each pair to the second, by measure."""
+    """The differences of the first recipe of each pair to the second, by measure: on all test classes and on those without siblings."""
     return [
         {
             "recipe": recipe,
             "against": against,
             "differences": as_json(differences_of(evaluations[recipe], evaluations[against], bootstrap)),
+            "without_siblings": as_json(differences_without_siblings(evaluations[recipe], evaluations[against], bootstrap)),
         }
         for recipe, against in pairs
     ]
@@ -84,9 +92,17 @@ def compare_pairs(pairs: Sequence[Sequence[str]], evaluations: Mapping[str, Eval
 def differences_of(one: Evaluation, other: Evaluation, bootstrap: Bootstrap) -> dict[str, PairedDifference]:
     """By measure; paired over the same queries where their values are kept."""
     values, reference = (comparison.query_values(each.per_query, each.per_class) for each in (one, other))
-    classes = comparison.query_classes(other.per_query, other.per_class)
-    paired = comparison.paired_differences(values, reference, classes, bootstrap)
+    families = comparison.query_families(other.per_query, other.per_class)
+    paired = comparison.paired_differences(values, reference, families, bootstrap)
     return comparison.all_differences(one.metrics, other.metrics, paired)
+
+
+def differences_without_siblings(one: Evaluation, other: Evaluation, bootstrap: Bootstrap) -> dict[str, PairedDifference]:
+    """By measure, paired, over the queries of test classes that look like nothing that was trained on; {} where there are none."""
+    values, reference = (comparison.query_values(each.per_query, each.per_class) for each in (one, other))
+    families = comparison.query_families(other.per_query, other.per_class)
+    apart = ~comparison.query_siblings(other.per_query, other.per_class)
+    return comparison.paired_differences(values[apart], reference[apart], families[apart], bootstrap)
 
 
 def as_json(differences: Mapping[str, PairedDifference]) -> dict[str, Any]:
@@ -96,7 +112,7 @@ def as_json(differences: Mapping[str, PairedDifference]) -> dict[str, Any]:
 def compare_groups(base: Evaluation, judged: Evaluation, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """GROUPED by group of images; empty where no image has a group."""
     groups = np.array([group or "" for group in base.per_query["group"].to_pylist()])
-    classes = np.array(base.per_query["label"].to_pylist())
+    classes, families = (np.array(base.per_query[name].to_pylist()) for name in ("label", "family"))
     column = PAIRED.index(GROUPED)
     after, before = (comparison.query_values(each.per_query, each.per_class)[: len(groups), column] for each in (judged, base))
-    return comparison.group_differences(after, before, groups, classes, bootstrap)
+    return comparison.group_differences(after, before, groups, classes, families, bootstrap)

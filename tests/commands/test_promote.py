@@ -34,8 +34,9 @@ def published(tmp_path, monkeypatch):
     """A verdict to publish mcip, its row and its evaluation. The model itself may be elsewhere."""
     monkeypatch.chdir(tmp_path)
     row = {"recipe": "mcip", "knn": {"accuracy": 40.0}, "average": 41.25, "confidence": {"level": 0.95, "average": [40, 42]}}
+    row |= {"without_siblings": {"classes": 1, "images": 2, "average": 39.5}}
     artifacts.write_json(artifacts.evaluation_dir("mcip") / "metrics.json", row | {"counts": {"images": 3}})
-    row = row | {"confidence": row["confidence"] | {"against_base": {"average": {"difference": 1.0}}}}
+    row = row | {name: row[name] | {"against_base": {"average": {"difference": 1.0}}} for name in ("confidence", "without_siblings")}
     artifacts.write_json(artifacts.METRICS, {"rows": [{"recipe": "base"}, row], "counts": {}, "groups": []})
     write_values(artifacts.evaluation_dir("mcip"))
     made_with = {"recipe": "mcip", "model_sha256": MODEL, "chain": ["base", "mcip"], "settings": SETTINGS}

@@ -9,11 +9,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from assets import artifacts
+from assets.curated_images.nearest import NEAREST_SCHEMA
 from assets.errors import UserError
 from assets.evaluation.stage import evaluate
 from assets.evaluations import TestSplit, read_evaluation
@@ -32,6 +34,7 @@ SETTINGS = Evaluation(
     knn_temperature=0.1,
     bootstrap_samples=200,
     confidence=0.95,
+    sibling_correlation=0.9,
     prompts=["{}", "a picture of {}"],
     benchmarks_root="data/benchmarks",
 )
@@ -51,6 +54,7 @@ def row(split: str, name: str, label: str | None, class_name: str, group: str | 
         "label": label,
         "class_name": class_name,
         "group": group,
+        "family": label,
         "captions": captions,
         "image": picture(seed),
     }
@@ -79,6 +83,12 @@ def write_curated(rows: list[dict[str, object]]) -> None:
     with artifacts.replacing(artifacts.CURATED_IMAGES) as temporary, writing_rows(temporary, CURATED_SCHEMA) as write:
         for each in sorted(rows, key=lambda each: SPLITS.index(str(each["split"]))):
             write(each)
+    nearest = [
+        {"id": each["id"], "nearest": "d/1", "correlation": 0.97 if each["id"] == "z/2" else 0.1, "difference": 0.2}
+        for each in rows
+        if each["split"] == "test"
+    ]
+    pq.write_table(pa.Table.from_pylist(nearest, schema=NEAREST_SCHEMA), artifacts.NEAREST)
 
 
 def card(recipe: str) -> dict[str, object]:
@@ -168,6 +178,10 @@ def test_what_it_writes(here: Path, caplog: pytest.LogCaptureFixture):
     assert [each["class_name"] for each in per_class] == ["zebra", "cat face", "red heart", "sailboat"]
     assert [each["group"] for each in per_class] == ["animals", None, "symbols", "travel"]
     assert [each["images"] for each in per_class] == [2, 2, 2, 1]
+    assert [each["sibling"] for each in per_class] == [True, False, False, False]
+    assert (metrics["without_siblings"]["classes"], metrics["without_siblings"]["images"]) == (3, 5)
+    apart = [each["recall_at_5"] for each in per_class[1:]]
+    assert metrics["without_siblings"]["text_to_image"] == {"recall_at_5": pytest.approx(np.mean(apart), abs=1e-4)}
     assert metrics["text_to_image"]["recall_at_5"] == pytest.approx(np.mean([each["recall_at_5"] for each in per_class]), abs=1e-4)
     values = ", zero-shot {}, text→image R@5 {}, average {} percent".format(
         *(f"{value:.1f}" for value in (metrics["zero_shot"]["accuracy"], metrics["text_to_image"]["recall_at_5"], metrics["average"]))

@@ -18,6 +18,8 @@ def scores_of(**changed):
         "images": at(0, 20, 90, 50, 33, 170, 180),
         "classes": np.array([0, 0, 1, 1, 1, 2, 2]),
         "names": ["zero", "one", "two"],
+        "families": ["zero", "one", "two"],
+        "siblings": np.array([False, True, False]),
         "name_embeddings": at(0, 90, 10),  # "two" is far from its images
         "name_ensembles": at(0, 80, 175),
         "caption_embeddings": at(180, 180),
@@ -61,6 +63,15 @@ def test_values_by_hand():
         # Both captions point to 180°. The image at 0° comes last from there; that at 33° comes fifth, which is a hit for the second.
         "text_to_image": {"recall_at_5": 66.6667, "caption_recall_at_5": 50.0},
         "average": 76.7857,  # (83.3333 + 71.4286 + 85.7143 + 66.6667)/4
+        "without_siblings": {  # classes 0 and 2, in the same gallery
+            "classes": 2,
+            "images": 4,
+            "image_to_image": {"map": 87.5, "recall_at_1": 75.0},
+            "knn": {"accuracy": 75.0},
+            "zero_shot": {"accuracy": 100.0},
+            "text_to_image": {"recall_at_5": 50.0},
+            "average": 78.125,
+        },
     }
     assert list(confidence) == [
         "level",
@@ -112,6 +123,24 @@ def test_intervals_draw_whole_classes_and_all_measures_together():
     assert confidence["text_to_image.caption_recall_at_5"] == [0, 100]
 
 
+def test_intervals_draw_families_of_classes():
+    """Classes that show nearly the same are not independent: drawn one by one, the interval was a third too narrow."""
+    confidence = scores_of(families=["a", "b", "a"]).metrics["confidence"]
+    drawn = np.random.default_rng(0).integers(2, size=(200, 2))
+    of_family = np.array([[1, 2], [1, 1]])  # of a and b: names that find their images, of so many
+    resampled = [100 * of_family[each][:, 0].sum() / of_family[each][:, 1].sum() for each in drawn]
+    assert confidence["text_to_image.recall_at_5"] == pytest.approx(np.quantile(resampled, [0.05, 0.95]), abs=1e-4)
+    assert confidence["text_to_image.recall_at_5"] != scores_of().metrics["confidence"]["text_to_image.recall_at_5"]
+
+
+def test_siblings_all_around_leave_nothing_to_average():
+    found = scores_of(siblings=np.ones(3, bool)).metrics["without_siblings"]
+    assert (found["classes"], found["images"], found["average"], found["knn"]) == (0, 0, None, {"accuracy": None})
+    none = scores_of(siblings=np.zeros(3, bool)).metrics
+    whole = {key: none[key] for key in ("image_to_image", "knn", "zero_shot", "average")}
+    assert {key: none["without_siblings"][key] for key in whole} == whole
+
+
 def test_no_captions():
     metrics = scores_of(caption_images=[], caption_embeddings=np.zeros((0, 2))).metrics
     assert metrics["text_to_image"] == {"recall_at_5": 66.6667, "caption_recall_at_5": None}
@@ -155,6 +184,8 @@ def test_random_embeddings_score_chance():
         images=images,
         classes=np.arange(400) // 10,
         names=[f"class {number}" for number in range(40)],
+        families=[f"class {number}" for number in range(40)],
+        siblings=np.zeros(40, bool),
         name_embeddings=texts,
         name_ensembles=texts,
         caption_images=[],

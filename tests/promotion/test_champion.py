@@ -13,7 +13,7 @@ from assets import artifacts, params
 from assets.commands.promote import promote
 from assets.measures import GATED, PAIRED, SHOWN
 from assets.promotion.champion import class_means, incomparable, paired_with_champion, split_digest
-from assets.promotion.comparison import Bootstrap, paired_differences, query_classes, query_values
+from assets.promotion.comparison import Bootstrap, paired_differences, query_families, query_values
 from assets.promotion.stage import judge_recipes
 from assets.report.stage import make_report
 from tests.measured_run import ABOUT, RECIPES, measure
@@ -31,16 +31,19 @@ def measured(seed: int) -> tuple[pa.Table, pa.Table]:
     precision = [None if lone else float(value) for lone, value in zip(alone, 100 * generator.random(60), strict=True)]
     hits = [None if lone else bool(value) for lone, value in zip(alone, generator.integers(2, size=60), strict=True)]
     right = generator.integers(2, size=(2, 60)).astype(bool)
-    per_query = {"id": [str(n) for n in range(60)], "label": labels, "average_precision": precision, "hit_at_1": hits}
+    families = [f"family {int(label) // 2}" for label in labels]
+    per_query = {"id": [str(n) for n in range(60)], "label": labels, "family": families, "average_precision": precision, "hit_at_1": hits}
     per_query |= {"knn_correct": right[0], "zero_shot_correct": right[1]}
     classes = sorted(set(labels))
-    return pa.table(per_query), pa.table({"label": classes, "recall_at_5": 100 * generator.random(len(classes))})
+    family_of = dict(zip(labels, families, strict=True))
+    per_class = {"label": classes, "family": [family_of[label] for label in classes]}
+    return pa.table(per_query), pa.table(per_class | {"recall_at_5": 100 * generator.random(len(classes))})
 
 
 def test_what_a_champion_keeps_pairs_as_well_as_its_queries():
     champion, recipe = measured(1), measured(2)
     kept = {"paired": class_means(*champion, TEST)}
-    expected = paired_differences(query_values(*recipe), query_values(*champion), query_classes(*recipe), BOOTSTRAP)
+    expected = paired_differences(query_values(*recipe), query_values(*champion), query_families(*recipe), BOOTSTRAP)
     found = paired_with_champion(kept, *recipe, TEST, BOOTSTRAP)
     assert found is not None
     assert set(found) == {*KEYS, "average"}
@@ -51,7 +54,7 @@ def test_what_a_champion_keeps_pairs_as_well_as_its_queries():
 def test_a_champion_is_a_tie_with_itself_whatever_was_rounded():
     per_query, per_class = measured(1)
     thirds = pa.array([None if each is None else 200 / 3 for each in per_query["average_precision"].to_pylist()])
-    per_query = per_query.set_column(2, "average_precision", thirds)
+    per_query = per_query.set_column(per_query.schema.get_field_index("average_precision"), "average_precision", thirds)
     found = paired_with_champion({"paired": class_means(per_query, per_class, TEST)}, per_query, per_class, TEST, BOOTSTRAP)
     assert found == dict.fromkeys((*KEYS, "average"), (0, 0, 0))
 

@@ -19,12 +19,16 @@ from assets.promotion.comparison import (
     overlap_difference,
     paired_differences,
     query_classes,
+    query_families,
+    query_siblings,
     query_values,
 )
 
 PER_QUERY = pa.table(
     {
         "label": ["a", "a", "b"],
+        "family": ["f", "f", "f"],
+        "sibling": [True, True, False],
         "average_precision": pa.array([50.0, 100.0, None]),
         "hit_at_1": pa.array([True, False, None]),
         "knn_correct": [True, True, False],
@@ -33,7 +37,7 @@ PER_QUERY = pa.table(
 )
 KEYS = [measure.key for measure in PAIRED]
 BOOTSTRAP = Bootstrap(samples=500, level=0.95, seed=3)
-PER_CLASS = pa.table({"label": ["a", "b"], "recall_at_5": [100.0, 0.0]})
+PER_CLASS = pa.table({"label": ["a", "b"], "family": ["f", "f"], "sibling": [True, False], "recall_at_5": [100.0, 0.0]})
 
 
 def test_query_values_are_percent_with_nan_where_nothing_was_asked():
@@ -41,6 +45,8 @@ def test_query_values_are_percent_with_nan_where_nothing_was_asked():
     expected = [[50, 100, 100, 0, nan], [100, 0, 100, 0, nan], [nan, nan, 0, 100, nan], [nan] * 4 + [100], [nan] * 4 + [0]]
     np.testing.assert_array_equal(query_values(PER_QUERY, PER_CLASS), expected)
     assert list(query_classes(PER_QUERY, PER_CLASS)) == ["a", "a", "b", "a", "b"]
+    assert list(query_families(PER_QUERY, PER_CLASS)) == ["f"] * 5
+    assert query_siblings(PER_QUERY, PER_CLASS).tolist() == [True, True, False, True, False]
 
 
 @pytest.mark.parametrize(("classes", "level", "expected"), [(6, 0.95, "better"), (5, 0.95, "tie"), (1, 0.95, "tie"), (5, 0.9, "better")])
@@ -140,14 +146,16 @@ def test_groups_by_size_and_without_a_verdict_where_there_is_one_class():
     after = before + np.array([5, 5, 5, 5, 1, 0])
     groups = np.array(["few", "many", "many", "many", "", "many"])
     classes = np.array(["a", "b", "b", "c", "d", "c"])
-    many, few = group_differences(after, before, groups, classes, BOOTSTRAP)
+    many, few = group_differences(after, before, groups, classes, classes, BOOTSTRAP)
     assert (many["group"], many["images"], many["classes"], many["before"], many["after"]) == ("many", 4, 2, 30, 35)
     assert many["difference"] == {"difference": 5, "interval": [5, 5], "outcome": "better"}
     assert (few["group"], few["difference"]) == ("few", None)
+    one_family = group_differences(after, before, groups, classes, np.full(6, "f"), BOOTSTRAP)
+    assert [(row["classes"], row["difference"]) for row in one_family] == [(2, None), (1, None)]
 
 
 def test_a_group_in_which_no_image_has_another_to_find_has_no_mean():
     """nan cannot be written as JSON: one such group would end the stage."""
     alone = np.array([np.nan, np.nan])
-    (found,) = group_differences(alone, alone, np.array(["g", "g"]), np.array(["a", "b"]), BOOTSTRAP)
+    (found,) = group_differences(alone, alone, np.array(["g", "g"]), *2 * [np.array(["a", "b"])], BOOTSTRAP)
     assert (found["before"], found["after"], found["difference"]) == (None, None, None)

@@ -22,11 +22,17 @@ def test_rows_are_the_evaluations_in_the_order_asked_for(report):
     for row in metrics["rows"]:
         evaluated = artifacts.read_json(artifacts.evaluation_dir(row["recipe"]) / "metrics.json")
         against_base = row["confidence"].pop("against_base")
+        apart = row["without_siblings"].pop("against_base")
         assert row | {"counts": evaluated["counts"]} == evaluated
-        assert set(row) == {"recipe", "image_to_image", "knn", "zero_shot", "text_to_image", "average", "confidence"}
+        assert set(row) == {"recipe", "image_to_image", "knn", "zero_shot", "text_to_image", "average", "confidence", "without_siblings"}
         difference = row["image_to_image"]["map"] - base["image_to_image"]["map"]
         assert against_base["image_to_image.map"]["difference"] == pytest.approx(difference, abs=1e-3)
         assert against_base["average"]["difference"] == pytest.approx(row["average"] - base["average"], abs=1e-3)
+        assert (row["without_siblings"]["classes"], row["without_siblings"]["images"]) == (5, 20)
+        difference = row["without_siblings"]["average"] - base["without_siblings"]["average"]
+        assert apart["average"]["difference"] == pytest.approx(difference, abs=1e-3)
+        assert apart["average"]["outcome"] == "tie", "five families are too few to tell, where six are not"
+        assert "text_to_image.caption_recall_at_5" not in apart, "a caption belongs to no class"
 
 
 def test_a_pair_is_compared_directly_on_the_same_queries(report, promotion):
@@ -34,11 +40,15 @@ def test_a_pair_is_compared_directly_on_the_same_queries(report, promotion):
     metrics = artifacts.read_json(artifacts.METRICS)
     assert [[pair["recipe"], pair["against"]] for pair in metrics["pairs"]] == promotion.pairs
     values = {row["recipe"]: row["average"] for row in metrics["rows"]}
+    values_apart = {row["recipe"]: row["without_siblings"] for row in metrics["rows"]}
     for pair in metrics["pairs"]:
         found = pair["differences"]["average"]
         assert found["difference"] == pytest.approx(values[pair["recipe"]] - values[pair["against"]], abs=1e-3)
         low, high = found["interval"]
         assert low <= found["difference"] <= high
+        apart = [values_apart[recipe]["image_to_image"]["map"] for recipe in (pair["recipe"], pair["against"])]
+        found = pair["without_siblings"]["image_to_image.map"]
+        assert found["difference"] == pytest.approx(apart[0] - apart[1], abs=1e-3)
 
 
 def test_the_verdict_follows_from_the_values(report):
