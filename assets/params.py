@@ -59,9 +59,19 @@ class Emoji(Section):
     vendors: Annotated[list[str], Field(min_length=1)]
 
 
+LEVELS = ("label", "family, label", "split, label", "split, family, label")  # of folders, outermost first
+
+
+def _known_levels(folders: list[str]) -> list[str]:
+    if ", ".join(folders) not in LEVELS:
+        raise ValueError(f"must be {' or '.join(f'[{each}]' for each in LEVELS)}")
+    return folders
+
+
 class ImageFolder(Section):
     kind: Literal["image_folder"]
     root: Annotated[str, Field(min_length=1)]
+    folders: Annotated[list[str], AfterValidator(_known_levels)]  # outermost first
     license: str
     attribution: str
 

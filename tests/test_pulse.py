@@ -262,7 +262,9 @@ def test_an_empty_source_is_reported_and_leaves_the_table_alone(project):
     rows = project.table().num_rows
     (project.folder / "nothing").mkdir()
     try:
-        project.change("source_images", sources=[{"kind": "image_folder", "root": "nothing", "license": "", "attribution": ""}])
+        project.change(
+            "source_images", sources=[{"kind": "image_folder", "root": "nothing", "folders": ["label"], "license": "", "attribution": ""}]
+        )
         said = project.dvc("repro", code=255)
         assert "nothing holds no pictures" in said
         assert "Traceback" not in said

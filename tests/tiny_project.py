@@ -29,7 +29,9 @@ CLASSES = [f"{color}_{shape}" for color in COLORS for shape in SHAPES]
 LIBRARY = ("holiday.jpg", "icon.png")  # straight in the folder: searched, never trained on
 
 TINY = {
-    "source_images": {"sources": [{"kind": "image_folder", "root": "data/images", "license": "unknown", "attribution": "unknown"}]},
+    "source_images": {
+        "sources": [{"kind": "image_folder", "root": "data/images", "folders": ["label"], "license": "unknown", "attribution": "unknown"}]
+    },
     # with seed 0 the hash leaves two classes for test and four that train, each with pictures held out
     "curated_images": {"test_fraction": 0.71, "validation_classes": 0.0, "validation_pictures": 0.2},
     "base_clip": {"image_size": 32, "epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},

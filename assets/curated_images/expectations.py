@@ -83,7 +83,7 @@ def checked_columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
         for has_label, family, given in zip(labelled, columns["family"], columns["given_split"], strict=True)
     ]
     columns["given_split_kept"] = [
-        not has_label or given is None or given == split
+        not has_label or given in (None, split) or (given, split) == ("train", "validation")
         for has_label, given, split in zip(labelled, columns["given_split"], columns["split"], strict=True)
     ]
     columns["class_named"] = [not has_label or bool(name.strip()) for has_label, name in zip(labelled, columns["class_name"], strict=True)]
@@ -125,7 +125,9 @@ def _expectations(expect: Any, min_side: int) -> list[Any]:
             meta=meaning("no family is in test and in train or validation, where the source gives no split"),
         ),
         expect.ExpectColumnValuesToBeInSet(
-            column="given_split_kept", value_set=[True], meta=meaning("a split that the source gives is kept")
+            column="given_split_kept",
+            value_set=[True],
+            meta=meaning("a split that the source gives is kept, but for training pictures held out to validate"),
         ),
         expect.ExpectColumnValuesToBeInSet(column="class_named", value_set=[True], meta=meaning("a labelled image has a class name")),
         expect.ExpectColumnValuesToBeBetween(

@@ -37,11 +37,12 @@ def split_images(
     u(id) < validation_pictures are held out for validation. Images without a label are the library.
 
     With few families a side could be empty. Then: without a test family, the one with the smallest u is for test. With fewer than two
-    families to train on (of three or more; with one of two), those with the largest u train. Without any validation picture, the share
-    `validation_pictures` of the pictures that train, at least one, is held out: those with the smallest u in classes of four or more, at
-    most half of a class. Only a side chosen by these three rules may change when the library grows.
+    families to train on (of three or more; with one of two), those with the largest u train. Without any validation picture, pictures that
+    the source gives to training are held out too, by their hash; without any still, the share `validation_pictures` of the pictures that
+    train, at least one: those with the smallest u in classes of four or more, at most half of a class. Only a side chosen by these rules
+    may change when the library grows.
 
-    A picture with a given split keeps it. The other pictures of its family go where the family's given ones are: with training ones
+    Otherwise a picture with a given split keeps it. The other pictures of its family go where the family's given ones are: with training ones
     first, then with test ones.
     """
     if unnamed := [each for each, label, family in zip(ids, labels, families, strict=True) if label is not None and family is None]:
@@ -118,11 +119,15 @@ def _sides(
 
 
 def _hold_out(splits: list[str], ids: Sequence[str], labels: Sequence[str | None], seed: int, share: float) -> None:
-    """Move pictures that train to validation, in place: those of the smallest hash, at most half of a class."""
+    """Move pictures that train to validation, in place: those below `share`, else those of the smallest hash, at most half of a class."""
     rows_of: dict[str | None, list[int]] = defaultdict(list)
     for row, split in enumerate(splits):
         if split == "train":
             rows_of[labels[row]].append(row)
+    if below := [row for rows in rows_of.values() for row in rows if uniform(seed, "picture", ids[row]) < share]:
+        for row in below:
+            splits[row] = "validation"
+        return
     candidates = []
     for rows in rows_of.values():
         if len(rows) >= GIVES_VALIDATION:

@@ -1,28 +1,46 @@
-"""Read what a user wrote about the pictures of a folder: captions.csv or captions.parquet. Finding pictures is image_folder's concern."""
+"""Read what a user wrote about the pictures of a folder: captions.csv or captions.parquet. Finding pictures is image_folder's concern.
+
+One row per caption, in the columns path and caption; the optional columns family and split say more about the row's picture.
+"""
 
 from __future__ import annotations
 
 import csv
 import logging
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.errors import UserError
+from assets.source_images.folder_levels import SPLIT_NAMES, split_named
+from assets.source_images.spelling import one_spelling
 
 logger = logging.getLogger(__name__)
 
 NAMES = ("captions.csv", "captions.parquet")
 COLUMNS = ("path", "caption")
+OPTIONAL = ("family", "split")
+
+Row = Mapping[str, str | None]
 
 
-def read_captions(root: Path, pictures: list[str]) -> dict[str, list[str]]:
-    """Picture (its path relative to `root`) → its distinct captions in the file's order; {} without such a file.
+@dataclass
+class Written:
+    """What the file says of one picture: its distinct captions in the file's order, its family and its split."""
 
-    Skips empty captions and logs how many there were. Raises UserError for a row that names a picture not in `pictures`.
+    captions: list[str] = field(default_factory=list)
+    family: str | None = None
+    split: str | None = None
+
+
+def read_captions(root: Path, pictures: Sequence[str]) -> dict[str, Written]:
+    """What is written of each picture (its path relative to `root`) that is named; {} without such a file.
+
+    Skips empty captions and logs how many there were. Raises UserError for a row that names a picture not in `pictures`, for a split that
+    is none, and for two families or splits of one picture.
     """
     present = [root / name for name in NAMES if (root / name).is_file()]
     if len(present) > 1:
@@ -30,19 +48,22 @@ def read_captions(root: Path, pictures: list[str]) -> dict[str, list[str]]:
     if not present:
         return {}
     file = present[0]
-    known = {_normal(each): each for each in pictures}
-    found: dict[str, dict[str, None]] = {}
+    known = {_normal(each): each for each in pictures} | {each: each for each in pictures}  # the very name before another spelling of it
+    found: dict[str, Written] = {}
     absent: dict[str, None] = {}
     empty = rows = 0
-    for path, caption in _read_csv(file) if file.suffix == ".csv" else _read_parquet(file):
+    for row in _read_csv(file) if file.suffix == ".csv" else _read_parquet(file):
         rows += 1
-        picture = known.get(_normal(path))
+        path, caption = row["path"] or "", one_spelling((row["caption"] or "").strip())
+        picture = known.get(path) or known.get(_normal(path))
         if picture is None:
             absent[path] = None
-        elif caption.strip():
-            found.setdefault(picture, {})[caption.strip()] = None
-        else:
-            empty += 1
+            continue
+        written = found.setdefault(picture, Written())
+        stated = _take(file, picture, written, row)
+        if caption and caption not in written.captions:
+            written.captions.append(caption)
+        empty += not caption and not stated
     if absent:
         raise UserError(
             f"{file} names {len(absent)} picture(s) that are not in {root}: {', '.join(map(repr, list(absent)[:3]))}"
@@ -51,42 +72,55 @@ def read_captions(root: Path, pictures: list[str]) -> dict[str, list[str]]:
         )
     if empty:
         logger.warning("%s: skipped %d row(s) with an empty caption", file, empty)
-    logger.info("%s: %d rows, %d of %d pictures have captions", file, rows, len(found), len(pictures))
-    return {picture: list(captions) for picture, captions in found.items()}
+    captioned = sum(bool(each.captions) for each in found.values())
+    logger.info("%s: %d rows, %d of %d pictures have captions", file, rows, captioned, len(pictures))
+    return found
+
+
+def _take(file: Path, picture: str, written: Written, row: Row) -> bool:
+    """Keep the row's family and split; whether it has any of the two."""
+    family, split = (one_spelling((row.get(name) or "").strip()) for name in OPTIONAL)
+    if split and split_named(split) is None:
+        raise UserError(f"{file}: {picture} has the split {split!r}. Allowed, in any case: {', '.join(SPLIT_NAMES)}, or nothing.")
+    for name, before, now in (("families", written.family, family or None), ("splits", written.split, split_named(split))):
+        if before is not None and now is not None and before != now:
+            raise UserError(f"{file}: {picture} has two {name}, {before} and {now}. Keep the one that is meant in all its rows.")
+    written.family, written.split = family or written.family, split_named(split) or written.split
+    return bool(family or split)
 
 
 def _normal(path: str) -> str:
-    """One spelling for ./a.jpg and a.jpg, and for accents in one or two characters (macOS lists files with two)."""
-    return unicodedata.normalize("NFC", PurePosixPath(path).as_posix())
+    """One spelling for ./a.jpg and a.jpg too."""
+    return one_spelling(PurePosixPath(path).as_posix())
 
 
-def _read_csv(file: Path) -> Iterator[tuple[str, str]]:
+def _read_csv(file: Path) -> Iterator[Row]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:  # spreadsheets put a byte order mark first
             reader = csv.DictReader(stream, strict=True)
             _check_columns(file, reader.fieldnames or [])
             for row in reader:
-                if None in row or row["path"] is None or row["caption"] is None:
+                if None in row or None in row.values():
                     raise UserError(
                         f"{file}, line {reader.line_num}: expected {len(reader.fieldnames or [])} fields, found another number."
                         " A caption with a comma needs quotation marks around it."
                     )
-                yield row["path"], row["caption"]
+                yield row
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not CSV in UTF-8: {error}. Expected: a header line path,caption, then one row per caption.") from error
 
 
-def _read_parquet(file: Path) -> Iterator[tuple[str, str]]:
+def _read_parquet(file: Path) -> Iterator[Row]:
     try:
         with pq.ParquetFile(file) as parquet:
             _check_columns(file, parquet.schema_arrow.names)
-            for name in COLUMNS:
+            taken = [name for name in (*COLUMNS, *OPTIONAL) if name in parquet.schema_arrow.names]
+            for name in taken:
                 kind = parquet.schema_arrow.field(name).type
                 if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
                     raise UserError(f"{file}: column {name} is of type {kind}; it must be string.")
-            for batch in parquet.iter_batches(columns=list(COLUMNS)):
-                for row in batch.to_pylist():
-                    yield row["path"] or "", row["caption"] or ""
+            for batch in parquet.iter_batches(columns=taken):
+                yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} is not a readable Parquet file: {error}. Expected: string columns path and caption.") from error
 

@@ -1,17 +1,20 @@
-"""The user's own pictures, root/<label>/…, as rows. Whether a file is a usable picture is curated_images' concern."""
+"""The user's own pictures, root/<label>/… or as `folders` says, as rows. Whether a file is a usable picture is curated_images' concern."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from assets.errors import UserError
 from assets.progress import track
 from assets.source_images import captions_file
+from assets.source_images.captions_file import Written
+from assets.source_images.folder_levels import Place, place_of, recognise, split_folders
+from assets.source_images.folder_names import refuse_linked_folders
 
 logger = logging.getLogger(__name__)
 
@@ -20,11 +23,12 @@ MAX_FILE_BYTES = 1 << 30  # an Arrow binary column holds less than 2 GiB at a ti
 LAYOUT = f"Put pictures ({', '.join(SUFFIXES)}) into {{root}}/<label>/, or straight into {{root}} to be searched only."
 
 
-def read_image_folder(root: Path, license: str, attribution: str) -> Iterator[dict[str, Any]]:
+def read_image_folder(root: Path, license: str, attribution: str, folders: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Rows of IMAGES_SCHEMA in order of id, the path relative to `root`.
 
-    The label is the first folder under `root`, however deep the file lies in it; files directly in `root` have none. Files are read as
-    they are. One that cannot be read becomes a row without bytes, so that curated_images counts and rejects it like any broken picture.
+    `folders`: what the folders under `root` are, outermost first, the label last; a picture in fewer folders has no label. The captions
+    file may give families and splits too; what contradicts itself is refused. Files are read as they are. One that cannot be read becomes
+    a row without bytes, so that curated_images counts and rejects it like any broken picture.
     """
     layout = LAYOUT.format(root=root)
     if not root.is_dir():
@@ -32,29 +36,72 @@ def read_image_folder(root: Path, license: str, attribution: str) -> Iterator[di
     files = find_pictures(root)
     if not files:
         raise UserError(f"source_images.sources[0].root: {root} holds no pictures. {layout}")
-    captions = captions_file.read_captions(root, list(files))
-    labels = Counter(label_of(each) for each in files)
-    logger.info("%s: %d pictures, %d labels, %d without a label", root, len(files), len(labels) - (None in labels), labels[None])
+    written = captions_file.read_captions(root, list(files))
+    places = _places(files, written, folders)
+    _log_places(root, places, folders)
     for each, file in track(files.items(), total=len(files), what="reading pictures", unit="images"):
-        label = label_of(each)
+        place = places[each]
         yield {
             "id": each,
             "image": _read(file),
-            "label": label,
-            "class_name": class_name_of(label),
+            "label": place.label,
+            "class_name": class_name_of(place.label),
             "group": None,
-            "family": None,
-            "given_split": None,
-            "captions": captions.get(each, []),
+            "family": place.family,
+            "given_split": place.split,
+            "captions": written[each].captions if each in written else [],
             "source": "image_folder",
             "license": license,
             "attribution": attribution,
         }
 
 
-def label_of(picture: str) -> str | None:
-    label, slash, _ = picture.partition("/")
-    return label if slash else None
+def _places(pictures: Collection[str], written: Mapping[str, Written], folders: Sequence[str]) -> dict[str, Place]:
+    """Label, family and split of every picture, by its folders and the captions file together. UserError where these disagree."""
+    folders = recognise(pictures, folders)
+    found = {each: place_of(each, folders) for each in pictures}
+    split_of = split_folders({place.split for place in found.values() if place.split is not None})
+    family_of: dict[str, tuple[str, str]] = {}  # of a label, and a picture that has it
+    for each, place in found.items():
+        if place.label is None:
+            continue
+        said = written.get(each, Written())
+        split = None if place.split is None else split_of[place.split]
+        for name, by_folder, by_file in (("split", split, said.split), ("family", place.family, said.family)):
+            if by_folder is not None and by_file is not None and by_folder != by_file:
+                raise UserError(
+                    f"the picture {each} is of the {name} {by_folder} by its folder and {by_file} by the captions file: keep one."
+                )
+        family = place.family or said.family
+        if family is not None:
+            other, example = family_of.setdefault(place.label, (family, each))
+            if other != family:
+                raise UserError(
+                    f"the class {place.label} is of two families: {other} ({example}) and {family} ({each}). A class has one family:"
+                    " correct it, or give two classes two names."
+                )
+        found[each] = place._replace(split=split or said.split)
+    return {
+        each: place if place.label is None else place._replace(family=family_of.get(place.label, (None, ""))[0])
+        for each, place in found.items()
+    }
+
+
+def _log_places(root: Path, places: Mapping[str, Place], folders: Sequence[str]) -> None:
+    labels = {place.label for place in places.values()} - {None}
+    families = {place.family for place in places.values()} - {None}
+    given = sum(place.split is not None for place in places.values())
+    without = sum(place.label is None for place in places.values())
+    logger.info("%s: %d pictures, %d labels, %d without a label", root, len(places), len(labels), without)
+    if families or given:
+        logger.info("%s: %d families, %d pictures with a given split", root, len(families), given)
+    if shallow := [each for each, place in places.items() if place.label is None and "/" in each]:
+        logger.warning(
+            "%d picture(s) have no label, since they lie in fewer folders than [%s], such as %s",
+            len(shallow),
+            ", ".join(folders),
+            shallow[0],
+        )
 
 
 def class_name_of(label: str | None) -> str:
@@ -63,28 +110,28 @@ def class_name_of(label: str | None) -> str:
 
 
 def find_pictures(root: Path) -> dict[str, Path]:
-    """Every picture under `root`: its path relative to `root` → the file, in order of the former. Links are followed, never in circles.
+    """Every picture under `root`, itself a link or not: its path relative to `root` → the file, in order of the former.
 
-    Hidden files and other suffixes are left out and counted in the log.
+    Hidden files and other suffixes are left out and counted in the log. UserError for links to folders.
     """
     found: dict[str, Path] = {}
     ignored: Counter[str] = Counter()
+    linked: list[Path] = []
 
-    def walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> None:
+    def walk(folder: Path, prefix: str) -> None:
         try:
-            here = (folder.stat().st_dev, folder.stat().st_ino)
             entries = list(os.scandir(folder))
         except OSError as error:
             raise UserError(f"the folder {folder} cannot be listed: {error.strerror}. Give read permission, or move it away.") from error
-        if here in above:
-            return
         for entry in entries:
             name = prefix + _text(entry.name)
             suffix = Path(entry.name).suffix.lower().removeprefix(".")
             if entry.name.startswith("."):
                 ignored["hidden"] += 1
+            elif entry.is_dir(follow_symlinks=False):
+                walk(Path(entry.path), name + "/")
             elif entry.is_dir():
-                walk(Path(entry.path), name + "/", above | {here})
+                linked.append(Path(entry.path))
             elif name in captions_file.NAMES:
                 pass
             elif suffix in SUFFIXES and (entry.is_file() or entry.is_symlink()):
@@ -92,7 +139,8 @@ def find_pictures(root: Path) -> dict[str, Path]:
             else:
                 ignored["." + suffix if suffix else "without suffix"] += 1
 
-    walk(root, "", frozenset())
+    walk(root, "")
+    refuse_linked_folders(root, linked)
     if ignored:
         logger.info("%s: ignored %d file(s): %s", root, ignored.total(), ", ".join(f"{n} {kind}" for kind, n in sorted(ignored.items())))
     return dict(sorted(found.items()))

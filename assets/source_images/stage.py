@@ -29,7 +29,7 @@ def _emoji(source: params.Emoji) -> Iterator[dict[str, Any]]:
 
 
 def _image_folder(source: params.ImageFolder) -> Iterator[dict[str, Any]]:
-    return read_image_folder(Path(source.root), source.license, source.attribution)
+    return read_image_folder(Path(source.root), source.license, source.attribution, source.folders)
 
 
 # The rows of IMAGES_SCHEMA, in order of id, of each kind of source.

@@ -153,6 +153,18 @@ def test_a_given_split_is_kept_and_classes_on_both_sides_are_named(caplog):
     assert "3 class(es) are trained on and tested with, because the source gives the split: a, b, c." in caplog.text
 
 
+def test_a_source_that_gives_train_and_test_alone_has_pictures_held_out_of_the_former():
+    given = [
+        (f"{split}-{label}-{n}", f"{label}", f"{label}", split) for split in ("train", "test") for label in range(20) for n in range(20)
+    ]
+    splits = split(given)
+    assert {splits[each] for each, *_ in given if each.startswith("test")} == {"test"}
+    held_out = [each for each, *_ in given if splits[each] == "validation"]
+    assert 0.05 < len(held_out) / 400 < 0.15
+    more = split([*given, *((f"train-new-{n}", "new", "new", "train") for n in range(100))])
+    assert {each: more[each] for each in splits} == splits
+
+
 def test_a_source_that_gives_no_test_pictures():
     with pytest.raises(UserError, match=r"no picture is for test: the source gives the split of 2 families"):
         split([("a", "a", "a", "train"), ("b", "b", "b", "train")])

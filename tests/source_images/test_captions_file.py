@@ -19,7 +19,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def read(root: Path) -> dict[str, list[str]]:
-    return read_captions(root, PICTURES)
+    return {picture: written.captions for picture, written in read_captions(root, PICTURES).items()}
 
 
 def write_csv(root: Path, *rows: tuple[str, ...], header: tuple[str, ...] = ("path", "caption")) -> None:

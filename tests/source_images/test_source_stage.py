@@ -33,7 +33,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def folder(root: Path) -> params.SourceImages:
-    return params.SourceImages(sources=[params.ImageFolder(kind="image_folder", root=str(root), license="CC0-1.0", attribution="me")])
+    return params.SourceImages(
+        sources=[params.ImageFolder(kind="image_folder", root=str(root), folders=["label"], license="CC0-1.0", attribution="me")]
+    )
 
 
 def written() -> list[dict[str, object]]:
@@ -46,7 +48,7 @@ def test_a_folder_gives_the_same_table_every_time(root, monkeypatch):
     make_source_images(folder(root))
     assert [path.name for path in shards(artifacts.SOURCE_IMAGES)] == ["00000.parquet", "00001.parquet"]
     assert read_schema(artifacts.SOURCE_IMAGES) == IMAGES_SCHEMA
-    assert written() == list(read_image_folder(root, "CC0-1.0", "me"))
+    assert written() == list(read_image_folder(root, "CC0-1.0", "me", ["label"]))
     first = artifacts.sha256_of(artifacts.SOURCE_IMAGES)
     make_source_images(folder(root))
     assert artifacts.sha256_of(artifacts.SOURCE_IMAGES) == first
