@@ -42,8 +42,8 @@ def split_images(
     train, at least one: those with the smallest u in classes of four or more, at most half of a class. Only a side chosen by these rules
     may change when the library grows.
 
-    Otherwise a picture with a given split keeps it. The other pictures of its family go where the family's given ones are: with training ones
-    first, then with test ones.
+    Otherwise a picture with a given split keeps it. The other pictures of its family go where the family's given ones are: with training
+    ones first, then with test ones.
     """
     if unnamed := [each for each, label, family in zip(ids, labels, families, strict=True) if label is not None and family is None]:
         raise ValueError(f"labelled images need a family: {unnamed[:EXAMPLES]}")

@@ -39,7 +39,7 @@ def refuse_linked_folders(root: Path, linked: Sequence[Path]) -> None:
     if linked:
         raise UserError(
             f"source_images.sources[0].root: {root} holds {len(linked)} link(s) to a folder:"
-            f" {', '.join(f'{each} → {os.readlink(each)}' for each in sorted(linked)[:SHOWN])}{', …' if len(linked) > SHOWN else ''}. dvc"
+            f" {', '.join(f'{each} → {each.readlink()}' for each in sorted(linked)[:SHOWN])}{', …' if len(linked) > SHOWN else ''}. dvc"
             " does not see what changes behind such a link. Copy or move the folder itself there, or make the folder that holds it the"
             " root; the root may be a link."
         )

@@ -90,7 +90,9 @@ def _make_pictures() -> None:
             known = {"split": "test", "id": f"{number:04}", "image": buffer.getvalue(), "label": name, "class_name": name, "group": None}
             known["captions"] = [f"{name} as people draw it", f"what {name} reminds of", f"{name} in a picture book"]
             known |= {"source": "benchmark", "license": "CC0-1.0", "attribution": "the benchmark", "sha256": f"{number:064}"}
-            write(known | {"width": SIZE[0], "height": SIZE[1]})
+            write(known | {"family": name, "width": SIZE[0], "height": SIZE[1]})
+    ids = [f"{number:04}" for number in range(PICTURES)]
+    pq.write_table(pa.table({"id": ids, "correlation": pa.array([0.0] * PICTURES, pa.float32())}), artifacts.NEAREST)
 
 
 def _make_model() -> None:
