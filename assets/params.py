@@ -319,13 +319,12 @@ def _across_sections(params: Params) -> Iterator[tuple[str, str]]:
         return
     if params.promotion.recipe not in params.recipes.measured:
         yield "promotion.recipe", f"given {params.promotion.recipe!r}; recipes.measured has {', '.join(params.recipes.measured)}"
-    for number, (recipe, against) in enumerate(params.promotion.pairs):
-        where = f"promotion.pairs[{number}]"
-        for name in (recipe, against):
+    for number, pair in enumerate(params.promotion.pairs):
+        for name in pair:
             if name not in params.recipes.measured:
-                yield where, f"given {name!r}; recipes.measured has {', '.join(params.recipes.measured)}"
-        if recipe == against:
-            yield where, f"given {recipe!r} twice; a pair is of two recipes"
+                yield f"promotion.pairs[{number}]", f"given {name!r}; recipes.measured has {', '.join(params.recipes.measured)}"
+        if len(set(pair)) == 1:
+            yield f"promotion.pairs[{number}]", f"given {pair[0]!r} twice; a pair is of two recipes"
     processes = params.training.processes
     for recipe in recipes.values():
         if processes == 1 or recipe.settings is None:
