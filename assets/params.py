@@ -224,6 +224,7 @@ class Report(Section):
     top_k: PositiveInt
     worst_failures: PositiveInt
     changed_classes: PositiveInt
+    siblings: PositiveInt
     map_images: Annotated[int, Field(ge=2, le=5000)]
 
 
