@@ -60,8 +60,9 @@ def read_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Reading]:
         for ids in vocabulary.ids(texts[start : start + AT_ONCE]):
             kinds |= {token: vocabulary.kind(token) for token in ids if token not in kinds}
             of_text = [kinds[token] for token in ids]
+            end = ids[-1:] if of_text[-1:] == ["none"] else []  # it stays where a text is cut off
             yield Reading(
-                tokens=tuple(ids[: vocabulary.context]),
+                tokens=tuple(ids if len(ids) <= vocabulary.context else [*ids[: vocabulary.context - len(end)], *end]),
                 words=len(of_text) - of_text.count("none"),
                 unknown=of_text.count("unknown"),
                 pieces=of_text.count("piece"),
