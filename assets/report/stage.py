@@ -34,6 +34,7 @@ from assets.report import (
     results,
     siblings,
 )
+from assets.report import readable as words
 from assets.report import similarity as alike
 from assets.report import training as curves
 from assets.report.album import Album
@@ -84,6 +85,7 @@ def make_report(settings: params.Report, promotion: params.Promotion, about: Map
         "table_1": benchmarks.table_1_view(benchmarks.read_benchmarks(measured), measured),
         "histories": trained,
         "funnel": funnel.funnel_view(funnel.count_rejected(), funnel.count_rows()),
+        **words.readable_view(words.read_readable()),
         **provenance.provenance_view([each.made_with for each in evaluations.values()], verdict, champion, settings, promotion),
         "tile_columns": min(settings.top_k, TILES_ABREAST),
         "seed": settings.seed,
