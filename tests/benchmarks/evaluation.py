@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import open_clip
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
