@@ -107,7 +107,7 @@ def new_images_sensor(checkout: Path, settings: Orchestration) -> SensorDefiniti
 def fingerprint(root: Path, since: int) -> dict[str, int]:
     """How many files there are, how many changed after `since`, and the latest change (nanoseconds of st_ctime). Nothing is read.
 
-    Links are followed as assets.source_images.image_folder does, never in circles; one that leads nowhere counts by itself.
+    Links are followed, never in circles, so that what changes behind one is counted; one that leads nowhere counts by itself.
     """
     files = newer = 0
     newest = since

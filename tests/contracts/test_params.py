@@ -140,6 +140,11 @@ def test_a_row_that_several_processes_cannot_train_is_named(row_of_gpr, told):
     ("setting", "value", "message"),
     [
         ("base_clip.source", "clip", r"base_clip\.source.*'clip'.*'demo', 'open_clip'"),
+        (
+            "source_images.sources",
+            [{"kind": "image_folder", "root": "x", "folders": ["label", "split"], "license": "", "attribution": ""}],
+            r"folders.*must be \[label\] or \[family, label\] or",
+        ),
         ("source_images.sources", [{"kind": "folder"}], r"source_images\.sources\[0\]\.kind.*'folder'.*'emoji', 'image_folder'"),
     ],
 )

@@ -99,7 +99,8 @@ def test_the_same_inputs_give_the_same_bytes(finished_run, inputs, settings, pro
 
 def test_the_page_has_every_section_and_reads_well_nested(page):
     sections = [attributes["id"] for attributes in page.all("section")]
-    assert sections == ["recipes", "changes", "map", "queries", "health", "benchmarks", "training", "data", "provenance", "credits"]
+    before = ["recipes", "changes", "map", "queries", "health", "benchmarks", "training", "data"]
+    assert sections == [*before, "siblings", "provenance", "credits"]
     assert "groups" in [attributes.get("id") for attributes in page.all("h3")]
     linked = {attributes["href"] for attributes in page.all("a") if (attributes["href"] or "").startswith("#")}
     assert {f"#{section}" for section in sections} <= linked
@@ -145,10 +146,10 @@ def test_every_picture_has_words_and_is_a_picture(page):
     assert "hidden" in sheet
     pictures.remove(sheet)
     # two strips of 4 for 3 drawn and 2 worst queries of images and of texts; a query picture and one to choose it by for the images;
-    # 4 of each class that gained or lost
+    # 4 of each class that gained or lost; two pairs of a test picture and the training picture nearest to it
     classes = len([attributes for attributes in page.all("li") if attributes.get("class") == "class"])
     assert 1 <= classes <= 4
-    assert len(pictures) == 2 * (3 + 2) * 2 * 4 + 2 * (3 + 2) + 4 * classes
+    assert len(pictures) == 2 * (3 + 2) * 2 * 4 + 2 * (3 + 2) + 4 * classes + 2 * 2
     for attributes in pictures:
         assert attributes["alt"]
         assert attributes["title"]
@@ -311,7 +312,7 @@ def test_any_recipes_in_any_order(inputs, settings, promotion):
     measured = ["wide", "base"]
     judge_recipes(promotion.model_copy(update={"recipe": "wide", "pairs": []}), measured)
     about = {"base": "the start", "wide": "a wider margin", "mcip": "trained, not measured"}
-    make_report(settings, promotion.model_copy(update={"recipe": "wide"}), about, measured)
+    make_report(settings, promotion.model_copy(update={"recipe": "wide", "pairs": []}), about, measured)
     text = "".join(Page(artifacts.REPORT_PAGE.read_text(encoding="utf-8")).text)
     assert "a wider margin" in text
     assert "trained, not measured" in text  # among the trainings
