@@ -8,6 +8,7 @@ mean absolute difference, black to white being 1. Both are exact: every pair is 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from PIL import Image
 SIDE = 16  # pixels of a thumbnail
 VALUES = 3 * SIDE * SIDE
 NEAR_CORRELATION = 0.98  # with a small difference alone, thin lines on white would all be alike
-GALLERY_BLOCK, QUERY_BLOCK = 65_536, 1024  # rows held as floating-point numbers
+GALLERY_BLOCK, QUERY_BLOCK = 65_536, 256  # rows held as floating-point numbers; every pair of two blocks may be alike
+PAIRS = 256  # whose differences are computed at once
 
 NEAREST_SCHEMA = pa.schema(
     [
@@ -43,12 +45,17 @@ def near_identical(queries: np.ndarray, gallery: np.ndarray, min_difference: flo
     for start, index in _indices(gallery):
         for first, vectors in _blocks(queries, QUERY_BLOCK):
             limits, correlations, rows = index.range_search(vectors, NEAR_CORRELATION)
-            query = first + np.repeat(np.arange(len(vectors)), np.diff(limits.astype(np.int64)))
-            near = start + rows
-            small = _differences(queries[query], gallery[near]) < min_difference
-            for each, row, correlation in zip(query[small], near[small], correlations[small], strict=True):
-                candidate = (-float(correlation), int(row))
-                found[int(each)] = min(found.get(int(each), candidate), candidate)
+            for query, (low, high) in enumerate(pairwise(limits.astype(np.int64).tolist()), first):
+                near, by = start + rows[low:high], -correlations[low:high]
+                order = np.lexsort((near, by))
+                # among pictures that are all alike, such as the frames of a film, a piece is enough: memory stays bounded
+                for piece in (order[at : at + PAIRS] for at in range(0, len(order), PAIRS)):
+                    small = _differences(queries[query : query + 1], gallery[near[piece]]) < min_difference
+                    if small.any():
+                        best = piece[small.argmax()]
+                        candidate = (float(by[best]), int(near[best]))
+                        found[query] = min(found.get(query, candidate), candidate)
+                        break
     return {query: row for query, (_, row) in sorted(found.items())}
 
 

@@ -1,6 +1,7 @@
 """Copies are recognised by their pixels; what only looks alike from afar is not."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -69,6 +70,19 @@ def test_against_every_pair_written_out(monkeypatch):
     np.testing.assert_allclose(correlation, correlations.max(axis=1), atol=1e-4)
     np.testing.assert_allclose(difference, differences[np.arange(18), rows], atol=1e-4)
     assert (correlation.dtype, difference.dtype) == (np.float32, np.float32)
+
+
+def test_many_pictures_that_are_all_alike_take_little_memory():
+    """Every frame of a film is a copy of every other: 64 million pairs for 8,000 frames on either side, each of some kilobytes."""
+    generator = np.random.default_rng(0)
+    one = generator.integers(0, 256, VALUES)
+    frames = (one + generator.integers(-2, 3, (600, VALUES))).clip(0, 255).astype(np.uint8)
+    tracemalloc.start()
+    found = near_identical(frames[:300], frames[300:], 0.02)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sorted(found) == list(range(300))
+    assert peak < 30 << 20, f"{peak >> 20} MiB"
 
 
 def test_a_picture_of_one_colour_has_no_correlation():
