@@ -39,8 +39,9 @@ def split_images(
     With few families a side could be empty. Then: without a test family, the one with the smallest u is for test. With fewer than two
     families to train on (of three or more; with one of two), those with the largest u train. Without any validation picture, pictures that
     the source gives to training are held out too, by their hash; without any still, the share `validation_pictures` of the pictures that
-    train, at least one: those with the smallest u in classes of four or more, at most half of a class. Only a side chosen by these rules
-    may change when the library grows.
+    train, at least one: those with the smallest u in classes of four or more, at most half of a class. With fewer than two classes left
+    to train on, those held out whole train with the picture of the largest u. Only a side chosen by these rules may change when the
+    library grows.
 
     Otherwise a picture with a given split keeps it. The other pictures of its family go where the family's given ones are: with training
     ones first, then with test ones.
@@ -55,21 +56,20 @@ def split_images(
     _check_enough({label for label in labels if label is not None}, known, given_of)
     side_of = _sides(known - given_of.keys(), given_of, seed, test_fraction, validation_classes)
 
-    splits = []
-    for each, label, family, split in zip(ids, labels, families, given, strict=True):
-        if label is None or family is None:
-            splits.append("library")
-        elif split is not None:
-            splits.append(split)
-        elif side_of[family] == "train" and uniform(seed, "picture", each) < validation_pictures:
-            splits.append("validation")
-        else:
-            splits.append(side_of[family])
+    whole = [  # before pictures of training classes are held out
+        "library" if label is None or family is None else split or side_of[family]
+        for label, family, split in zip(labels, families, given, strict=True)
+    ]
+    splits = [
+        "validation" if side == "train" and split is None and uniform(seed, "picture", each) < validation_pictures else side
+        for each, side, split in zip(ids, whole, given, strict=True)
+    ]
     if validation_pictures > 0 and "validation" not in splits:
         _hold_out(splits, ids, labels, seed, validation_pictures)
+    _give_back(splits, whole, ids, labels, seed)
     if absent := [side for side in ("train", "test") if side not in splits]:
         raise UserError(
-            f"no picture is for {' or '.join(absent)}: the source gives the split of {sum(map(len, given_of.values()))} families, and"
+            f"no picture is for {' or '.join(absent)}: the source gives the split of {len(given_of)} families, and"
             f" {len(known - given_of.keys())} families are left to choose from. Give pictures of both sides, or no split at all."
         )
     _report(labels, splits, given_of, given)
@@ -136,6 +136,18 @@ def _hold_out(splits: list[str], ids: Sequence[str], labels: Sequence[str | None
     wanted = max(1, round(share * splits.count("train")))
     for row in candidates[:wanted]:
         splits[row] = "validation"
+
+
+def _give_back(splits: list[str], whole: Sequence[str], ids: Sequence[str], labels: Sequence[str | None], seed: int) -> None:
+    """Where pictures held out leave fewer than two classes to train on: a picture back to each class that has none, in place."""
+    rows_of: dict[str | None, list[int]] = defaultdict(list)
+    for row, side in enumerate(whole):
+        if side == "train":
+            rows_of[labels[row]].append(row)
+    held_out = [rows for rows in rows_of.values() if all(splits[row] != "train" for row in rows)]
+    if len(rows_of) - len(held_out) < 2:
+        for rows in held_out:
+            splits[max(rows, key=lambda row: (uniform(seed, "picture", ids[row]), ids[row]))] = "train"
 
 
 def _report(labels: Sequence[str | None], splits: Sequence[str], given_of: Mapping[str, set[str]], given: Sequence[str | None]) -> None:

@@ -126,6 +126,18 @@ def test_without_a_picture_held_out_by_the_hash_large_classes_give_some():
     assert "validation" not in small.values()
 
 
+@pytest.mark.parametrize("given", [None, "train"])
+def test_pictures_held_out_leave_classes_to_train_on(given):
+    """With two pictures in each of a few classes the hash alone holds out all that train, for one seed in eighty."""
+    for seed in range(400):
+        few = [(f"{name}{n}", name, name, None) for name in "abc" for n in range(2)]
+        if given:
+            few = [(each, name, family, "test" if name == "a" else given) for each, name, family, _ in few]
+        splits = split(few, seed=seed)
+        assert len({each[0] for each, found in splits.items() if found == "train"}) == 2, (seed, splits)
+        assert "train" in split([picture for picture in few if picture[1] != "c"], seed=seed).values(), seed
+
+
 def test_nothing_to_validate_with_is_said(caplog):
     split(plain(6, each=3), validation_classes=0.0, validation_pictures=1e-9)
     assert "no picture is for validation" in caplog.text
