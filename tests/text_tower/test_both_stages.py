@@ -29,7 +29,7 @@ TRAINING = Training(processes=1, compile=False, checkpoint_minutes=60.0)
 @pytest.fixture(scope="module")
 def sections(checkout):
     written = demo_settings()
-    small = {"epochs": 2, "batch_size": 8, "device": "cpu"}
+    small = {"steps": 1, "epochs": 2, "batch_size": 8, "max_batch_share": 1.0, "device": "cpu"}
     return {
         "image_tower": ImageTower.model_validate(written["image_tower"] | small | {"trains": "all"}),
         "text_tower": TextTower.model_validate(written["text_tower"] | small),
@@ -75,7 +75,7 @@ def test_each_stage_trains_its_tower_and_leaves_the_other_bit_equal(workspace, s
     made_from = [("base", "base_clip")]
     for name in ("wide", "follows", "again"):
         history = artifacts.read_json(artifacts.history_file(name))
-        assert [row["epoch"] for row in history["rows"]] == ([1] if name == "again" else [1, 2])
+        assert [row["epoch"] for row in history["rows"]] == ([0, 1] if name == "again" else [0, 1, 2])
         card = artifacts.read_json(artifacts.model_dir(name) / artifacts.MODEL_CARD)
         assert (card["recipe"], card["stage"], set(card["inputs"])) == (name, stages[name], inputs[name])
         assert [(each["recipe"], each["stage"]) for each in card["made_from"]] == made_from
@@ -176,7 +176,7 @@ def test_settling_batch_norms_stop_no_run(workspace, sections):
     shutil.rmtree(artifacts.model_dir("base"))
     write_model(artifacts.model_dir("base"), "timm_and_hugging_face")  # its statistics are those of no picture
     limits = sections["image_tower"].guards.model_copy(update={"min_spread": None})  # random weights tell no pictures apart
-    train_image_tower(tuned("gpr", sections["image_tower"], epochs=4, lr=1e-12, guards=limits), TRAINING)
+    train_image_tower(tuned("gpr", sections["image_tower"], epochs=4, lr=1e-12, guards=limits, batch_norm_from=8), TRAINING)
     cosines = [row["validation_cosine_to_start"] for row in artifacts.read_json(artifacts.history_file("gpr"))["rows"]]
     assert min(cosines) < limits.min_cosine_to_start, "the statistics did not move the embeddings, so this shows nothing"
 
@@ -233,5 +233,5 @@ def test_the_image_tower_trains_with_every_option(workspace, sections, options):
     write_training_captions("mcip")
     train_image_tower(tuned("mcip", sections["image_tower"], caption_weight=0.25, **options), TRAINING)
     assert all(name.startswith("visual.") for name in changed("base", "mcip"))
-    rows = artifacts.read_json(artifacts.history_file("mcip"))["rows"]
+    rows = artifacts.read_json(artifacts.history_file("mcip"))["rows"][1:]
     assert all(-1 <= row["validation_cosine_to_start"] < 1 and 0 < row["validation_spread"] < 1 for row in rows)

@@ -40,9 +40,9 @@ def training(processes: int) -> Training:
 def sections(checkout):
     written = demo_settings()
     unguarded = dict.fromkeys(Guards.model_fields)  # random weights collapse easily, which is not the question
-    small = {"epochs": 2, "batch_size": 8, "device": "cpu", "guards": unguarded, "trains": "all"}
+    small = {"steps": 1, "epochs": 2, "batch_size": 8, "max_batch_share": 1.0, "device": "cpu", "guards": unguarded, "trains": "all"}
     return {
-        "image": ImageTower.model_validate(written["image_tower"] | small),
+        "image": ImageTower.model_validate(written["image_tower"] | small | {"batch_norm_from": 1}),
         "text": TextTower.model_validate(written["text_tower"] | small | {"lr": 3e-5, "views": 2}),
     }
 
@@ -111,7 +111,7 @@ def test_two_processes_train_as_one(workspace, sections, which, caption_weight, 
     for own_rank in (0, 1):
         assert largest_difference(torch.load(workspace / f"2-{own_rank}.pt")["replicated"], expected["replicated"]) < 1e-5
     assert largest_difference(torch.load(workspace / "2-0.pt")["sharded"], expected["sharded"]) < 1e-5 if which == "image" else True
-    first, other = alone[0], together[0]
+    first, other = alone[1], together[1]
     # batch norm over a handful of noisy pictures doubles a rounding error with every step
     tolerance = 1e-3 if kind == "timm_and_hugging_face" else 1e-5
     assert other["loss"] == pytest.approx(first["loss"], rel=tolerance)
@@ -127,7 +127,7 @@ def test_all_classes_sampled_is_training_without_sampling(workspace, sections):
         rows.append(artifacts.read_json(artifacts.history_file("gpr"))["rows"][-1])
     for other in rows[1:]:
         assert {name: other[name] for name in ("loss", "gradient_norm")} == pytest.approx(
-            {name: rows[0][name] for name in ("loss", "gradient_norm")}, rel=1e-5
+            {name: rows[0][name] for name in ("loss", "gradient_norm")}, rel=1e-4  # rounding, after six steps
         )
 
 
@@ -140,7 +140,7 @@ def test_two_processes_of_which_one_dies_go_on_as_if_nothing_had_been(workspace,
         train("image", recipe, 2, workspace, dies_at=5)  # of six
     assert time.monotonic() - begun < 60
     (left,) = (artifacts.WORK / "training").iterdir()
-    assert sorted(state.name for state in left.glob("*.pt"))[-1] == "epoch00002-step000000001.pt"
+    assert sorted(state.name for state in left.glob("*.pt"))[-1] == "round00002-step000000001.pt"
     assert train("image", recipe, 2, workspace) == whole_run
 
 
