@@ -29,6 +29,7 @@ from orchestration.stage_assets import PipelineStage
 
 SAMPLE = 8  # vectors embedded anew
 SAME = {"fp32": 0.9999, "bf16": 0.99, "fp16": 0.99}  # least cosine of a vector and its fresh one in fp32, by search_table.precision
+SHARES = {"share lost": "lost", "share of unknown tokens": "unknown_tokens"}  # of texts; lost: not read, or not told apart
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,19 @@ def _no_leakage(checkout: Path, recipe: str, settings: Orchestration) -> Outcome
     )
 
 
+def _readable(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+    kinds = artifacts.read_json(checkout / artifacts.model_dir(BASE) / artifacts.MODEL_CARD)["readable"]
+    said = [sentence for kind in kinds for sentence in kind["said"]]
+    shares = {f"{kind['what']}: {name}": kind[key] for kind in kinds for name, key in SHARES.items()}
+    return Outcome(
+        all(kind["lost"] <= settings.max_share_unreadable for kind in kinds),
+        " ".join(said) or "all are read: " + ", ".join(f"{kind['texts']} {kind['what']}" for kind in kinds),
+        {name: MetadataValue.float(share) for name, share in shares.items()}
+        | {"allowed share lost": MetadataValue.float(settings.max_share_unreadable)},
+        warning=True,
+    )
+
+
 def _captioned(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
     import pyarrow.parquet as pq
 
@@ -109,13 +123,13 @@ def _loss_of_base(checkout: Path, recipe: str, settings: Orchestration) -> Outco
 
 
 def _falls(rows: list[dict[str, Any]]) -> Outcome:
-    losses = [row["loss"] for row in rows]
+    losses = [row["loss"] for row in rows if row["epoch"] > 0]  # epoch 0 is the start
     shown = {"losses": MetadataValue.json(losses)}
     if not all(isinstance(loss, int | float) and math.isfinite(loss) for loss in losses):
         return Outcome(False, f"the loss is not finite: {losses}", shown)
     if len(losses) < 2:
-        return Outcome(True, f"finite; {len(losses)} epoch cannot show whether it falls", shown)
-    return Outcome(losses[-1] < losses[0], f"from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses)} epochs", shown, warning=True)
+        return Outcome(True, f"finite; {len(losses)} validation cannot show whether it falls", shown)
+    return Outcome(losses[-1] < losses[0], f"from {losses[0]:.4g} to {losses[-1]:.4g} in {rows[-1]['epoch']} epochs", shown, warning=True)
 
 
 def _unit_norm(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
@@ -197,6 +211,7 @@ GATE = "The chosen recipe is not worse than what it is compared with, beyond the
 CHECKS = (
     Check("curated_images", "expectations", True, "The Great Expectations suite of the curated pictures.", _expectations),
     Check("curated_images", "no_leakage", True, "No class and no file of the test split is in training or validation.", _no_leakage),
+    Check("base_clip", "readable_text", False, "The base's text tower can read the class names and captions.", _readable),
     Check("pseudo_captions", "pictures_have_captions", False, "Few training pictures are without a pseudo-caption.", _captioned),
     Check("base_clip", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of_base),
     Check("image_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss),

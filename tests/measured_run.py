@@ -25,6 +25,7 @@ from assets.pictures.table import writing_rows
 from assets.promotion.gate import ALWAYS_JUDGED
 from assets.promotion.stage import judge_recipes
 from assets.report.stage import make_report
+from assets.training import selection
 
 CLASSES = {  # label → name, group; the names are hostile to HTML and to mathtext, as a user's may be
     "1": ("red square", "shapes"),
@@ -59,6 +60,10 @@ STAGES = {"base": "base_clip", "gpr": "image_tower", "mcip": "image_tower"} | di
     ("base_rea", "gpr_rea", "mcip_rea"), "text_tower"
 )
 PARAMS = {"seed": 0, "lr": 1e-4}
+READABLE = [  # as base_clip writes it
+    {"what": "class names", "texts": 8, "looked_at": 8, "lost": 0.0, "unknown_tokens": 0.0, "said": []},
+    {"what": "captions", "texts": 1900, "looked_at": 1900, "lost": 0.5, "unknown_tokens": 0.375, "said": ["950 captions <b>|</b> …"]},
+]
 RECIPES = list(CHAINS)
 ABOUT = {recipe: f"what {recipe} is" for recipe in RECIPES}
 
@@ -101,6 +106,8 @@ def write_model(recipe: str) -> None:
     """A model directory with its card alone, the only part that is read."""
     made_from = [{"recipe": name, "stage": STAGES[name], "params": PARAMS} for name in CHAINS[recipe][:-1]]
     card: dict[str, Any] = {"recipe": recipe, "stage": STAGES[recipe], "made_from": made_from, "params": PARAMS, "inputs": {}}
+    if recipe == "base":
+        card["readable"] = READABLE
     artifacts.write_json(artifacts.model_dir(recipe) / artifacts.MODEL_CARD, card)
 
 
@@ -150,6 +157,16 @@ def write_measured(
     )
 
 
+def history(value: float | None) -> dict[str, Any]:
+    """Of a training of three epochs, as its stage writes it."""
+    rows = [
+        {"epoch": epoch, "loss": 5.0 / epoch if epoch else None, "validation_image_to_image": value, "validation_search": value}
+        for epoch in range(4)
+    ]
+    kept = selection.kept(rows, "search", cannot_choose=None, validated_on="40 of 40 validation pictures search, of 20 classes")
+    return {"rows": rows, "kept": kept.as_json()}
+
+
 def write_inputs(*, groups: bool = True, captions: bool = True, validation: bool = True) -> None:
     """Everything that promotion and the report read, under the working directory."""
     with artifacts.replacing(artifacts.CURATED_IMAGES) as folder, writing_rows(folder, CURATED_SCHEMA) as add:
@@ -163,9 +180,7 @@ def write_inputs(*, groups: bool = True, captions: bool = True, validation: bool
         write_model(recipe)
         measure(recipe)
         if recipe != "base":
-            values = {"validation_image_to_image": 0.4, "validation_text_to_image": None} if validation else {}
-            history = [{"epoch": epoch, "loss": 5.0 / epoch, "learning_rate": 1e-4} | values for epoch in (1, 2, 3)]
-            artifacts.write_json(artifacts.history_file(recipe), {"recipe": recipe, "rows": history})
+            artifacts.write_json(artifacts.history_file(recipe), {"recipe": recipe, **history(0.4 if validation else None)})
     artifacts.write_json(artifacts.CHAMPION, {"recipe": None, "model_sha256": None, "metrics": None})
 
 

@@ -31,10 +31,10 @@ LIBRARY = ("holiday.jpg", "icon.png")  # straight in the folder: searched, never
 TINY = {
     "source_images": {"sources": [{"kind": "image_folder", "root": "data/images", "license": "unknown", "attribution": "unknown"}]},
     "curated_images": {"test_fraction": 0.34, "validation_fraction": 0.2},
-    "base_clip": {"image_size": 32, "epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
+    "base_clip": {"image_size": 32, "steps": 1, "epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
     "pseudo_captions": {"top_k": 2, "device": "cpu"},
-    "image_tower": {"epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
-    "text_tower": {"epochs": 1, "batch_size": 8, "device": "cpu"},
+    "image_tower": {"steps": 1, "epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
+    "text_tower": {"steps": 1, "epochs": 1, "batch_size": 8, "device": "cpu"},
     "evaluation": {"knn_k": 3, "bootstrap_samples": 100, "device": "cpu"},
     "report": {"queries": 2, "top_k": 3, "worst_failures": 2},
     "promotion": {"bootstrap_samples": 100, "override_reason": "a pulse, not a result"},

@@ -26,7 +26,7 @@ class Kept:
         return f"{where}, {self.why}"
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "said": str(self)}
 
 
 def best_row(rows: Rows, select_by: str, *, choosing: bool) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def test_the_committed_settings_are_right(checkout):
         ("image_tower.augmentation.scale", [1.2, 0.8], "low <= high"),
         ("image_tower.device", "gpu", "given 'gpu'"),
         ("base_clip.validations", 0, "given 0"),
+        ("image_tower.captions", "mine", "'own', 'found' or 'both'"),
         ("curated_images.min_images_per_class", 1, "given 1"),
         ("curated_images.test_fraction", 1.0, "given 1.0"),
         ("evaluation.prompts", ["a picture"], "{}"),

@@ -83,17 +83,32 @@ def test_leakage_is_a_shared_class_or_file(label, sha256, passed, tmp_path, sett
     [([2.0, 1.0], True, True), ([1.0, 2.0], False, True), ([1.0], True, False), ([1.0, None], False, False)],
 )
 def test_the_loss_is_finite_and_falls(losses, passed, warning, tmp_path, settings):
-    write_json(tmp_path / "data/history/x.json", {"rows": [{"loss": loss} for loss in losses]})
+    write_json(tmp_path / "data/history/x.json", {"rows": [{"epoch": epoch, "loss": loss} for epoch, loss in enumerate([None, *losses])]})
     outcome: Outcome = LOOK["text_tower", "loss_falls"](tmp_path, "x", settings)
     assert (outcome.passed, outcome.warning) == (passed, warning)
 
 
 def test_a_base_that_was_trained_tells_its_loss_and_a_checkpoint_has_none(tmp_path, settings):
     look, card = LOOK["base_clip", "loss_falls"], tmp_path / "data/models/base/model_card.json"
-    write_json(card, {"recipe": "base", "alignment": [{"loss": 1.0}, {"loss": 2.0}]})
+    write_json(card, {"recipe": "base", "alignment": [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 2.0}]})
     assert not look(tmp_path, "", settings).passed
     write_json(card, {"recipe": "base"})
     assert look(tmp_path, "", settings).passed
+
+
+@pytest.mark.parametrize(("lost", "passed"), [((0.0, 0.01), True), ((0.02, 0.0), False), ((0.0, 0.02), False)])
+def test_words_that_the_base_cannot_read_are_looked_at(lost, passed, tmp_path, settings):
+    kinds = [
+        {"what": what, "texts": 100, "lost": share, "unknown_tokens": share, "said": [f"{100 * share:g} of 100 {what} …"] if share else []}
+        for what, share in zip(("class names", "captions"), lost, strict=True)
+    ]
+    write_json(tmp_path / "data/models/base/model_card.json", {"readable": kinds})
+    outcome: Outcome = LOOK["base_clip", "readable_text"](tmp_path, "", settings)
+    assert (outcome.passed, outcome.warning) == (passed, True)
+    assert outcome.said == next(sentence for kind in kinds for sentence in kind["said"])
+    assert outcome.metadata["captions: share lost"].value == lost[1]
+    write_json(tmp_path / "data/models/base/model_card.json", {"readable": [kind | {"lost": 0.0, "said": []} for kind in kinds]})
+    assert LOOK["base_clip", "readable_text"](tmp_path, "", settings).said == "all are read: 100 class names, 100 captions"
 
 
 @pytest.mark.parametrize(("scale", "passed"), [(1.0, True), (1.01, False), (np.nan, False)])
@@ -134,7 +149,7 @@ def test_showing_never_fails_whatever_the_artefacts_hold(tmp_path, settings):
     rows = [{"id": str(number), "image": image, **row} for number, image in enumerate((b"", b"no picture", bomb, bomb[:20]))]
     pq.write_table(pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA), tmp_path / artifacts.SOURCE_IMAGES / "00000.parquet")
     assert describe(tmp_path, "source_images")["dagster/row_count"].value == 4
-    write_json(tmp_path / artifacts.history_file("mcip"), {"rows": []})  # an IndexError
+    write_json(tmp_path / artifacts.history_file("mcip"), {"rows": [], "kept": {}})  # an IndexError
     assert "IndexError" in str(describe(tmp_path, "image_tower@mcip")[NOT_SHOWN].value)
     write_json(tmp_path / artifacts.VERDICT, [])  # a TypeError
     (gate,) = evaluate(tmp_path, settings, "promotion")

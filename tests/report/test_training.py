@@ -6,6 +6,7 @@ import pytest
 
 from assets import artifacts
 from assets.report import training
+from tests.measured_run import history
 
 
 def row(epoch: int, value: float | None) -> dict[str, float | None]:
@@ -13,10 +14,24 @@ def row(epoch: int, value: float | None) -> dict[str, float | None]:
 
 
 def test_base_stands_first_where_this_project_trained_it():
-    histories, about = {"wide": [row(1, 0.4)]}, {"base": "the start", "wide": "wider"}
-    found = training.trainings(histories, [row(1, 0.1)], about)
+    about = {"base": "the start", "wide": "wider"}
+    found = training.trainings({"wide": history(0.4)}, history(0.1), about)
     assert [(each["recipe"], each["meaning"]) for each in found] == [("base", "the start"), ("wide", "wider")]
-    assert [each["recipe"] for each in training.trainings(histories, None, about)] == ["wide"]
+    assert [each["recipe"] for each in training.trainings({"wide": history(0.4)}, None, about)] == ["wide"]
+
+
+def test_a_base_whose_best_epoch_is_its_last_is_advised_to_train_longer():
+    """Ten epochs of the demo's base were taken for done; twenty more brought 7 points. Towers have their way back instead."""
+    base, tower = training.trainings({"wide": history(0.4)}, history(0.1), {"base": "", "wide": ""})  # a tie: the last is the best
+    assert base["kept"]["best_is_last"] and tower["kept"]["best_is_last"]
+    assert (base["longer"], tower["longer"]) == (True, False)
+
+
+def test_the_start_has_no_loss_and_is_no_epoch():
+    (found,) = training.trainings({"wide": history(0.4)}, None, {"wide": ""})
+    assert (found["epochs"], found["losses"]) == (3, [5.0, 2.5, pytest.approx(5 / 3)])
+    drawn = training.training_view([found])["training"][0]
+    assert drawn["loss"] and drawn["validation"]
 
 
 def test_all_recipes_share_one_axis():
@@ -27,8 +42,8 @@ def test_all_recipes_share_one_axis():
 
 def test_recipes_without_a_history_are_left_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    artifacts.write_json(artifacts.history_file("wide"), {"recipe": "wide", "rows": [row(1, 0.4)]})
-    artifacts.write_json(artifacts.history_file("removed"), {"recipe": "removed", "rows": [row(1, 0.4)]})
+    artifacts.write_json(artifacts.history_file("wide"), history(0.4))
+    artifacts.write_json(artifacts.history_file("removed"), history(0.4))
     assert list(training.read_histories(["base", "wide", "not_made"])) == ["wide"]
 
 
@@ -37,5 +52,6 @@ def test_a_checkpoint_of_others_has_no_alignment(tmp_path, monkeypatch):
     card = artifacts.model_dir("base") / artifacts.MODEL_CARD
     artifacts.write_json(card, {"recipe": "base"})
     assert training.read_alignment() is None
-    artifacts.write_json(card, {"recipe": "base", "alignment": [row(1, 0.1)]})
-    assert training.read_alignment() == [row(1, 0.1)]
+    aligned = history(0.1)
+    artifacts.write_json(card, {"recipe": "base", "alignment": aligned["rows"], "kept": aligned["kept"]})
+    assert training.read_alignment() == aligned

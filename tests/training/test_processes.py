@@ -127,7 +127,8 @@ def test_all_classes_sampled_is_training_without_sampling(workspace, sections):
         rows.append(artifacts.read_json(artifacts.history_file("gpr"))["rows"][-1])
     for other in rows[1:]:
         assert {name: other[name] for name in ("loss", "gradient_norm")} == pytest.approx(
-            {name: rows[0][name] for name in ("loss", "gradient_norm")}, rel=1e-4  # rounding, after six steps
+            {name: rows[0][name] for name in ("loss", "gradient_norm")},
+            rel=1e-4,  # rounding, after six steps
         )
 
 
