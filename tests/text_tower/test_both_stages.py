@@ -18,6 +18,7 @@ from assets.image_tower.losses import sharded_arc_margin_loss
 from assets.image_tower.stage import train_image_tower
 from assets.params import Guards, ImageTower, TextTower, Training
 from assets.text_tower.stage import realign_text_tower
+from assets.training import validation
 from tests.models import write_model
 from tests.settings import demo_settings
 from tests.training.tables import realigned, tuned, write_colors, write_training_captions
@@ -235,3 +236,35 @@ def test_the_image_tower_trains_with_every_option(workspace, sections, options):
     assert all(name.startswith("visual.") for name in changed("base", "mcip"))
     rows = artifacts.read_json(artifacts.history_file("mcip"))["rows"][1:]
     assert all(-1 <= row["validation_cosine_to_start"] < 1 and 0 < row["validation_spread"] < 1 for row in rows)
+
+
+@pytest.mark.parametrize("trains", ["all", "lora"])
+def test_what_is_kept_is_never_worse_than_the_start_and_the_way_back_is_tried(tmp_path, monkeypatch, sections, trains, caplog):
+    """With enough validation pictures to choose by; of a model with adapters, the way begins at the weights without them."""
+    caplog.set_level("INFO")
+    monkeypatch.chdir(tmp_path)
+    write_colors({f"colour{number}": (15 * number, 255 - 15 * number, 97 * number % 255) for number in range(16)})
+    write_model(artifacts.model_dir("base"))
+    unguarded = Guards.model_validate(dict.fromkeys(Guards.model_fields))
+    train_image_tower(tuned("gpr", sections["image_tower"], trains=trains, guards=unguarded, way_back=[0.1, 0.6]), TRAINING)
+    realign_text_tower(realigned("gpr_rea", sections["text_tower"], "gpr", guards=unguarded), TRAINING)
+    for name, shares in (("gpr", [0.1, 0.6]), ("gpr_rea", [0.25, 0.5, 0.75])):
+        history = artifacts.read_json(artifacts.history_file(name))
+        kept = history["kept"]
+        assert kept == artifacts.read_json(artifacts.model_dir(name) / artifacts.MODEL_CARD)["kept"]
+        assert kept["measures"]["validation_search"] >= max(row["validation_search"] for row in history["rows"])
+        assert [point["share"] for point in kept["way_back"]] == (shares if kept["epoch"] else [])
+        assert f"kept {kept['said']}" in caplog.text
+        # what was written measures what the card says
+        loaded = encoder.Encoder(artifacts.model_dir(name), device="cpu", precision="fp32")
+        held_out = validation.read_validation_set(artifacts.CURATED_IMAGES)
+        found = validation.measures(held_out, loaded.images_now(held_out.pictures), loaded.texts_now(held_out.names))
+        assert found["search"] == pytest.approx(kept["measures"]["validation_search"], abs=1e-3)
+
+
+def test_a_handful_of_validation_pictures_keeps_the_last_epoch_and_says_so(workspace, sections):
+    """Twelve validation pictures kept epoch 1 of ten, six of six, as «the best by validation»."""
+    train_image_tower(tuned("gpr", sections["image_tower"], epochs=3), TRAINING)
+    kept = artifacts.read_json(artifacts.history_file("gpr"))["kept"]
+    assert (kept["epoch"], kept["share"], kept["way_back"]) == (3, 1.0, [])
+    assert "8 validation pictures are too few to choose by" in kept["said"]
