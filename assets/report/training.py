@@ -54,12 +54,12 @@ def trainings(histories: Mapping[str, History], alignment: History | None, about
 
 def training_view(trained: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The section's curves, drawn on one percent axis."""
-    limits = validation_limits(each["rows"] for each in trained)
+    limits = validation_limits(trained)
     panels = [
         {
             **each,
             "loss": Markup(svg_panel(PANEL, draw_loss, each["rows"])),
-            "validation": Markup(svg_panel(PANEL, draw_validation, each["rows"], each["kept"]["epoch"], limits)),
+            "validation": Markup(svg_panel(PANEL, draw_validation, each, limits)),
         }
         for each in trained
     ]
@@ -71,10 +71,10 @@ def loss_figure(histories: Mapping[str, History]) -> Figure:
     with styled():
         figure = Figure(figsize=(2.9 * len(histories), 4.6), layout="constrained")
         grid = figure.subplots(2, len(histories), squeeze=False)
-        limits = validation_limits(each["rows"] for each in histories.values())
+        limits = validation_limits(histories.values())
         for column, (recipe, each) in enumerate(histories.items()):
             draw_loss(grid[0][column], each["rows"])
-            draw_validation(grid[1][column], each["rows"], each["kept"]["epoch"], limits)
+            draw_validation(grid[1][column], each, limits)
             grid[0][column].set_title(f"{recipe}: loss")
             grid[1][column].set_title(f"{recipe}: validation, %")
             grid[1][column].set_xlabel("epoch")
@@ -89,16 +89,20 @@ def draw_loss(axes: Axes, rows: Rows) -> None:
     _epoch_axis(axes, epochs)
 
 
-def draw_validation(axes: Axes, rows: Rows, kept: int, limits: tuple[float, float] | None) -> None:
-    """The validation measures by epoch, in percent; a ring marks the epoch that was kept. `limits` are None where nothing was measured."""
+def draw_validation(axes: Axes, history: History, limits: tuple[float, float] | None) -> None:
+    """The validation measures by epoch, in percent; a ring marks what was kept. `limits` are None where nothing was measured.
+
+    A dotted line is the way back: a quarter of the way to epoch 8 stands at epoch 2, with its own measures.
+    """
+    kept = history["kept"]
     for line in LINES:
-        points = _points(rows, line.key)
-        if points:
-            epochs, values = zip(*points, strict=True)
-            axes.plot(epochs, values, color=line.color, linestyle=line.style, marker="o", markersize=3, linewidth=1.6)
-            best = epochs.index(kept)
-            axes.plot(kept, values[best], "o", markersize=8, markerfacecolor="none", markeredgecolor=line.color)
-    _epoch_axis(axes, [row["epoch"] for row in rows])
+        if points := _points(history["rows"], line.key):
+            axes.plot(*zip(*points, strict=True), color=line.color, linestyle=line.style, marker="o", markersize=3, linewidth=1.6)
+            if way := _points(_way_back(history), line.key):
+                axes.plot(*zip(*way, strict=True), color=line.color, linestyle=":", marker="s", markersize=2, linewidth=1)
+            place = kept["share"] * kept["epoch"]
+            axes.plot(place, dict(points + way)[place], "o", markersize=8, markerfacecolor="none", markeredgecolor=line.color)
+    _epoch_axis(axes, [row["epoch"] for row in history["rows"]])
     if limits:
         axes.set_ylim(*limits)
     else:
@@ -106,16 +110,25 @@ def draw_validation(axes: Axes, rows: Rows, kept: int, limits: tuple[float, floa
         axes.set_yticks([])
 
 
-def validation_limits(histories: Iterable[Rows]) -> tuple[float, float] | None:
+def validation_limits(histories: Iterable[History]) -> tuple[float, float] | None:
     """A percent axis that all histories share, so that they can be compared by eye; None without any value."""
-    values = [value for rows in histories for line in LINES for _, value in _points(rows, line.key)]
+    drawn = [row for history in histories for row in (*history["rows"], *_way_back(history))]
+    values = [value for line in LINES for _, value in _points(drawn, line.key)]
     if not values:
         return None
     room = max(1.0, 0.08 * (max(values) - min(values)))
     return min(values) - room, max(values) + room
 
 
-def _points(rows: Rows, key: str) -> list[tuple[int, float]]:
+def _way_back(history: History) -> Rows:
+    """Its points as rows from the start to the kept epoch, `epoch` being their place between the two; empty where none was tried."""
+    rows, kept = history["rows"], history["kept"]
+    tried = sorted(kept["way_back"], key=lambda point: point["share"])
+    (end,) = (row for row in rows if row["epoch"] == kept["epoch"])
+    return [rows[0], *({**point, "epoch": point["share"] * kept["epoch"]} for point in tried), end] if tried else []
+
+
+def _points(rows: Rows, key: str) -> list[tuple[float, float]]:
     return [(row["epoch"], 100 * row[key]) for row in rows if row.get(key) is not None]
 
 

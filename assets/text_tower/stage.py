@@ -107,23 +107,6 @@ def _task(
     encode = _projecting(model, features, device) if features is not None else _encoding(encoder, texts, compile_tower=compile_tower)
 
     size = min(fitting_batch(settings, len(images)), len(images))
-    steps = batches_per_epoch(len(images), size)
-
-    def batches(epoch: int, done: int) -> Iterator[Batch]:
-        order = torch.randperm(len(images), generator=generator_for(settings.seed, epoch)).numpy()
-        for step in range(done, steps):
-            everyone = order[step * size : (step + 1) * size]
-            chosen = texts.draw(everyone, generator_for(settings.seed, epoch, step))
-            own = own_rows(len(everyone))
-            rows = everyone[own]
-            embedded = images[rows]
-            if views is not None:
-                view = torch.randint(settings.views, (len(everyone),), generator=generator_for(settings.seed, epoch, step, 1)).numpy()[own]
-                augmented = view > 0
-                embedded[augmented] = views[(rows * (settings.views - 1) + view - 1)[augmented]]
-            related = texts.related(rows, everyone, chosen)
-            alone = len(rows) == len(everyone)
-            yield Batch(embedded, chosen[own], related, related.T if alone else texts.related(everyone, rows, chosen[own]).T)
 
     def loss(batch: Batch) -> torch.Tensor:
         captions = normalize(encode(batch.texts), dim=1)
@@ -146,14 +129,38 @@ def _task(
             ),
             {"params": list(scales.values()), "lr": settings.lr, "weight_decay": 0.0},
         ],
-        batches=batches,
-        steps_per_epoch=steps,
+        batches=_pairs(images, views, texts, size, settings),
+        steps_per_epoch=batches_per_epoch(len(images), size),
         loss=loss,
         validate=validate,
         select_by=validation.SEARCH,
         images_per_step=size,
         logit_scale=model.logit_scale,
     )
+
+
+def _pairs(
+    images: np.ndarray, views: np.ndarray | None, texts: ImageTexts, size: int, settings: TextTower
+) -> Callable[[int, int], Iterator[Batch]]:
+    """batches(epoch, done): each epoch the pictures in another order, each with one of its texts and one of its views; full batches only."""
+
+    def batches(epoch: int, done: int) -> Iterator[Batch]:
+        order = torch.randperm(len(images), generator=generator_for(settings.seed, epoch)).numpy()
+        for step in range(done, batches_per_epoch(len(images), size)):
+            everyone = order[step * size : (step + 1) * size]
+            chosen = texts.draw(everyone, generator_for(settings.seed, epoch, step))
+            own = own_rows(len(everyone))
+            rows = everyone[own]
+            embedded = images[rows]
+            if views is not None:
+                view = torch.randint(settings.views, (len(everyone),), generator=generator_for(settings.seed, epoch, step, 1)).numpy()[own]
+                augmented = view > 0
+                embedded[augmented] = views[(rows * (settings.views - 1) + view - 1)[augmented]]
+            related = texts.related(rows, everyone, chosen)
+            alone = len(rows) == len(everyone)
+            yield Batch(embedded, chosen[own], related, related.T if alone else texts.related(everyone, rows, chosen[own]).T)
+
+    return batches
 
 
 def _encoding(encoder: Encoder, texts: ImageTexts, *, compile_tower: bool) -> Callable[[np.ndarray], torch.Tensor]:

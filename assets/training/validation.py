@@ -28,9 +28,13 @@ class ValidationSet:
     pictures: Split
     labels: np.ndarray  # [N]
     searching: np.ndarray  # int64 [Q], rows of the pictures that search
-    names: list[str]  # [C], sorted: of the classes of these pictures
-    relevant: np.ndarray  # bool [C, N]: the picture's class has that name
-    unseen: bool  # whether the pictures that search are of unseen classes
+    class_names: np.ndarray  # [N]
+    unseen: frozenset[str]  # labels of classes that training never sees
+
+    @property
+    def names(self) -> list[str]:
+        """[C], sorted: of the classes of the pictures that search."""
+        return sorted(set(self.class_names[self.searching]))
 
     @property
     def cannot_choose(self) -> str | None:
@@ -42,9 +46,12 @@ class ValidationSet:
         return None
 
     def __str__(self) -> str:
-        classes = "classes that training never sees" if self.unseen else "classes, whose other pictures train"
-        count = len(set(self.labels[self.searching]))
-        return f"{len(self.searching)} of {len(self.labels)} validation pictures search, of {count} {classes}"
+        classes = set(self.labels[self.searching])
+        seen = len(classes - self.unseen) or "none"
+        return (
+            f"{len(self.searching)} of {len(self.labels)} validation pictures search, of {len(classes)} classes;"
+            f" training sees pictures of {seen} of them"
+        )
 
 
 def read_validation_set(table: Path) -> ValidationSet:
@@ -54,15 +61,7 @@ def read_validation_set(table: Path) -> ValidationSet:
     new = np.array([label not in trained for label in labels], dtype=bool)
     enough = sum(count > 1 for count in Counter(labels[new]).values()) >= ENOUGH_UNSEEN
     searching = np.flatnonzero(new) if enough else np.arange(len(labels))
-    names = sorted(set(class_names[searching]))
-    return ValidationSet(
-        pictures=Split(table, "validation"),
-        labels=labels,
-        searching=searching,
-        names=names,
-        relevant=np.array([class_names == name for name in names], dtype=bool).reshape(len(names), len(labels)),
-        unseen=enough,
-    )
+    return ValidationSet(Split(table, "validation"), labels, searching, class_names, frozenset(labels[new]))
 
 
 def measures(held_out: ValidationSet, images: np.ndarray, texts: np.ndarray) -> dict[str, float | None]:
@@ -81,7 +80,10 @@ def precisions(held_out: ValidationSet, images: np.ndarray, texts: np.ndarray) -
     image_to_image: each picture that searches, among all others; the mean of a class, so that classes weigh the same. text_to_image: each
     class name among all pictures. The whole ranking counts, so there is room at the top also where classes are few.
     """
-    searching, labels = held_out.searching, held_out.labels
+    searching, names = held_out.searching, held_out.names
+    labels = np.unique(held_out.labels.astype(str), return_inverse=True)[1]  # numbers, which compare fast
+    number = {name: place for place, name in enumerate(names)}
+    named = np.array([number.get(name, -1) for name in held_out.class_names], dtype=np.int64)
 
     def own(start: int, stop: int) -> np.ndarray:
         return searching[start:stop, None] == np.arange(len(labels))
@@ -89,10 +91,13 @@ def precisions(held_out: ValidationSet, images: np.ndarray, texts: np.ndarray) -
     def same(start: int, stop: int) -> np.ndarray:
         return (labels[searching[start:stop], None] == labels[None, :]) & ~own(start, stop)
 
+    def of_name(start: int, stop: int) -> np.ndarray:
+        return named == np.arange(start, stop)[:, None]
+
     by_picture = average_precisions(images[searching], images, same, exclude=own) if len(searching) else np.zeros(0)
     found = ~np.isnan(by_picture)
-    _, place = np.unique(labels[searching][found].astype(str), return_inverse=True)
-    by_name = average_precisions(texts, images, held_out.relevant) if held_out.names else np.zeros(0)
+    _, place = np.unique(labels[searching][found], return_inverse=True)
+    by_name = average_precisions(texts, images, of_name) if names else np.zeros(0)
     return {
         "image_to_image": np.bincount(place, by_picture[found]) / np.bincount(place) if found.any() else np.zeros(0),
         "text_to_image": by_name[~np.isnan(by_name)],

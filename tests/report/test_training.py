@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.figure import Figure
 
 from assets import artifacts
 from assets.report import training
@@ -35,9 +36,28 @@ def test_the_start_has_no_loss_and_is_no_epoch():
 
 
 def test_all_recipes_share_one_axis():
-    low, high = training.validation_limits([[row(1, 0.10)], [row(1, 0.60), row(2, None)]]) or (None, None)
+    kept = {"epoch": 1, "share": 1.0, "way_back": []}
+    low, high = training.validation_limits([{"rows": each, "kept": kept} for each in ([row(1, 0.10)], [row(1, 0.60), row(2, None)])])
     assert (low, high) == (pytest.approx(6), pytest.approx(64))  # 8 % of room on both sides
-    assert training.validation_limits([[row(1, None)]]) is None
+    assert training.validation_limits([{"rows": [row(1, None)], "kept": kept}]) is None
+
+
+def test_the_way_back_is_drawn_and_the_ring_is_on_what_was_kept():
+    """The ring stood on the best epoch, whose model was not the one that was kept; the kept one could lie above the axis."""
+    found = history(0.4)
+    found["kept"] |= {
+        "epoch": 2,
+        "share": 0.75,
+        "way_back": [{"share": share, "validation_image_to_image": share} for share in (0.75, 0.25)],
+    }
+    limits = training.validation_limits([found])
+    assert limits[1] > 75
+    axes = Figure().subplots()
+    training.draw_validation(axes, found, limits)
+    curve, way, ring = (list(zip(*line.get_data(), strict=True)) for line in axes.lines)
+    assert curve == [(epoch, 40) for epoch in range(4)]
+    assert way == [(0, 40), (0.5, 25), (1.5, 75), (2, 40)]
+    assert ring == [(1.5, 75)]
 
 
 def test_recipes_without_a_history_are_left_out(tmp_path, monkeypatch):

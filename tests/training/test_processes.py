@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from assets.image_tower import stage as image_tower
 from assets.params import Guards, ImageTower, TextTower, Training, read_params
 from assets.recipes import Recipe
 from assets.text_tower import stage as text_tower
-from assets.training import loop
+from assets.training import loop, tuning, validation
 from assets.training.distributed import rank, whole
 from assets.training.processes import run_in_processes
 from tests.models import write_model
@@ -143,6 +144,32 @@ def test_two_processes_of_which_one_dies_go_on_as_if_nothing_had_been(workspace,
     (left,) = (artifacts.WORK / "training").iterdir()
     assert sorted(state.name for state in left.glob("*.pt"))[-1] == "round00002-step000000001.pt"
     assert train("image", recipe, 2, workspace) == whole_run
+
+
+def going_back(recipe: Recipe, how: Training, folder: Path) -> None:
+    """Train; every validation is better than the one before, so that the last point of the way back is kept."""
+    scores, real = itertools.count(), tuning.go_back
+
+    def go_back(model, *given):
+        kept = real(model, *given)
+        torch.save(model.state_dict(), folder / f"kept-{rank()}.pt")
+        return kept
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "ENOUGH_PICTURES", 1)
+        patch.setattr(validation, "measures", lambda *given: {"search": float(next(scores))})
+        patch.setattr(tuning, "go_back", go_back)
+        image_tower._train(recipe, how)
+
+
+def test_two_processes_go_the_same_way_back(workspace, sections):
+    """The first alone validates: the others must wait for it at each point, and end where it does."""
+    write_model(artifacts.model_dir("base"))
+    run_in_processes(2, "cpu", going_back, tuned("gpr", sections["image"], way_back=[0.25, 0.75]), training(2), workspace)
+    kept = artifacts.read_json(artifacts.history_file("gpr"))["kept"]
+    assert (kept["share"], [point["share"] for point in kept["way_back"]]) == (0.75, [0.25, 0.75])
+    first, second = (torch.load(workspace / f"kept-{number}.pt") for number in (0, 1))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def test_followers_end_with_the_first_process(tmp_path, checkout):

@@ -19,9 +19,7 @@ def on_circle(*degrees):
 def held_out(labels, searching=None, tmp_path=artifacts.CURATED_IMAGES):
     labels = np.array(list(labels), object)
     searching = np.arange(len(labels)) if searching is None else np.array(searching)
-    names = sorted(set(labels[searching]))
-    relevant = np.array([labels == name for name in names], dtype=bool).reshape(len(names), len(labels))
-    return ValidationSet(Split(tmp_path, "validation"), labels, searching, names, relevant, unseen=False)
+    return ValidationSet(Split(tmp_path, "validation"), labels, searching, class_names=labels, unseen=frozenset())
 
 
 def test_pictures_of_training_classes_search_where_no_class_is_unseen(tmp_path, monkeypatch):
@@ -31,13 +29,19 @@ def test_pictures_of_training_classes_search_where_no_class_is_unseen(tmp_path, 
     assert found.labels.tolist() == ["blue", "blue", "red", "red"]
     assert found.searching.tolist() == [0, 1, 2, 3]
     assert found.names == ["blue square", "red square"]
-    assert found.relevant.tolist() == [[True, True, False, False], [False, False, True, True]]
+    assert found.class_names.tolist() == ["blue square"] * 2 + ["red square"] * 2
     assert len(found.pictures) == 4
-    assert str(found) == "4 of 4 validation pictures search, of 2 classes, whose other pictures train"
+    assert str(found) == "4 of 4 validation pictures search, of 2 classes; training sees pictures of 2 of them"
 
 
-@pytest.mark.parametrize(("unseen", "searching"), [(10, 20), (9, 22)])
-def test_unseen_classes_alone_search_where_there_are_ten(tmp_path, monkeypatch, unseen, searching):
+@pytest.mark.parametrize(
+    ("unseen", "told"),
+    [
+        (10, "22 of 24 validation pictures search, of 12 classes; training sees pictures of none of them"),
+        (9, "22 of 22 validation pictures search, of 12 classes; training sees pictures of 1 of them"),
+    ],
+)
+def test_unseen_classes_alone_search_where_there_are_ten(tmp_path, monkeypatch, unseen, told):
     """Held-out pictures of training classes chose the epoch that knows these classes best, and classes like those of the test suffered."""
     monkeypatch.chdir(tmp_path)
     rows = [curated_row("seen", number, PIXELS, "validation" if number < 2 else "train") for number in range(4)]
@@ -45,8 +49,7 @@ def test_unseen_classes_alone_search_where_there_are_ten(tmp_path, monkeypatch, 
     rows += [curated_row(f"new{number}", view, PIXELS, "validation") for number in range(unseen) for view in range(2)]
     write_curated(rows)
     found = read_validation_set(artifacts.CURATED_IMAGES)
-    assert found.unseen == (unseen == 10)
-    assert len(found.searching) == (searching if unseen < 10 else searching + 2)  # the single ones by their names
+    assert str(found) == told  # the single ones search by their names
     assert ("seen square" in found.names) == (unseen < 10)
     assert len(found.labels) == 2 * unseen + 4, "all pictures are there to be found"
 
