@@ -142,7 +142,7 @@ def _task(
 def _pairs(
     images: np.ndarray, views: np.ndarray | None, texts: ImageTexts, size: int, settings: TextTower
 ) -> Callable[[int, int], Iterator[Batch]]:
-    """batches(epoch, done): each epoch the pictures in another order, each with one of its texts and one of its views; full batches only."""
+    """batches(epoch, done): full batches of the pictures, each epoch in another order, with one text and one view of each."""
 
     def batches(epoch: int, done: int) -> Iterator[Batch]:
         order = torch.randperm(len(images), generator=generator_for(settings.seed, epoch)).numpy()

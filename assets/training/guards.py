@@ -34,6 +34,15 @@ def health(embeddings: np.ndarray, start: np.ndarray) -> dict[str, float | None]
     return {"spread": spread(embeddings), "cosine_to_start": drift(start, embeddings) if len(embeddings) else None}
 
 
+def comparable(first: Mapping[str, float]) -> dict[str, float]:
+    """Of the least `loss` and gradient `norm` of the run's first steps, those that later ones can be compared with.
+
+    A loss that starts near 0 has next to no gradient: with few classes, which the start tells apart already, one hard picture's is
+    hundreds of times that. Below ROOM the loss alone is watched, which has ROOM to rise.
+    """
+    return {name: value for name, value in first.items() if name == "loss" or first.get("loss", 0.0) >= ROOM}
+
+
 def trouble_in_steps(what: str, values: Sequence[torch.Tensor], first: float | None, allowed: float | None, floor: float) -> str | None:
     """Whether the median of the last WINDOW values is above `floor` and `allowed` times `first`, the smallest of the run's FIRST.
 

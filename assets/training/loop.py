@@ -233,7 +233,7 @@ def _step(run: Run[Batch]) -> None:
     for name, values in (("loss", progress.losses), ("norm", progress.norms)):
         if name not in progress.first and len(values) >= guards.FIRST:
             progress.first[name] = float(torch.stack(values[: guards.FIRST]).min())
-    first = progress.first.get
+    first = guards.comparable(progress.first).get
     loss_floor = first("loss", 0.0) + guards.ROOM
     clip = run.settings.gradient_clip_norm  # below it no gradient is clipped
     trouble = guards.trouble_in_steps("loss", progress.losses, first("loss"), limits.max_loss_growth, loss_floor)

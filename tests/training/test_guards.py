@@ -35,6 +35,12 @@ def test_health_of_embeddings():
     assert guards.health(np.zeros((0, 3)), np.zeros((0, 3))) == {"spread": None, "cosine_to_start": None}
 
 
+@pytest.mark.parametrize(("loss", "watched"), [(2.5, {"loss", "norm"}), (1e-4, {"loss"})])
+def test_a_loss_that_starts_near_zero_has_no_gradient_to_compare_with(loss, watched):
+    """Twenty classes of six pictures: norms of 0.05 at first, then 20 where the loss was 0.5, and the run was stopped as broken."""
+    assert guards.comparable({"loss": loss, "norm": 0.05}).keys() == watched
+
+
 @pytest.mark.parametrize(
     ("measures", "told"),
     [
