@@ -166,6 +166,7 @@ def history(value: float | None) -> dict[str, Any]:
     kept = selection.kept(
         rows,
         "search",
+        start_is_candidate=True,
         cannot_choose=None,
         validated_on="40 of 40 validation pictures search, of 20 classes; training sees pictures of none of them",
     )

@@ -125,7 +125,8 @@ def align(model: Clip, directory: Path, settings: DemoClip, training: Training, 
         logit_scale=model.logit_scale,
     )
     rows = fit(task, settings, training, state_dir)
-    return rows, kept(rows, task.select_by, cannot_choose=held_out.cannot_choose, validated_on=str(held_out))
+    why_not = held_out.cannot_choose
+    return rows, kept(rows, task.select_by, start_is_candidate=True, cannot_choose=why_not, validated_on=str(held_out))
 
 
 def _validation(encoder: Encoder, held_out: ValidationSet) -> tuple[Callable[[], dict[str, float | None]], dict[str, float]]:

@@ -121,11 +121,10 @@ def validation_limits(histories: Iterable[History]) -> tuple[float, float] | Non
 
 
 def _way_back(history: History) -> Rows:
-    """Its points as rows from the start to the kept epoch, `epoch` being their place between the two; empty where none was tried."""
-    rows, kept = history["rows"], history["kept"]
-    tried = sorted(kept["way_back"], key=lambda point: point["share"])
-    (end,) = (row for row in rows if row["epoch"] == kept["epoch"])
-    return [rows[0], *({**point, "epoch": point["share"] * kept["epoch"]} for point in tried), end] if tried else []
+    """Its points as rows, from the start to the epoch where it ends, `epoch` being their place between; empty where none was tried."""
+    rows, tried = history["rows"], sorted(history["kept"]["way_back"], key=lambda point: point["share"])
+    ends = [row for row in rows if row["epoch"] in (0, *(point["epoch"] for point in tried))]
+    return [ends[0], *({**point, "epoch": point["share"] * point["epoch"]} for point in tried), ends[-1]] if tried else []
 
 
 def _points(rows: Rows, key: str) -> list[tuple[float, float]]:

@@ -38,7 +38,8 @@ def fit(task: Task[Batch], settings: Optimization, training: Training, state_dir
     """Train; returns the history. Its first row, epoch 0, has the measures of the start; each other one those after a round of epochs:
 
     epoch and step (of the optimiser), both from the beginning; loss, learning_rate, gradient_norm (the median before clipping), None in
-    the first row; validation measures. The modules end with the weights of `selection.best_row`, which may be the start's.
+    the first row; validation measures. The modules end with the weights of `selection.best_row` of all rows, or of all but the start's
+    where that is no candidate.
 
     State is kept in `state_dir` after every round and every `training.checkpoint_minutes`, so that a killed run goes on from there; on
     a CPU its weights end bit-equal to an undisturbed run's. A loss or gradient that is not finite, or a guard of `settings.guards`, stops
@@ -115,7 +116,8 @@ def _validate(run: Run[Batch]) -> None:
             **{f"validation_{name}": value for name, value in measures.items()},
         }
         progress.history.append(row)
-        if best_row(progress.history, task.select_by, choosing=task.cannot_choose is None) is row:
+        candidates = progress.history if task.start_is_candidate else progress.history[1:]
+        if candidates and best_row(candidates, task.select_by, choosing=task.cannot_choose is None) is row:
             progress.best = {
                 name: {key: value.detach().clone() for key, value in trained_state(module).items()} for name, module in task.modules.items()
             }

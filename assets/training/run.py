@@ -33,6 +33,7 @@ class Task(Generic[Batch]):
     select_by: str  # the measure whose highest value marks the best epoch
     images_per_step: int  # of a batch, on all ranks together
 
+    start_is_candidate: bool = True  # for what is kept; False where the way back, which begins there, decides
     cannot_choose: str | None = None  # why validation is too small to choose by: the last epoch is kept; None: it chooses
     noise: Mapping[str, float] = field(default_factory=dict)  # the standard error of a measure, for the guards
     lock_batch_norm: bool = False  # batch norms use the statistics that they start with

@@ -19,7 +19,7 @@ class Kept:
     best_is_last: bool  # validation chose the last epoch: it may still have been rising
     validated_on: str  # which pictures searched
     measures: dict[str, Any]  # of validation
-    way_back: list[dict[str, Any]]  # share and measures of the other points of the way that were tried
+    way_back: list[dict[str, Any]]  # the points that were tried between the start and `epoch`: share, epoch and measures of each
 
     def __str__(self) -> str:
         where = f"epoch {self.epoch}" if self.share == 1 else f"{self.share:.0%} of the way from the start to epoch {self.epoch}"
@@ -40,9 +40,9 @@ def best_row(rows: Rows, select_by: str, *, choosing: bool) -> dict[str, Any]:
     return rows[max(range(len(rows)), key=lambda place: (values[place], place))]
 
 
-def kept(rows: Rows, select_by: str, *, cannot_choose: str | None, validated_on: str) -> Kept:
-    """What `best_row` gives, with the reason."""
-    best = best_row(rows, select_by, choosing=cannot_choose is None)
+def kept(rows: Rows, select_by: str, *, start_is_candidate: bool, cannot_choose: str | None, validated_on: str) -> Kept:
+    """What `best_row` gives of the candidates, with the reason."""
+    best = best_row(rows if start_is_candidate else rows[1:], select_by, choosing=cannot_choose is None)
     value, start = (row[f"validation_{select_by}"] for row in (best, rows[0]))
     if cannot_choose is None and value is None:
         cannot_choose = "validation has nothing to measure"
@@ -50,10 +50,14 @@ def kept(rows: Rows, select_by: str, *, cannot_choose: str | None, validated_on:
     if not chosen:
         why = f"the last: {cannot_choose}"
     elif best["epoch"] == 0:
-        why = f"the start itself: no epoch has a higher validation {select_by} than its {start:.3f}"
+        why = start_is_best(select_by, start)
     else:
         why = f"the best by validation {select_by}: {value:.3f}, at the start {start:.3f}"
     return Kept(best["epoch"], 1.0, chosen, why, chosen and best is rows[-1], validated_on, measures_of(best), [])
+
+
+def start_is_best(select_by: str, value: float) -> str:
+    return f"the start itself: nothing that training made has as high a validation {select_by} as its {value:.3f}"
 
 
 def measures_of(row: dict[str, Any]) -> dict[str, Any]:

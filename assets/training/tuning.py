@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,14 @@ def set_up(recipe: Recipe, training: Training, inputs: dict[str, Path]) -> Tunin
 
 
 def train(tuning: Tuning, task: Task[Any]) -> None:
-    """Run the task, keep the best of its epochs and of the way back from there, and write the result."""
+    """Run the task, keep the best of its epochs, or the best point of the way from there back to the start, and write the result."""
     recipe, settings = tuning.recipe, tuning.settings
     state_dir = state_dir_for(recipe.stage, recipe.name, tuning.determined_by)
-    rows = fit(task, settings, tuning.training, state_dir)
+    rows = fit(replace(task, start_is_candidate=False), settings, tuning.training, state_dir)
     fold(tuning.model, settings.trains)
-    kept = selection.kept(rows, task.select_by, cannot_choose=task.cannot_choose, validated_on=str(tuning.held_out))
-    kept = go_back(tuning.model, tuning.start, kept, settings.way_back, task.validate, task.select_by)
+    kept = selection.kept(
+        rows, task.select_by, start_is_candidate=False, cannot_choose=task.cannot_choose, validated_on=str(tuning.held_out)
+    )
+    kept = go_back(tuning.model, tuning.start, kept, rows[0], settings.way_back, task.validate, task.select_by)
     logger.info("kept %s", kept)
     write_result(tuning.model, recipe, like=tuning.start, determined_by=tuning.determined_by, history=rows, kept=kept, state_dir=state_dir)

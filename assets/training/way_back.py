@@ -15,38 +15,45 @@ from safetensors.torch import load_file
 
 from assets.clip.model import WEIGHTS, Clip
 from assets.training.distributed import from_first
-from assets.training.selection import Kept
+from assets.training.selection import Kept, measures_of, start_is_best
 
 Validate = Callable[[], dict[str, Any]]
 
 
-def go_back(model: Clip, start: Path, kept: Kept, shares: Sequence[float], validate: Validate, select_by: str) -> Kept:
-    """Leave in `model`, which has the `kept` weights, the best of these and of the points of the way at `shares`; says which.
+def go_back(
+    model: Clip, start: Path, kept: Kept, at_start: dict[str, Any], shares: Sequence[float], validate: Validate, select_by: str
+) -> Kept:
+    """Leave in `model`, which has the `kept` weights, the best point of the way from its start to these; says which.
 
-    `start`: the model directory where the way begins. A share of 0.25 is a quarter of what training changed, batch-norm statistics
-    included. Of equal points the one nearest to the tuned weights is taken. Nothing is tried where validation has not chosen, or has
-    chosen the start. In several processes the first one validates, and all end with the same weights.
+    The points are both ends and those at `shares`: 0.25 is a quarter of what training changed, batch-norm statistics included. `start`:
+    the model directory where the way begins; `at_start`: the history's row of it. The way is gone also where training has only made the
+    model worse: a part of it may be better than nothing. Of equal points the one with more training is taken. Nothing is tried where
+    validation has not chosen. In several processes the first one validates, and all end with the same weights.
     """
-    if not kept.chosen or kept.epoch == 0 or not shares:
+    if not kept.chosen:
         return kept
-    way = _Way(model, start)
+    way, measure = _Way(model, start), f"validation_{select_by}"
     tried = []
     for share in shares:
         way.go_to(share)
         measures = from_first(validate)
-        tried.append({"share": share, **{f"validation_{name}": value for name, value in measures.items()}})
-    measure = f"validation_{select_by}"
-    best = max([*tried, {"share": 1.0, **kept.measures}], key=lambda point: (point[measure], point["share"]))
+        tried.append({"share": share, "epoch": kept.epoch, **{f"validation_{name}": value for name, value in measures.items()}})
+    points = [{"share": 0.0, **measures_of(at_start)}, *tried, {"share": 1.0, **kept.measures}]
+    best = max(points, key=lambda point: (point[measure], point["share"]))
     way.go_to(best["share"])
     kept = replace(kept, way_back=tried)
     if best["share"] == 1:
         return kept
-    why = f"the best by validation {select_by}: {best[measure]:.3f}, at its end {kept.measures[measure]:.3f}"
-    return replace(kept, share=best["share"], why=why, measures={name: value for name, value in best.items() if name != "share"})
+    if best["share"] == 0:
+        why = start_is_best(select_by, best[measure])
+        return replace(kept, epoch=0, why=why, best_is_last=False, measures=measures_of(best))
+    at_ends = f"at its end {kept.measures[measure]:.3f}, at the start {at_start[measure]:.3f}"
+    why = f"the best by validation {select_by}: {best[measure]:.3f}, {at_ends}"
+    return replace(kept, share=best["share"], why=why, measures=measures_of(best))
 
 
 class _Way:
-    """The weights that differ between a model and its start, at both ends."""
+    """What differs between a model and its start, at both ends."""
 
     def __init__(self, model: Clip, start: Path) -> None:
         self.state = model.state_dict()
@@ -54,10 +61,13 @@ class _Way:
         self.ends = {
             name: (begin[name].to(end.device), end.clone())
             for name, end in self.state.items()
-            if end.is_floating_point() and not torch.equal(begin[name].to(end.device), end)
+            if not torch.equal(begin[name].to(end.device), end)
         }
 
     def go_to(self, share: float) -> None:
         with torch.no_grad():
             for name, (begin, end) in self.ends.items():
-                self.state[name].copy_(end if share == 1 else torch.lerp(begin.float(), end.float(), share))
+                if share in (0, 1) or not end.is_floating_point():  # bit for bit; a count of batches has nothing between
+                    self.state[name].copy_(end if share else begin)
+                else:
+                    self.state[name].copy_(torch.lerp(begin.float(), end.float(), share))

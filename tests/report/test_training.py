@@ -44,12 +44,9 @@ def test_all_recipes_share_one_axis():
 
 def test_the_way_back_is_drawn_and_the_ring_is_on_what_was_kept():
     """The ring stood on the best epoch, whose model was not the one that was kept; the kept one could lie above the axis."""
+    way_back = [{"share": share, "epoch": 2, "validation_image_to_image": share} for share in (0.75, 0.25)]
     found = history(0.4)
-    found["kept"] |= {
-        "epoch": 2,
-        "share": 0.75,
-        "way_back": [{"share": share, "validation_image_to_image": share} for share in (0.75, 0.25)],
-    }
+    found["kept"] |= {"epoch": 2, "share": 0.75, "way_back": way_back}
     limits = training.validation_limits([found])
     assert limits[1] > 75
     axes = Figure().subplots()
@@ -58,6 +55,10 @@ def test_the_way_back_is_drawn_and_the_ring_is_on_what_was_kept():
     assert curve == [(epoch, 40) for epoch in range(4)]
     assert way == [(0, 40), (0.5, 25), (1.5, 75), (2, 40)]
     assert ring == [(1.5, 75)]
+    found["kept"] |= {"epoch": 0, "share": 1.0}  # the start was better than all of it
+    axes = Figure().subplots()
+    training.draw_validation(axes, found, limits)
+    assert [list(zip(*line.get_data(), strict=True)) for line in axes.lines[1:]] == [way, [(0, 40)]]
 
 
 def test_recipes_without_a_history_are_left_out(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ ROWS = [
     {"epoch": 1, "validation_score": 0.7, "validation_spread": 0.2},
     {"epoch": 2, "validation_score": 0.6, "validation_spread": 0.3},
 ]
-KEPT = kept(ROWS, "score", cannot_choose=None, validated_on="some pictures")
+KEPT = kept(ROWS, "score", start_is_candidate=True, cannot_choose=None, validated_on="some pictures")
 
 
 def write(name, start, params, state_dir):

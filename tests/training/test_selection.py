@@ -9,8 +9,8 @@ def rows(*scores):
     return [{"epoch": 2 * number, "validation_search": score} for number, score in enumerate(scores)]
 
 
-def chosen(*scores, cannot_choose=None):
-    return kept(rows(*scores), "search", cannot_choose=cannot_choose, validated_on="some")
+def chosen(*scores, cannot_choose=None, start_is_candidate=True):
+    return kept(rows(*scores), "search", start_is_candidate=start_is_candidate, cannot_choose=cannot_choose, validated_on="some")
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def chosen(*scores, cannot_choose=None):
         ((0.1, 0.4, 0.3), 2, False, "the best by validation search: 0.400, at the start 0.100"),
         ((0.1, 0.3, 0.4), 4, True, "the best by"),
         ((0.1, 0.4, 0.4), 4, True, "the best by"),  # a tie goes to more training
-        ((0.5, 0.4, 0.3), 0, False, "the start itself: no epoch has a higher validation search than its 0.500"),
+        ((0.5, 0.4, 0.3), 0, False, "the start itself: nothing that training made has as high a validation search as its 0.500"),
         ((None, None, None), 4, False, "the last: validation has nothing to measure"),
     ],
 )
@@ -27,6 +27,11 @@ def test_the_kept_epoch_and_why(scores, epoch, last, words):
     found = chosen(*scores)
     assert (found.epoch, found.best_is_last, found.measures) == (epoch, last, {"validation_search": scores[epoch // 2]})
     assert words in str(found)
+
+
+def test_without_the_start_the_best_of_what_training_made():
+    """The way back begins at the start and needs another end."""
+    assert chosen(0.5, 0.4, 0.3, start_is_candidate=False).epoch == 2
 
 
 def test_too_small_a_validation_says_so():
