@@ -323,6 +323,20 @@ def test_a_run_that_a_guard_stopped_goes_on_from_the_last_validated_epoch_with_t
     assert len(done_again) == 3
 
 
+@pytest.mark.parametrize(("loss", "stopped"), [(0.01, False), (2.0, True)])
+def test_a_growing_gradient_stops_no_run_whose_loss_starts_near_zero(tmp_path, loss, stopped):
+    """A folder of twenty classes, which its start tells apart, ended with «the gradient's norm has risen to 320 times»."""
+    model, run = task()
+    slopes = iter([1e-3] * 5 + [5.0] * 45)
+    flat = replace(run, loss=lambda _: loss + next(slopes) * (model.weight - model.weight.detach()).sum())
+    watched = SETTINGS.model_copy(update={"guards": SETTINGS.guards.model_copy(update={"max_gradient_growth": 100.0})})
+    if stopped:
+        with pytest.raises(UserError, match=r"the gradient's norm has risen to 10, .* times"):
+            fit(flat, watched, TRAINING, tmp_path)
+    else:
+        assert fit(flat, watched, TRAINING, tmp_path)[-1]["epoch"] == 5
+
+
 def test_a_run_that_a_guard_stopped_in_its_first_epoch_has_nothing_to_go_on_from(tmp_path):
     _, run = task()
     spreads = iter([0.5, 0.01])

@@ -109,9 +109,10 @@ def test_two_processes_train_as_one(workspace, sections, which, caption_weight, 
         recipe = realigned("base_rea", sections["text"], "base")
     (_, alone), (_, together) = (train(which, recipe, count, workspace) for count in (1, 2))
     expected = torch.load(workspace / "1-0.pt")
+    rounding = 1e-4 if kind == "timm_and_hugging_face" else 1e-5  # of batch norms with one thread it is 6e-6 to 1.1e-5, by the seed
     for own_rank in (0, 1):
-        assert largest_difference(torch.load(workspace / f"2-{own_rank}.pt")["replicated"], expected["replicated"]) < 1e-5
-    assert largest_difference(torch.load(workspace / "2-0.pt")["sharded"], expected["sharded"]) < 1e-5 if which == "image" else True
+        assert largest_difference(torch.load(workspace / f"2-{own_rank}.pt")["replicated"], expected["replicated"]) < rounding
+    assert largest_difference(torch.load(workspace / "2-0.pt")["sharded"], expected["sharded"]) < rounding if which == "image" else True
     first, other = alone[1], together[1]
     # batch norm over a handful of noisy pictures doubles a rounding error with every step
     tolerance = 1e-3 if kind == "timm_and_hugging_face" else 1e-5
