@@ -86,7 +86,7 @@ def draw_loss(axes: Axes, rows: Rows) -> None:
     """Training loss by epoch; the start has none."""
     epochs, losses = zip(*((row["epoch"], row["loss"]) for row in rows if row["loss"] is not None), strict=True)
     axes.plot(epochs, losses, color=VIOLET, marker="o", markersize=3, linewidth=1.6)
-    _epoch_axis(axes, epochs)
+    _epoch_axis(axes, [row["epoch"] for row in rows])
 
 
 def draw_validation(axes: Axes, history: History, limits: tuple[float, float] | None) -> None:
