@@ -117,7 +117,7 @@ class Guards(Section):
     max_gradient_growth: Annotated[float, Field(gt=1)] | None  # times the gradient norm of the first steps
     min_spread: OpenFraction | None  # of validation embeddings, as a share of that at the start
     min_cosine_to_start: Annotated[float, Field(gt=-1, lt=1)] | None  # mean over the validation embeddings
-    min_text_to_image: OpenFraction | None  # validation recall, as a share of that at the start
+    min_text_to_image: OpenFraction | None  # validation mAP, as a share of that at the start
     max_logit_scale_change: Annotated[float, Field(gt=1)] | None  # up or down, as a multiple of that at the start
 
 
@@ -135,8 +135,11 @@ class Optimization(Section):
     seed: Seed
     device: Device
     precision: Precision
-    epochs: PositiveInt
+    steps: PositiveInt  # of the optimiser, at least
+    epochs: PositiveInt  # at least
+    validations: PositiveInt  # at most
     batch_size: Annotated[int, Field(ge=2)]
+    max_batch_share: Annotated[float, Field(gt=0, le=1)]  # of the training pictures
     final_lr_fraction: Fraction  # of the peak learning rate
     weight_decay: NonNegativeFloat
     warmup_fraction: Fraction  # of all steps
@@ -162,12 +165,13 @@ class TowerTraining(Optimization):
     unlocked_groups: PositiveInt
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     lora: Lora
+    way_back: list[OpenFraction]  # shares of what training changed; empty: none is tried
 
 
 class DemoClip(Optimization):
     source: Literal["demo"]
     image_size: Annotated[int, Field(ge=32, le=512)]  # pixels
-    patience: PositiveInt | None  # epochs without a better validation recall before the alignment stops; null: all epochs
+    batch_norm_from: PositiveInt  # pictures of a batch
     unlocked_groups: Annotated[int, Field(ge=1, le=17)]
     image_tower_lr: LearningRate
     projection_lr: LearningRate
@@ -203,6 +207,7 @@ class ImageTower(TowerTraining):
     captions: Captions  # that the multi-caption loss takes as a picture's
     sampled_classes: PositiveInt | None  # classes in one step's class loss, the batch's own included; null: all
     images_per_class: Annotated[int, Field(ge=2)] | None  # in a batch; null: a batch is drawn without regard to classes
+    batch_norm_from: PositiveInt  # pictures of a batch
     patch_dropout: Annotated[float, Field(ge=0, lt=1)]  # share of a picture's patches left out
     augmentation: Augmentation
 

@@ -131,13 +131,13 @@ def _loss_of_base(checkout: Path, recipe: str, settings: Orchestration) -> Outco
 
 
 def _falls(rows: list[dict[str, Any]]) -> Outcome:
-    losses = [row["loss"] for row in rows]
+    losses = [row["loss"] for row in rows if row["epoch"] > 0]  # epoch 0 is the start
     shown = {"losses": MetadataValue.json(losses)}
     if not all(isinstance(loss, int | float) and math.isfinite(loss) for loss in losses):
         return Outcome(False, f"the loss is not finite: {losses}", shown)
     if len(losses) < 2:
-        return Outcome(True, f"finite; {len(losses)} epoch cannot show whether it falls", shown)
-    return Outcome(losses[-1] < losses[0], f"from {losses[0]:.4g} to {losses[-1]:.4g} in {len(losses)} epochs", shown, warning=True)
+        return Outcome(True, f"finite; {len(losses)} validation cannot show whether it falls", shown)
+    return Outcome(losses[-1] < losses[0], f"from {losses[0]:.4g} to {losses[-1]:.4g} in {rows[-1]['epoch']} epochs", shown, warning=True)
 
 
 def _unit_norm(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:

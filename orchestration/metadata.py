@@ -114,18 +114,21 @@ def _model(checkout: Path, recipe: str) -> Metadata:
 
 
 def _base_clip(checkout: Path, recipe: str) -> Metadata:
-    rows = artifacts.read_json(checkout / artifacts.model_dir(BASE) / artifacts.MODEL_CARD).get("alignment")  # a checkpoint has none
-    return (_training(rows) if rows else {}) | _model(checkout, BASE)
+    card = artifacts.read_json(checkout / artifacts.model_dir(BASE) / artifacts.MODEL_CARD)
+    trained = _training(card["alignment"], card["kept"]) if "alignment" in card else {}  # a checkpoint of others has no history
+    return trained | _model(checkout, BASE)
 
 
 def _tower(checkout: Path, recipe: str) -> Metadata:
-    return _training(artifacts.read_json(checkout / artifacts.history_file(recipe))["rows"]) | _model(checkout, recipe)
+    history = artifacts.read_json(checkout / artifacts.history_file(recipe))
+    return _training(history["rows"], history["kept"]) | _model(checkout, recipe)
 
 
-def _training(rows: list[dict[str, Any]]) -> Metadata:
+def _training(rows: list[dict[str, Any]], kept: dict[str, Any]) -> Metadata:
     validation = sorted(name for name in rows[-1] if name.startswith("validation_"))
     return {
-        "epochs": MetadataValue.int(len(rows)),
+        "epochs": MetadataValue.int(rows[-1]["epoch"]),
+        "kept": MetadataValue.text(kept["said"]),
         "loss": MetadataValue.float(float(rows[-1]["loss"])),
         "loss curve": _curve([row["epoch"] for row in rows], {"loss": [row["loss"] for row in rows]}),
         "validation curve": _curve([row["epoch"] for row in rows], {name: [row[name] for row in rows] for name in validation}),

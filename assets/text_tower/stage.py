@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from assets.clip.encoder import Encoder
 from assets.clip.model import Clip
 from assets.clip.text_encoding import encode_tokens
 from assets.clip.text_projection import project
-from assets.clip.trainable import fold, learning_rate_shares, trained_parameters, unlock
+from assets.clip.trainable import learning_rate_shares, trained_parameters, unlock
 from assets.errors import UserError
 from assets.params import TextTower, Training
 from assets.pictures.split import Split
@@ -28,20 +27,16 @@ from assets.pictures.table import read_rows
 from assets.recipes import Recipe
 from assets.training import guards, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, global_info_nce_loss, global_sigmoid_loss
-from assets.training.data import batches_per_epoch
-from assets.training.distributed import first_before_others, own_rows, rank
-from assets.training.loop import fit
+from assets.training.distributed import first_before_others, own_rows
+from assets.training.length import batches_per_epoch, fitting_batch
 from assets.training.optimizer import layer_decay_groups
-from assets.training.processes import own_device, run_in_processes
+from assets.training.processes import run_in_processes
 from assets.training.randomness import generator_for
-from assets.training.result import write_result
 from assets.training.run import Task
-from assets.training.state import state_dir_for
 from assets.training.texts import ImageTexts, image_texts
 from assets.training.towers import checkpoint_text_tower, compiled
+from assets.training.tuning import set_up, train
 from assets.training.views import view_embeddings
-
-SELECT_BY = "text_to_image"
 
 
 @dataclass(frozen=True)
@@ -60,22 +55,13 @@ def realign_text_tower(recipe: Recipe, training: Training) -> None:
 
 
 def _realign(recipe: Recipe, training: Training) -> None:
-    assert recipe.start is not None
     settings: TextTower = recipe.settings
-    curated, start = artifacts.CURATED_IMAGES, artifacts.model_dir(recipe.start)
-    determined_by: dict[str, Any] = {
-        "params": settings.model_dump(),
-        "inputs": {"curated_images": artifacts.sha256_of(curated), recipe.start: artifacts.sha256_of(start)},
-    }
-    state_dir = state_dir_for("text_tower", recipe.name, determined_by)
     if settings.trains == "projection" and settings.gradient_checkpointing:
         raise UserError("text_tower: a projection has no use for gradient_checkpointing. Set it to false, or trains: all.")
-    device = own_device(resolve_device(settings.device))
-    torch.manual_seed(settings.seed + rank())  # of dropout
-    encoder = Encoder(start, device=device, precision=settings.precision)
-    model = encoder.model
-    texts = image_texts(read_rows(curated, "train"), with_class_names=True)
-    pictures, held_out = Split(curated, "train"), validation.read_validation_set(curated)
+    tuning = set_up(recipe, training, {})
+    encoder, held_out = tuning.encoder, tuning.held_out
+    texts = image_texts(read_rows(artifacts.CURATED_IMAGES, "train"), with_class_names=True)
+    pictures = Split(artifacts.CURATED_IMAGES, "train")
     with first_before_others():
         images = encoder.images(pictures)
         held_out_images = encoder.images(held_out.pictures)
@@ -86,20 +72,13 @@ def _realign(recipe: Recipe, training: Training) -> None:
         features = encoder.text_features(texts.vocabulary) if settings.trains == "projection" else None
     start_names = encoder.texts_now(held_out.names)
 
-    def measures(names: np.ndarray) -> dict[str, Any]:
-        return {
-            SELECT_BY: validation.text_to_image(names, held_out_images, held_out.relevant),
-            **guards.health(names, start_names),
-        }
+    def validate() -> dict[str, float | None]:
+        now = encoder.texts_now(held_out.names)
+        return {**validation.measures(held_out, held_out_images, now), **guards.health(now, start_names)}
 
-    def validate() -> dict[str, Any]:
-        return measures(encoder.texts_now(held_out.names))
-
+    noise = guards.standard_errors(validation.precisions(held_out, held_out_images, start_names))
     task = _task(encoder, images, views, texts, features, validate, settings, compile_tower=training.compile)
-    task = replace(task, start=measures(start_names), names=len(held_out.names))
-    history = fit(task, settings, training, state_dir)
-    fold(model, settings.trains)
-    write_result(model, recipe, like=start, determined_by=determined_by, history=history, select_by=SELECT_BY, state_dir=state_dir)
+    train(tuning, replace(task, cannot_choose=held_out.cannot_choose, noise=noise))
 
 
 def _task(
@@ -108,7 +87,7 @@ def _task(
     views: np.ndarray | None,
     texts: ImageTexts,
     features: np.ndarray | None,
-    validate: Callable[[], dict[str, Any]],
+    validate: Callable[[], dict[str, float | None]],
     settings: TextTower,
     *,
     compile_tower: bool,
@@ -122,29 +101,12 @@ def _task(
     scales = {name: getattr(model, name) for name in ("logit_scale", "logit_bias") if getattr(model, name, None) is not None}
     if settings.gradient_checkpointing:
         checkpoint_text_tower(model)
-    model.requires_grad_(False)
     unlock(model, "text", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
     for parameter in scales.values():
         parameter.requires_grad_(True)
     encode = _projecting(model, features, device) if features is not None else _encoding(encoder, texts, compile_tower=compile_tower)
 
-    size, steps = min(settings.batch_size, len(images)), batches_per_epoch(len(images), settings.batch_size)
-
-    def batches(epoch: int, done: int) -> Iterator[Batch]:
-        order = torch.randperm(len(images), generator=generator_for(settings.seed, epoch)).numpy()
-        for step in range(done, steps):
-            everyone = order[step * size : (step + 1) * size]
-            chosen = texts.draw(everyone, generator_for(settings.seed, epoch, step))
-            own = own_rows(len(everyone))
-            rows = everyone[own]
-            embedded = images[rows]
-            if views is not None:
-                view = torch.randint(settings.views, (len(everyone),), generator=generator_for(settings.seed, epoch, step, 1)).numpy()[own]
-                augmented = view > 0
-                embedded[augmented] = views[(rows * (settings.views - 1) + view - 1)[augmented]]
-            related = texts.related(rows, everyone, chosen)
-            alone = len(rows) == len(everyone)
-            yield Batch(embedded, chosen[own], related, related.T if alone else texts.related(everyone, rows, chosen[own]).T)
+    size = min(fitting_batch(settings, len(images)), len(images))
 
     def loss(batch: Batch) -> torch.Tensor:
         captions = normalize(encode(batch.texts), dim=1)
@@ -167,15 +129,38 @@ def _task(
             ),
             {"params": list(scales.values()), "lr": settings.lr, "weight_decay": 0.0},
         ],
-        batches=batches,
-        steps_per_epoch=steps,
+        batches=_pairs(images, views, texts, size, settings),
+        steps_per_epoch=batches_per_epoch(len(images), size),
         loss=loss,
         validate=validate,
-        select_by=SELECT_BY,
+        select_by=validation.SEARCH,
         images_per_step=size,
-        patience=None,
         logit_scale=model.logit_scale,
     )
+
+
+def _pairs(
+    images: np.ndarray, views: np.ndarray | None, texts: ImageTexts, size: int, settings: TextTower
+) -> Callable[[int, int], Iterator[Batch]]:
+    """batches(epoch, done): full batches of the pictures, each epoch in another order, with one text and one view of each."""
+
+    def batches(epoch: int, done: int) -> Iterator[Batch]:
+        order = torch.randperm(len(images), generator=generator_for(settings.seed, epoch)).numpy()
+        for step in range(done, batches_per_epoch(len(images), size)):
+            everyone = order[step * size : (step + 1) * size]
+            chosen = texts.draw(everyone, generator_for(settings.seed, epoch, step))
+            own = own_rows(len(everyone))
+            rows = everyone[own]
+            embedded = images[rows]
+            if views is not None:
+                view = torch.randint(settings.views, (len(everyone),), generator=generator_for(settings.seed, epoch, step, 1)).numpy()[own]
+                augmented = view > 0
+                embedded[augmented] = views[(rows * (settings.views - 1) + view - 1)[augmented]]
+            related = texts.related(rows, everyone, chosen)
+            alone = len(rows) == len(everyone)
+            yield Batch(embedded, chosen[own], related, related.T if alone else texts.related(everyone, rows, chosen[own]).T)
+
+    return batches
 
 
 def _encoding(encoder: Encoder, texts: ImageTexts, *, compile_tower: bool) -> Callable[[np.ndarray], torch.Tensor]:

@@ -78,10 +78,6 @@ def _full_batches(items: Iterable[T], size: int, *, first: bool) -> Iterator[lis
         first = False
 
 
-def batches_per_epoch(rows: int, batch_size: int) -> int:
-    return max(1, rows // batch_size)
-
-
 def prefetched(items: Iterable[T], depth: int) -> Iterator[T]:
     """The same items, made in a thread up to `depth` ahead: reading and stacking do not wait for the model, nor the model for them."""
     end = object()

@@ -18,8 +18,8 @@ ROUNDING = 1e-5  # a smaller spread at the start is rounding error, and is not w
 FIRST = 3  # steps whose smallest value stands for the start: with a broken learning rate the second step is lost already
 WINDOW = 10  # steps whose median is watched: a single hard batch must not stop a run
 ROOM = 1.0  # nats that a loss may rise in any case: a loss near 0 doubles easily
-STANDARD_ERRORS = 3.0  # a recall over few names falls by chance
-SEARCHES = {"image_to_image": ("image→image", "mAP"), "text_to_image": ("text→image", "recall")}  # measures of validation
+STANDARD_ERRORS = 3.0  # a search of few queries falls by chance
+SEARCHES = {"image_to_image": "image→image", "text_to_image": "text→image"}  # measures of validation, mAP
 
 Measures = Mapping[str, float | None]
 
@@ -32,6 +32,15 @@ def spread(embeddings: np.ndarray) -> float | None:
 def health(embeddings: np.ndarray, start: np.ndarray) -> dict[str, float | None]:
     """The measures of validation embeddings [N, d] that are watched, `start` [N, d] being what they were before training."""
     return {"spread": spread(embeddings), "cosine_to_start": drift(start, embeddings) if len(embeddings) else None}
+
+
+def comparable(first: Mapping[str, float]) -> dict[str, float]:
+    """Of the least `loss` and gradient `norm` of the run's first steps, those that later ones can be compared with.
+
+    A loss that starts near 0 has next to no gradient: with few classes, which the start tells apart already, one hard picture's is
+    hundreds of times that. Below ROOM the loss alone is watched, which has ROOM to rise.
+    """
+    return {name: value for name, value in first.items() if name == "loss" or first.get("loss", 0.0) >= ROOM}
 
 
 def trouble_in_steps(what: str, values: Sequence[torch.Tensor], first: float | None, allowed: float | None, floor: float) -> str | None:
@@ -47,15 +56,22 @@ def trouble_in_steps(what: str, values: Sequence[torch.Tensor], first: float | N
     return f"the {what} has risen to {recent:.3g}, {recent / max(first, 1e-12):.3g} times the {first:.3g} of the first steps"
 
 
-def trouble_in_measures(measures: Measures, start: Measures, names: int, guards: Guards) -> str | None:
+def standard_errors(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """By measure, the standard error of the mean of values [Q] in [0, 1], one per query.
+
+    Two 0s and two 1s are put to the values: a handful of queries that all succeed is not certain to succeed again.
+    """
+    return {name: float(np.std([*each, 0.0, 0.0, 1.0, 1.0])) / math.sqrt(max(1, len(each))) for name, each in values.items()}
+
+
+def trouble_in_measures(measures: Measures, start: Measures, noise: Mapping[str, float], guards: Guards) -> str | None:
     """Whether validation shows that the model has lost what it had at the `start`. Measures that are missing or None are not watched.
 
-    spread, cosine_to_start: of the validation embeddings. image_to_image, text_to_image: mAP and recall, which must fall by more than
-    STANDARD_ERRORS standard errors (at most 0.5/√names each, `names` being the queries of the latter) beyond what is allowed, so that a
-    handful of queries stops no run. Drift alone stops no run: batch norms whose statistics a short training of the base left halfway
-    turn the embeddings of the same weights away from the start, and a model that searches as well as before has lost nothing by it.
+    spread, cosine_to_start: of the validation embeddings. image_to_image, text_to_image: mAP, which must fall by more than
+    STANDARD_ERRORS times its `noise`, the standard error at the start, beyond what is allowed, so that a handful of queries stops no
+    run. Drift alone stops no run: batch norms whose statistics a short training of the base left halfway turn the embeddings of the same
+    weights away from the start, and a model that searches as well as before has lost nothing by it.
     """
-    noise = STANDARD_ERRORS * math.sqrt(0.25 / max(1, names))
 
     def both(name: str) -> tuple[float, float] | None:
         now, then = measures.get(name), start.get(name)
@@ -63,10 +79,10 @@ def trouble_in_measures(measures: Measures, start: Measures, names: int, guards:
 
     def fallen(name: str, allowed: float) -> str | None:
         """How far the search has fallen below `allowed` times what it was, in words."""
-        pair, (search, measure) = both(name), SEARCHES[name]
-        if pair is None or pair[0] >= allowed * pair[1] - noise:
+        pair = both(name)
+        if pair is None or pair[0] >= allowed * pair[1] - STANDARD_ERRORS * noise.get(name, 0.0):
             return None
-        return f"{search} search is being lost: validation {measure} is {pair[0]:.3f}, at the start it was {pair[1]:.3f}"
+        return f"{SEARCHES[name]} search is being lost: validation mAP is {pair[0]:.3f}, at the start it was {pair[1]:.3f}"
 
     pair = both("spread")
     if guards.min_spread is not None and pair and pair[1] > ROUNDING and pair[0] < guards.min_spread * pair[1]:

@@ -1,4 +1,4 @@
-"""What a training stage leaves: the best epoch's model directory with its card, the history; and no state to resume from."""
+"""What a training stage leaves: the kept model's directory with its card, the history; and no state to resume from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from assets import artifacts
 from assets.clip.model import Clip, save_tuned
 from assets.recipes import Recipe
 from assets.training.distributed import rank
-from assets.training.loop import best_measures
+from assets.training.selection import Kept, Rows
 from assets.training.state import forget_state
 
 
@@ -19,13 +19,13 @@ def write_result(
     *,
     like: Path,
     determined_by: dict[str, Any],
-    history: list[dict[str, Any]],
-    select_by: str,
+    history: Rows,
+    kept: Kept,
     state_dir: Path,
 ) -> None:
     """Write models/<recipe>, a tuned copy of the model directory `like`, and history/<recipe>.json; then forget `state_dir`.
 
-    The card holds how the model was made, from the first model on, and the validation measures of the epoch that was kept. In several
+    The card holds how the model was made, from the first model on, and what was kept with its validation measures. In several
     processes the first one writes.
     """
     if rank() > 0:
@@ -35,10 +35,10 @@ def write_result(
         "stage": recipe.stage,
         "made_from": _made_from(like),
         **determined_by,
-        "validation": best_measures(history, select_by),
+        "kept": kept.as_json(),
     }
     save_tuned(model, like, artifacts.model_dir(recipe.name), card)
-    artifacts.write_json(artifacts.history_file(recipe.name), {"recipe": recipe.name, "rows": history})
+    artifacts.write_json(artifacts.history_file(recipe.name), {"recipe": recipe.name, "rows": history, "kept": kept.as_json()})
     forget_state(state_dir)
 
 

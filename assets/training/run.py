@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,10 +17,10 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class Task(Generic[Batch]):
-    """One training run. `modules` are what it trains: their state is saved for resuming, and at the end they hold the best epoch's.
+    """One training run. `modules` are what it trains: their state is saved for resuming, and at the end they hold what is kept.
 
-    Measures with a meaning to the guards: `spread` and `cosine_to_start` of the validation embeddings, `text_to_image`. In several
-    processes `batches` gives this rank's part and `loss` its own, whose mean over ranks is the loss (see `distributed`).
+    Measures with a meaning to the guards: `spread` and `cosine_to_start` of the validation embeddings, `image_to_image`, `text_to_image`.
+    In several processes `batches` gives this rank's part and `loss` its own, whose mean over ranks is the loss (see `distributed`).
     """
 
     modules: dict[str, torch.nn.Module]
@@ -33,27 +33,34 @@ class Task(Generic[Batch]):
     select_by: str  # the measure whose highest value marks the best epoch
     images_per_step: int  # of a batch, on all ranks together
 
-    patience: int | None  # epochs without a better validation before stopping; None: all epochs
+    start_is_candidate: bool = True  # for what is kept; False where the way back, which begins there, decides
+    cannot_choose: str | None = None  # why validation is too small to choose by: the last epoch is kept; None: it chooses
+    noise: Mapping[str, float] = field(default_factory=dict)  # the standard error of a measure, for the guards
+    lock_batch_norm: bool = False  # batch norms use the statistics that they start with
     sparse_groups: list[dict[str, Any]] = field(default_factory=list)  # of parameters whose gradients are sparse
-    start: dict[str, float | None] = field(default_factory=dict)  # what `validate` gives before the first step, as far as it is watched
-    names: int = 0  # queries of the measure text_to_image
     logit_scale: torch.Tensor | None = None  # its logarithm, where it trains
     sharded: frozenset[str] = frozenset()  # the `modules` of which each rank has a `shard` of the rows; the others are the same on all
 
 
 @dataclass
 class Progress:
-    """How far a run has come, beside the weights."""
+    """How far a run has come, beside the weights. A round is the epochs between two validations."""
 
-    history: list[dict[str, Any]] = field(default_factory=list)  # one row per finished epoch
-    best: dict[str, Any] = field(default_factory=dict)  # the modules' state after the best of them
-    losses: list[torch.Tensor] = field(default_factory=list)  # of the batches done in the epoch under way
-    norms: list[torch.Tensor] = field(default_factory=list)  # of the gradient, before clipping, of the epoch's steps
+    history: list[dict[str, Any]] = field(default_factory=list)  # the start, then one row per finished round
+    best: dict[str, Any] = field(default_factory=dict)  # the modules' state at the best of them
+    losses: list[torch.Tensor] = field(default_factory=list)  # of the batches done in the round under way
+    norms: list[torch.Tensor] = field(default_factory=list)  # of the gradient, before clipping, of the round's steps
     first: dict[str, float] = field(default_factory=dict)  # the least loss and norm of the run's first steps
 
     @property
-    def epoch(self) -> int:
-        return len(self.history) + 1
+    def round(self) -> int:
+        """The one under way, counted from 1; 0 before the start is measured."""
+        return len(self.history)
+
+    @property
+    def validated_epoch(self) -> int:
+        """The last that was validated; 0: the start."""
+        return self.history[-1]["epoch"] if self.history else 0
 
 
 @dataclass
@@ -71,7 +78,20 @@ class Run(Generic[Batch]):
     scaler: torch.amp.GradScaler
     averages: dict[str, AveragedModel]  # of the modules; empty without settings.ema_decay
     logit_scale_at_start: float | None
+    epochs: int
+    epochs_per_round: int
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """(the epoch under way, counted from 1; how many of its batches are done)."""
+        epochs, batches = divmod(len(self.progress.losses), self.task.steps_per_epoch)
+        return self.progress.validated_epoch + epochs + 1, batches
+
+    @property
+    def round_ends(self) -> int:
+        """The last epoch of the round under way."""
+        return min(self.epochs, self.progress.validated_epoch + self.epochs_per_round)
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:

@@ -50,7 +50,7 @@ def save(run: Run[Any]) -> None:
     if rank() > 0:
         return
     with (
-        artifacts.replacing(run.state_dir / _state_name(progress.epoch, len(progress.losses))) as temporary,
+        artifacts.replacing(run.state_dir / _state_name(progress.round, len(progress.losses))) as temporary,
         temporary.open("wb") as stream,
     ):
         try:
@@ -58,7 +58,7 @@ def save(run: Run[Any]) -> None:
         except RuntimeError as error:  # torch puts an error of its own before that of a full disk
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
     states = _states(run.state_dir)
-    validated = [saved for saved in states if saved.name == _state_name(progress.epoch, 0)]
+    validated = [saved for saved in states if saved.name == _state_name(progress.round, 0)]
     for old in set(states[:-STATES_KEPT]) - set(validated):
         old.unlink()
 
@@ -85,7 +85,7 @@ def resume(run: Run[Any]) -> None:
         if run.device.type == "cuda" and state["random_cuda"] is not None:
             torch.cuda.set_rng_state(state["random_cuda"][rank()].clone(), run.device)
     run.progress = Progress(best=own["best"], **{name: state[name] for name in ("history", "losses", "norms", "first")})
-    logger.info("resuming in epoch %d, after %d batches of it", run.progress.epoch, len(run.progress.losses))
+    logger.info("resuming in epoch %d, after %d batches of it", *run.place)
 
 
 def _newest_readable(state_dir: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -138,19 +138,19 @@ def _own_shard(rows: torch.Tensor) -> torch.Tensor:
     return rows[own.start : own.stop]
 
 
-def _state_name(epoch: int, batches: int) -> str:
-    return f"epoch{epoch:05}-step{batches:09}.pt"
+def _state_name(number: int, batches: int) -> str:
+    return f"round{number:05}-step{batches:09}.pt"
 
 
 def _states(state_dir: Path) -> list[Path]:
     """The saved states, the newest last."""
-    return sorted(state_dir.glob("epoch*-step*.pt"))
+    return sorted(state_dir.glob("round*-step*.pt"))
 
 
 def forget_unvalidated(run: Run[Any]) -> bool:
     """Remove the states after the last that was validated, for they are not known to be good; whether one is left."""
     for state in _states(run.state_dir) if rank() == 0 else []:
-        if state.name > _state_name(run.progress.epoch, 0):
+        if state.name > _state_name(run.progress.round, 0):
             state.unlink()
     return bool(_states(run.state_dir))
 

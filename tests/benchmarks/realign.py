@@ -183,7 +183,9 @@ def realign(
     unguarded = Guards.model_validate(dict.fromkeys(Guards.model_fields))
     written = params.text_tower.model_dump() | {
         "trains": "all",
+        "steps": 1,
         "epochs": 1,
+        "max_batch_share": 1.0,
         "batch_size": arguments.batch,
         "lr": 1e-5,
         "device": encoder.device,
@@ -191,7 +193,7 @@ def realign(
     written |= {"precision": arguments.precision, "guards": unguarded.model_dump(), "views": 1}
     settings = TextTower.model_validate(written)
     repeated = embedded[np.arange(count) % len(pictures)]
-    task = _task(encoder, repeated, None, texts, None, lambda: {"text_to_image": None}, settings, compile_tower=False)
+    task = _task(encoder, repeated, None, texts, None, lambda: {"search": None}, settings, compile_tower=False)
 
     def loss(batch: Any) -> torch.Tensor:
         tick()

@@ -52,7 +52,9 @@ def main() -> None:
     params, _ = read_params()
     settings = params.image_tower.model_copy(
         update={
+            "steps": 1,
             "epochs": 2,
+            "max_batch_share": 1.0,
             "batch_size": asked.batch_size,
             "device": asked.device,
             "precision": asked.precision,

@@ -93,14 +93,14 @@ def test_leakage_is_a_shared_class_family_or_file_unless_the_source_gives_the_sp
     [([2.0, 1.0], True, True), ([1.0, 2.0], False, True), ([1.0], True, False), ([1.0, None], False, False)],
 )
 def test_the_loss_is_finite_and_falls(losses, passed, warning, tmp_path, settings):
-    write_json(tmp_path / "data/history/x.json", {"rows": [{"loss": loss} for loss in losses]})
+    write_json(tmp_path / "data/history/x.json", {"rows": [{"epoch": epoch, "loss": loss} for epoch, loss in enumerate([None, *losses])]})
     outcome: Outcome = LOOK["text_tower", "loss_falls"](tmp_path, "x", settings)
     assert (outcome.passed, outcome.warning) == (passed, warning)
 
 
 def test_a_base_that_was_trained_tells_its_loss_and_a_checkpoint_has_none(tmp_path, settings):
     look, card = LOOK["base_clip", "loss_falls"], tmp_path / "data/models/base/model_card.json"
-    write_json(card, {"recipe": "base", "alignment": [{"loss": 1.0}, {"loss": 2.0}]})
+    write_json(card, {"recipe": "base", "alignment": [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 2.0}]})
     assert not look(tmp_path, "", settings).passed
     write_json(card, {"recipe": "base"})
     assert look(tmp_path, "", settings).passed
@@ -159,7 +159,7 @@ def test_showing_never_fails_whatever_the_artefacts_hold(tmp_path, settings):
     rows = [{"id": str(number), "image": image, **row} for number, image in enumerate((b"", b"no picture", bomb, bomb[:20]))]
     pq.write_table(pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA), tmp_path / artifacts.SOURCE_IMAGES / "00000.parquet")
     assert describe(tmp_path, "source_images")["dagster/row_count"].value == 4
-    write_json(tmp_path / artifacts.history_file("mcip"), {"rows": []})  # an IndexError
+    write_json(tmp_path / artifacts.history_file("mcip"), {"rows": [], "kept": {}})  # an IndexError
     assert "IndexError" in str(describe(tmp_path, "image_tower@mcip")[NOT_SHOWN].value)
     write_json(tmp_path / artifacts.VERDICT, [])  # a TypeError
     (gate,) = evaluate(tmp_path, settings, "promotion")

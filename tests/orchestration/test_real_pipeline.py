@@ -267,7 +267,7 @@ def longer_training(workspace: Workspace) -> Iterator[Workspace]:
     params = workspace.folder / "params.yaml"
     before = params.read_text(encoding="utf-8")
     unwatched = dict.fromkeys(Guards.model_fields)  # so many epochs on so few pictures are drift
-    workspace.change("image_tower", epochs=EPOCHS, guards=unwatched)
+    workspace.change("image_tower", epochs=EPOCHS, validations=EPOCHS, guards=unwatched)
     yield workspace
     for left in psutil.Process().children(recursive=True):  # of a test that failed
         left.kill()
@@ -340,6 +340,6 @@ def test_whatever_is_killed_the_next_run_goes_on_from_the_last_epoch(longer_trai
     said = workspace.run("sh", "-c", f"'{DAGSTER[0]}' -m dvc repro --single-item image_tower@gpr 2>&1")
     last = training.epochs()[-1]
     assert f"resuming in epoch {last + 1}," in said or f"resuming in epoch {last}," in said
-    assert len(read_json(workspace.folder / "data/history/gpr.json")["rows"]) == EPOCHS, "no epoch is lost, none is told twice"
+    assert len(read_json(workspace.folder / "data/history/gpr.json")["rows"]) == 1 + EPOCHS, "no epoch is lost, none is told twice"
     assert "image_tower@gpr" not in workspace.status()
     assert not list((workspace.folder / ".cache/training").glob("image_tower-gpr-*")), "a finished training keeps no state"

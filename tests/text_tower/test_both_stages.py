@@ -18,6 +18,7 @@ from assets.image_tower.losses import sharded_arc_margin_loss
 from assets.image_tower.stage import train_image_tower
 from assets.params import Guards, ImageTower, TextTower, Training
 from assets.text_tower.stage import realign_text_tower
+from assets.training import validation
 from tests.models import write_model
 from tests.settings import demo_settings
 from tests.training.tables import realigned, tuned, write_colors, write_training_captions
@@ -29,9 +30,9 @@ TRAINING = Training(processes=1, compile=False, checkpoint_minutes=60.0)
 @pytest.fixture(scope="module")
 def sections(checkout):
     written = demo_settings()
-    small = {"epochs": 2, "batch_size": 8, "device": "cpu"}
+    small = {"steps": 1, "epochs": 2, "batch_size": 8, "max_batch_share": 1.0, "device": "cpu"}
     return {
-        "image_tower": ImageTower.model_validate(written["image_tower"] | small | {"trains": "all"}),
+        "image_tower": ImageTower.model_validate(written["image_tower"] | small | {"trains": "all", "batch_norm_from": 1}),
         "text_tower": TextTower.model_validate(written["text_tower"] | small),
     }
 
@@ -75,7 +76,7 @@ def test_each_stage_trains_its_tower_and_leaves_the_other_bit_equal(workspace, s
     made_from = [("base", "base_clip")]
     for name in ("wide", "follows", "again"):
         history = artifacts.read_json(artifacts.history_file(name))
-        assert [row["epoch"] for row in history["rows"]] == ([1] if name == "again" else [1, 2])
+        assert [row["epoch"] for row in history["rows"]] == ([0, 1] if name == "again" else [0, 1, 2])
         card = artifacts.read_json(artifacts.model_dir(name) / artifacts.MODEL_CARD)
         assert (card["recipe"], card["stage"], set(card["inputs"])) == (name, stages[name], inputs[name])
         assert [(each["recipe"], each["stage"]) for each in card["made_from"]] == made_from
@@ -160,8 +161,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(workspace, sect
 
 
 def test_a_broken_learning_rate_of_the_image_tower_is_caught_in_the_first_epoch(workspace, sections):
-    with pytest.raises(UserError, match=r" epoch 1\. The likely cause is a too high learning rate \(it is 0\.5\)"):
-        train_image_tower(tuned("gpr", sections["image_tower"], lr=1000 * sections["image_tower"].lr), TRAINING)
+    with pytest.raises(UserError, match=r" epoch 1\. The likely cause is a too high learning rate \(it is 5\)"):
+        train_image_tower(tuned("gpr", sections["image_tower"], lr=10000 * sections["image_tower"].lr), TRAINING)
     assert not artifacts.model_dir("gpr").exists()
 
 
@@ -176,7 +177,7 @@ def test_settling_batch_norms_stop_no_run(workspace, sections):
     shutil.rmtree(artifacts.model_dir("base"))
     write_model(artifacts.model_dir("base"), "timm_and_hugging_face")  # its statistics are those of no picture
     limits = sections["image_tower"].guards.model_copy(update={"min_spread": None})  # random weights tell no pictures apart
-    train_image_tower(tuned("gpr", sections["image_tower"], epochs=4, lr=1e-12, guards=limits), TRAINING)
+    train_image_tower(tuned("gpr", sections["image_tower"], epochs=4, lr=1e-12, guards=limits, batch_norm_from=8), TRAINING)
     cosines = [row["validation_cosine_to_start"] for row in artifacts.read_json(artifacts.history_file("gpr"))["rows"]]
     assert min(cosines) < limits.min_cosine_to_start, "the statistics did not move the embeddings, so this shows nothing"
 
@@ -233,5 +234,37 @@ def test_the_image_tower_trains_with_every_option(workspace, sections, options):
     write_training_captions("mcip")
     train_image_tower(tuned("mcip", sections["image_tower"], caption_weight=0.25, **options), TRAINING)
     assert all(name.startswith("visual.") for name in changed("base", "mcip"))
-    rows = artifacts.read_json(artifacts.history_file("mcip"))["rows"]
+    rows = artifacts.read_json(artifacts.history_file("mcip"))["rows"][1:]
     assert all(-1 <= row["validation_cosine_to_start"] < 1 and 0 < row["validation_spread"] < 1 for row in rows)
+
+
+@pytest.mark.parametrize("trains", ["all", "lora"])
+def test_what_is_kept_is_never_worse_than_the_start_and_the_way_back_is_tried(tmp_path, monkeypatch, sections, trains, caplog):
+    """With enough validation pictures to choose by; of a model with adapters, the way begins at the weights without them."""
+    caplog.set_level("INFO")
+    monkeypatch.chdir(tmp_path)
+    write_colors({f"colour{number}": (15 * number, 255 - 15 * number, 97 * number % 255) for number in range(16)})
+    write_model(artifacts.model_dir("base"))
+    unguarded = Guards.model_validate(dict.fromkeys(Guards.model_fields))
+    train_image_tower(tuned("gpr", sections["image_tower"], trains=trains, guards=unguarded, way_back=[0.1, 0.6]), TRAINING)
+    realign_text_tower(realigned("gpr_rea", sections["text_tower"], "gpr", guards=unguarded), TRAINING)
+    for name, shares in (("gpr", [0.1, 0.6]), ("gpr_rea", [0.25, 0.5, 0.75])):
+        history = artifacts.read_json(artifacts.history_file(name))
+        kept = history["kept"]
+        assert kept == artifacts.read_json(artifacts.model_dir(name) / artifacts.MODEL_CARD)["kept"]
+        assert kept["measures"]["validation_search"] >= max(row["validation_search"] for row in history["rows"])
+        assert [point["share"] for point in kept["way_back"]] == shares
+        assert f"kept {kept['said']}" in caplog.text
+        # what was written measures what the card says
+        loaded = encoder.Encoder(artifacts.model_dir(name), device="cpu", precision="fp32")
+        held_out = validation.read_validation_set(artifacts.CURATED_IMAGES)
+        found = validation.measures(held_out, loaded.images_now(held_out.pictures), loaded.texts_now(held_out.names))
+        assert found["search"] == pytest.approx(kept["measures"]["validation_search"], abs=1e-3)
+
+
+def test_a_handful_of_validation_pictures_keeps_the_last_epoch_and_says_so(workspace, sections):
+    """Twelve validation pictures kept epoch 1 of ten, six of six, as «the best by validation»."""
+    train_image_tower(tuned("gpr", sections["image_tower"], epochs=3), TRAINING)
+    kept = artifacts.read_json(artifacts.history_file("gpr"))["kept"]
+    assert (kept["epoch"], kept["share"], kept["way_back"]) == (3, 1.0, [])
+    assert "8 validation pictures are too few to choose by" in kept["said"]

@@ -11,6 +11,7 @@ from PIL import Image
 from assets.pictures import table as tables
 from assets.pictures.table import Group, shards, writing_rows
 from assets.training import data
+from assets.training.length import batches_per_epoch
 
 ROWS = 40
 SCHEMA = pa.schema([("image", pa.binary()), ("split", pa.string())])
@@ -155,7 +156,7 @@ def test_batches_already_done_are_left_out_undecoded(table, monkeypatch):
 def test_full_batches_only_but_a_small_split_is_one_batch(table):
     assert [len(rows) for rows, _ in epoch(table, seed=0, batch_size=16)] == [16, 16]
     assert [len(rows) for rows, _ in epoch(table, seed=0, batch_size=100)] == [ROWS]
-    assert (data.batches_per_epoch(ROWS, 16), data.batches_per_epoch(ROWS, 100)) == (2, 1)
+    assert (batches_per_epoch(ROWS, 16), batches_per_epoch(ROWS, 100)) == (2, 1)
 
 
 def test_pictures_come_in_runs_of_a_class_and_each_once_an_epoch(table):

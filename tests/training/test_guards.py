@@ -35,6 +35,12 @@ def test_health_of_embeddings():
     assert guards.health(np.zeros((0, 3)), np.zeros((0, 3))) == {"spread": None, "cosine_to_start": None}
 
 
+@pytest.mark.parametrize(("loss", "watched"), [(2.5, {"loss", "norm"}), (1e-4, {"loss"})])
+def test_a_loss_that_starts_near_zero_has_no_gradient_to_compare_with(loss, watched):
+    """Twenty classes of six pictures: norms of 0.05 at first, then 20 where the loss was 0.5, and the run was stopped as broken."""
+    assert guards.comparable({"loss": loss, "norm": 0.05}).keys() == watched
+
+
 @pytest.mark.parametrize(
     ("measures", "told"),
     [
@@ -42,29 +48,43 @@ def test_health_of_embeddings():
         ({"spread": 0.049}, "collapsed: their spread is 0.049, at the start it was 0.5"),
         ({"cosine_to_start": -0.1}, None),
         ({"cosine_to_start": 0.29, "text_to_image": 0.76, "image_to_image": 0.66}, None),
-        ({"cosine_to_start": 0.29, "text_to_image": 0.74}, "drifted .* 0.290 .*, and text→image .* recall is 0.740, .* was 0.800"),
+        ({"cosine_to_start": 0.29, "text_to_image": 0.74}, "drifted .* 0.290 .*, and text→image .* mAP is 0.740, .* was 0.800"),
         ({"cosine_to_start": 0.29, "text_to_image": 0.9, "image_to_image": 0.64}, "drifted .* mAP is 0.640, at the start it was 0.700"),
         ({"image_to_image": 0.0}, None),
-        ({"text_to_image": 0.34}, "text→image search is being lost: validation recall is 0.340, at the start it was 0.800"),
+        ({"text_to_image": 0.34}, "text→image search is being lost: validation mAP is 0.340, at the start it was 0.800"),
         (dict.fromkeys(["spread", "cosine_to_start", "text_to_image", "image_to_image"]), None),
         ({}, None),
     ],
 )
-def test_measures_of_a_validation_set_of_900_names(measures, told):
-    found = guards.trouble_in_measures(measures, START, 900, LIMITS)  # 3 · 0.5 / √900 = 0.05 below 0.5 · 0.8
+def test_measures_with_a_standard_error(measures, told):
+    noise = dict.fromkeys(guards.SEARCHES, 0.05 / 3)  # so that text_to_image may fall to 0.05 below 0.5 · 0.8
+    found = guards.trouble_in_measures(measures, START, noise, LIMITS)
     if told is None:
         assert found is None
     else:
         assert found is not None
         assert re.search(told, found), found
-    assert guards.trouble_in_measures(measures, START, 900, OFF) is None
+    assert guards.trouble_in_measures(measures, START, noise, OFF) is None
 
 
 def test_a_handful_of_names_or_equal_pictures_stop_no_run():
-    assert guards.trouble_in_measures({"text_to_image": 0.0, "cosine_to_start": 0.0}, {"text_to_image": 1.0}, 2, LIMITS) is None
-    assert guards.trouble_in_measures({"text_to_image": 0.0}, {"text_to_image": 1.0}, 4, LIMITS) is None
-    assert guards.trouble_in_measures({"text_to_image": 0.0}, {"text_to_image": 1.0}, 10, LIMITS) is not None
-    assert guards.trouble_in_measures({"spread": 0.0}, {"spread": 1e-7}, 100, LIMITS) is None
+    def trouble(measures, names):
+        noise = guards.standard_errors({"text_to_image": np.ones(names)})  # each name found all of its pictures first
+        return guards.trouble_in_measures(measures, {"text_to_image": 1.0}, noise, LIMITS)
+
+    assert trouble({"text_to_image": 0.1, "cosine_to_start": 0.0}, 2) is None
+    assert trouble({"text_to_image": 0.0}, 4) is None
+    assert trouble({"text_to_image": 0.0}, 10) is not None
+    assert guards.trouble_in_measures({"spread": 0.0}, {"spread": 1e-7}, {}, LIMITS) is None
+
+
+def test_a_low_map_of_many_names_that_is_lost_stops_the_run():
+    """The bound for recall, 0.5 / √names, is wider than the whole mAP of a base that is not good yet: nothing was ever lost."""
+    noise = guards.standard_errors({"text_to_image": np.random.default_rng(0).beta(1, 4, 200)})
+    assert noise["text_to_image"] < 0.02
+    assert guards.trouble_in_measures({"text_to_image": 0.03}, {"text_to_image": 0.2}, noise, LIMITS) is not None
+    assert guards.trouble_in_measures({"text_to_image": 0.08}, {"text_to_image": 0.2}, noise, LIMITS) is None
+    assert guards.standard_errors({"text_to_image": np.zeros(0)})["text_to_image"] == 0.5
 
 
 def test_steps_are_judged_by_the_median_of_ten():

@@ -13,7 +13,7 @@ import torch
 from assets.errors import UserError
 from assets.params import Optimization, Training
 from assets.training.distributed import clip_gradients_
-from assets.training.loop import best_measures, fit, train_mode
+from assets.training.loop import fit, train_mode
 from assets.training.optimizer import decay_groups
 from assets.training.randomness import generator_for
 from assets.training.run import Task
@@ -23,8 +23,11 @@ SETTINGS = Optimization(
     seed=0,
     device="cpu",
     precision="fp32",
+    steps=1,
     epochs=5,
+    validations=12,
     batch_size=8,
+    max_batch_share=1.0,
     final_lr_fraction=0.1,
     weight_decay=0.01,
     warmup_fraction=0.2,
@@ -38,8 +41,8 @@ TRAINING = Training(processes=1, compile=False, checkpoint_minutes=60.0)
 EVERY_STEP = TRAINING.model_copy(update={"checkpoint_minutes": 0.0})
 
 
-def task(measures=None, break_at=None, die_at=None, patience=None):
-    """`die_at`: (epoch, step) before which the process is killed."""
+def task(measures=None, break_at=None, die_at=None, **own):
+    """`measures`: of each validation, the start's first. `die_at`: (epoch, step) before which the process is killed."""
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 1)
     truth = torch.tensor([[1.0, -2.0, 3.0, 0.5]])
@@ -70,45 +73,79 @@ def task(measures=None, break_at=None, die_at=None, patience=None):
         validate=validate,
         select_by="score",
         images_per_step=8,
-        patience=patience,
+        **own,
     )
 
 
 def test_it_learns_and_tells(tmp_path):
     _, run = task()
     rows = fit(run, SETTINGS, TRAINING, tmp_path)
-    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
-    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
-    assert rows[-1]["validation_score"] > rows[0]["validation_score"]
+    assert [(row["epoch"], row["step"]) for row in rows] == [(epoch, 10 * epoch) for epoch in range(6)]
+    assert rows[0]["loss"] is rows[0]["learning_rate"] is rows[0]["gradient_norm"] is None  # the start was measured, not trained
+    assert rows[-1]["loss"] < 0.5 * rows[1]["loss"]
+    assert rows[-1]["validation_score"] > rows[1]["validation_score"] > rows[0]["validation_score"]
 
 
-def test_the_best_epoch_is_kept_the_earliest_of_equals(tmp_path):
-    model, run = task(measures=[0.1, 0.7, 0.3, 0.7, 0.2])
+def test_the_best_epoch_is_kept_the_latest_of_equals(tmp_path):
+    """Of equal measures the earliest was kept: a recall of 1.0 after the first epoch made every stage keep epoch 1."""
+    model, run = task(measures=[0.0, 0.1, 0.7, 0.3, 0.7, 0.2])
     fit(run, SETTINGS, TRAINING, tmp_path / "all")
     best = model.weight.detach().clone()
-    # the same schedule, killed after epoch 2: its state is that of epoch 2
-    short, run = task(measures=[0.1, 0.7, 0.3], die_at=(3, 0))
+    # the same schedule, killed after epoch 4: its state is that of epoch 4
+    short, run = task(measures=[0.0, 0.1, 0.7, 0.3, 0.7], die_at=(5, 0))
     with pytest.raises(KeyboardInterrupt):
         fit(run, SETTINGS, TRAINING, tmp_path / "killed")
     assert torch.equal(short.weight, best)
 
 
-@pytest.mark.parametrize("training", [TRAINING, EVERY_STEP], ids=["a state per epoch", "a state per step"])
-def test_killed_twenty_times_and_resumed_equals_undisturbed(tmp_path, training):
+def test_a_training_that_makes_the_model_worse_is_undone(tmp_path):
+    """The start was no candidate: the best of all epochs was kept, were it worse than what there was before."""
+    model, run = task(measures=[0.5, 0.1, 0.3, 0.4, 0.2, 0.1])
+    before = model.weight.detach().clone()
+    fit(run, SETTINGS, TRAINING, tmp_path)
+    assert torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("measures", [[1.0] * 6, [0.5, 0.9, 0.1, 0.2, 0.3, 0.4]])
+def test_a_validation_too_small_to_choose_by_keeps_the_last_epoch(tmp_path, measures):
+    """Six or twelve validation pictures kept epoch 1 of ten."""
+    model, run = task(measures=measures, cannot_choose="6 validation pictures are too few")
+    fit(run, SETTINGS, TRAINING, tmp_path / "a")
+    last, run = task(measures=[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    fit(run, SETTINGS, TRAINING, tmp_path / "b")
+    assert torch.equal(model.weight, last.weight)
+
+
+def test_short_epochs_are_validated_together(tmp_path):
+    """Where an epoch is a few steps, hundreds of validations would take most of the time."""
+    seen, (_, run) = [], task()
+    batches = run.batches
+    run = replace(run, batches=lambda epoch, done: seen.append(epoch) or batches(epoch, done))
+    rows = fit(run, SETTINGS.model_copy(update={"steps": 65, "validations": 3}), TRAINING, tmp_path)
+    assert seen == [1, 2, 3, 4, 5, 6, 7]  # of ten steps each
+    assert [(row["epoch"], row["step"]) for row in rows] == [(0, 0), (3, 30), (6, 60), (7, 70)]
+    assert rows[-1]["learning_rate"] == pytest.approx(0.1 * SETTINGS.final_lr_fraction)  # the schedule is as long as the run
+
+
+@pytest.mark.parametrize("validations", [12, 2], ids=["a round per epoch", "rounds of three epochs"])
+@pytest.mark.parametrize("training", [TRAINING, EVERY_STEP], ids=["a state per round", "a state per step"])
+def test_killed_twenty_times_and_resumed_equals_undisturbed(tmp_path, training, validations):
+    settings = SETTINGS.model_copy(update={"validations": validations})
+
     def with_dropout(**options):
         model, run = task(**options)
         loss = run.loss
         return model, replace(run, loss=lambda x: loss(torch.nn.functional.dropout(x)))
 
     whole, run = with_dropout()
-    rows = fit(run, SETTINGS, training, tmp_path / "whole")
+    rows = fit(run, settings, training, tmp_path / "whole")
     places = sorted(torch.randperm(50, generator=generator_for(1))[:20].tolist())
     for place in places:
         _, run = with_dropout(die_at=(place // 10 + 1, place % 10))
         with pytest.raises(KeyboardInterrupt):
-            fit(run, SETTINGS, training, tmp_path / "killed")
+            fit(run, settings, training, tmp_path / "killed")
     resumed, run = with_dropout()
-    assert fit(run, SETTINGS, training, tmp_path / "killed") == rows
+    assert fit(run, settings, training, tmp_path / "killed") == rows
     assert torch.equal(resumed.weight, whole.weight)
 
 
@@ -153,7 +190,7 @@ def test_accumulated_batches_are_the_big_batch_for_arc_margin(tmp_path):
             validate=lambda: {"score": None},
         )
         rows = fit(run, SETTINGS.model_copy(update={"accumulate": accumulate}), TRAINING, tmp_path / f"{size}")
-        return model.weight.detach(), [row["loss"] for row in rows], [row["learning_rate"] for row in rows]
+        return model.weight.detach(), [row["loss"] for row in rows[1:]], [row["learning_rate"] for row in rows[1:]]
 
     small, big = trained(4, 3), trained(12, 1)
     torch.testing.assert_close(small[0], big[0], atol=1e-5, rtol=0)
@@ -165,12 +202,12 @@ def test_batches_left_over_at_an_epoch_s_end_are_a_step_of_their_own(tmp_path):
     _, run = task()
     rows = fit(run, SETTINGS.model_copy(update={"accumulate": 4}), TRAINING, tmp_path)  # 10 batches: 4, 4, 2
     assert rows[-1]["learning_rate"] == pytest.approx(0.1 * SETTINGS.final_lr_fraction)
-    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert rows[-1]["loss"] < rows[1]["loss"]
 
 
 def test_the_averaged_weights_are_validated_and_kept(tmp_path):
     seen = []
-    model, plain = task(measures=[0.1, 0.2, 0.3, 0.4, 0.5])
+    model, plain = task(measures=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
     after_each, real = [], torch.optim.AdamW.step
 
     def stepped(self, *arguments, **named):
@@ -189,7 +226,7 @@ def test_the_averaged_weights_are_validated_and_kept(tmp_path):
     for number, weight in enumerate(after_each[1:], 2):
         average = 0.9 * average + 0.1 * weight
         if number % 10 == 0:
-            torch.testing.assert_close(seen[number // 10 - 1], average)
+            torch.testing.assert_close(seen[number // 10], average)
     torch.testing.assert_close(model.weight, average)
     assert not torch.allclose(model.weight, after_each[-1])
 
@@ -220,7 +257,7 @@ def test_an_fp16_step_that_overflows_is_left_out_and_the_scale_halved(tmp_path):
     state = torch.load(next(tmp_path.glob("*.pt")), weights_only=True)
     assert state["scaler"]["scale"] == 2.0**15
     assert torch.isfinite(model.weight).all()
-    assert math.isfinite(rows[0]["gradient_norm"])
+    assert math.isfinite(rows[1]["gradient_norm"])
 
 
 def test_an_fp16_step_that_overflows_leaves_sparse_rows_alone_too(tmp_path):
@@ -270,27 +307,40 @@ def test_a_run_that_a_guard_stopped_goes_on_from_the_last_validated_epoch_with_t
 
         def validate():
             good.append(model.weight.detach().clone())
-            return {"score": 0.0, "spread": 0.5 if len(good) < 3 else 0.01}
+            return {"score": 0.0, "spread": 0.5 if len(good) < 4 else 0.01}
 
-        return replace(run, validate=validate, start={"spread": 0.5})
+        return replace(run, validate=validate)
 
     good = []
     with pytest.raises(UserError, match=r"(?s)collapsed.*after epoch 3.*loosen the guard .* goes on from the end of epoch 2\."):
         fit(guarded(good), SETTINGS, EVERY_STEP, tmp_path)
     newest = max(tmp_path.iterdir())
-    assert newest.name == "epoch00003-step000000000.pt"
-    assert torch.equal(torch.load(newest, weights_only=True)["modules"]["model"]["weight"], good[1])
+    assert newest.name == "round00003-step000000000.pt"
+    assert torch.equal(torch.load(newest, weights_only=True)["modules"]["model"]["weight"], good[2])
     loosened = SETTINGS.model_copy(update={"guards": SETTINGS.guards.model_copy(update={"min_spread": None})})
     done_again = []
-    assert [row["epoch"] for row in fit(guarded(done_again), loosened, EVERY_STEP, tmp_path)] == [1, 2, 3, 4, 5]
+    assert [row["epoch"] for row in fit(guarded(done_again), loosened, EVERY_STEP, tmp_path)] == [0, 1, 2, 3, 4, 5]
     assert len(done_again) == 3
+
+
+@pytest.mark.parametrize(("loss", "stopped"), [(0.01, False), (2.0, True)])
+def test_a_growing_gradient_stops_no_run_whose_loss_starts_near_zero(tmp_path, loss, stopped):
+    """A folder of twenty classes, which its start tells apart, ended with «the gradient's norm has risen to 320 times»."""
+    model, run = task()
+    slopes = iter([1e-3] * 5 + [5.0] * 45)
+    flat = replace(run, loss=lambda _: loss + next(slopes) * (model.weight - model.weight.detach()).sum())
+    if stopped:
+        with pytest.raises(UserError, match=r"the gradient's norm has risen to 10, .* times"):
+            fit(flat, SETTINGS, TRAINING, tmp_path)
+    else:
+        assert fit(flat, SETTINGS, TRAINING, tmp_path)[-1]["epoch"] == 5
 
 
 def test_a_run_that_a_guard_stopped_in_its_first_epoch_has_nothing_to_go_on_from(tmp_path):
     _, run = task()
-    validate = {"score": 0.0, "spread": 0.01}
+    spreads = iter([0.5, 0.01])
     with pytest.raises(UserError, match="collapsed") as stopped:
-        fit(replace(run, validate=lambda: validate, start={"spread": 0.5}), SETTINGS, EVERY_STEP, tmp_path)
+        fit(replace(run, validate=lambda: {"score": 0.0, "spread": next(spreads)}), SETTINGS, EVERY_STEP, tmp_path)
     assert "goes on" not in str(stopped.value)
     assert not list(tmp_path.iterdir())
 
@@ -314,7 +364,7 @@ def test_a_state_that_a_disk_has_lost_is_replaced_by_the_one_before(tmp_path, ca
     with pytest.raises(KeyboardInterrupt):
         fit(run, SETTINGS, EVERY_STEP, tmp_path / "killed")
     states = sorted((tmp_path / "killed").iterdir())
-    assert [state.name for state in states] == [f"epoch00002-step00000000{step}.pt" for step in (0, 3, 4)]
+    assert [state.name for state in states] == [f"round00002-step00000000{step}.pt" for step in (0, 3, 4)]
     states[-1].write_bytes(states[-1].read_bytes()[:100])
     resumed, run = task()
     fit(run, SETTINGS, EVERY_STEP, tmp_path / "killed")
@@ -322,22 +372,10 @@ def test_a_state_that_a_disk_has_lost_is_replaced_by_the_one_before(tmp_path, ca
     assert torch.equal(resumed.weight, whole.weight)
 
 
-def test_patience_stops_when_validation_no_longer_rises(tmp_path):
-    _, run = task(measures=[0.1, 0.5, 0.4, 0.4, 0.9], patience=2)
-    rows = fit(run, SETTINGS, TRAINING, tmp_path)
-    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
-
-
-@pytest.mark.parametrize(("scores", "kept"), [([0.0, 0.0, 0.0], 1), ([0.1, 0.7, 0.7], 2), ([None, None, None], 3)])
-def test_the_kept_epoch_s_measures(scores, kept):
-    history = [{"epoch": number, "validation_score": score, "validation_epoch": number} for number, score in enumerate(scores, 1)]
-    assert best_measures(history, "score")["validation_epoch"] == kept
-
-
 def test_nothing_to_validate_keeps_the_last_epoch(tmp_path):
-    model, run = task(measures=[None] * 5)
+    model, run = task(measures=[None] * 6)
     fit(run, SETTINGS, TRAINING, tmp_path / "a")
-    other, run = task(measures=[1.0, 2.0, 3.0, 4.0, 5.0])
+    other, run = task(measures=[0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     fit(run, SETTINGS, TRAINING, tmp_path / "b")
     assert torch.equal(model.weight, other.weight)
 
@@ -381,7 +419,10 @@ def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):
 def test_locked_parts_keep_their_batch_norm_statistics():
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 4, 1), torch.nn.BatchNorm2d(4))
     module[:2].requires_grad_(False)
-    train_mode(module)
+    train_mode(module, lock_batch_norm=True)
+    module(torch.randn(2, 3, 5, 5))
+    assert module[1].running_mean.abs().sum() == module[3].running_mean.abs().sum() == 0  # a small batch moves none
+    train_mode(module, lock_batch_norm=False)
     module(torch.randn(2, 3, 5, 5))
     assert module[1].running_mean.abs().sum() == 0
     assert module[3].running_mean.abs().sum() > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from assets.image_tower import stage as image_tower
 from assets.params import Guards, ImageTower, TextTower, Training, read_params
 from assets.recipes import Recipe
 from assets.text_tower import stage as text_tower
-from assets.training import loop
+from assets.training import loop, tuning, validation
 from assets.training.distributed import rank, whole
 from assets.training.processes import run_in_processes
 from tests.models import write_model
@@ -40,9 +41,9 @@ def training(processes: int) -> Training:
 def sections(checkout):
     written = demo_settings()
     unguarded = dict.fromkeys(Guards.model_fields)  # random weights collapse easily, which is not the question
-    small = {"epochs": 2, "batch_size": 8, "device": "cpu", "guards": unguarded, "trains": "all"}
+    small = {"steps": 1, "epochs": 2, "batch_size": 8, "max_batch_share": 1.0, "device": "cpu", "guards": unguarded, "trains": "all"}
     return {
-        "image": ImageTower.model_validate(written["image_tower"] | small),
+        "image": ImageTower.model_validate(written["image_tower"] | small | {"batch_norm_from": 1}),
         "text": TextTower.model_validate(written["text_tower"] | small | {"lr": 3e-5, "views": 2}),
     }
 
@@ -108,10 +109,11 @@ def test_two_processes_train_as_one(workspace, sections, which, caption_weight, 
         recipe = realigned("base_rea", sections["text"], "base")
     (_, alone), (_, together) = (train(which, recipe, count, workspace) for count in (1, 2))
     expected = torch.load(workspace / "1-0.pt")
+    rounding = 1e-4 if kind == "timm_and_hugging_face" else 1e-5  # of batch norms with one thread it is 6e-6 to 1.1e-5, by the seed
     for own_rank in (0, 1):
-        assert largest_difference(torch.load(workspace / f"2-{own_rank}.pt")["replicated"], expected["replicated"]) < 1e-5
-    assert largest_difference(torch.load(workspace / "2-0.pt")["sharded"], expected["sharded"]) < 1e-5 if which == "image" else True
-    first, other = alone[0], together[0]
+        assert largest_difference(torch.load(workspace / f"2-{own_rank}.pt")["replicated"], expected["replicated"]) < rounding
+    assert largest_difference(torch.load(workspace / "2-0.pt")["sharded"], expected["sharded"]) < rounding if which == "image" else True
+    first, other = alone[1], together[1]
     # batch norm over a handful of noisy pictures doubles a rounding error with every step
     tolerance = 1e-3 if kind == "timm_and_hugging_face" else 1e-5
     assert other["loss"] == pytest.approx(first["loss"], rel=tolerance)
@@ -127,7 +129,8 @@ def test_all_classes_sampled_is_training_without_sampling(workspace, sections):
         rows.append(artifacts.read_json(artifacts.history_file("gpr"))["rows"][-1])
     for other in rows[1:]:
         assert {name: other[name] for name in ("loss", "gradient_norm")} == pytest.approx(
-            {name: rows[0][name] for name in ("loss", "gradient_norm")}, rel=1e-5
+            {name: rows[0][name] for name in ("loss", "gradient_norm")},
+            rel=1e-4,  # rounding, after six steps
         )
 
 
@@ -140,8 +143,34 @@ def test_two_processes_of_which_one_dies_go_on_as_if_nothing_had_been(workspace,
         train("image", recipe, 2, workspace, dies_at=5)  # of six
     assert time.monotonic() - begun < 60
     (left,) = (artifacts.WORK / "training").iterdir()
-    assert sorted(state.name for state in left.glob("*.pt"))[-1] == "epoch00002-step000000001.pt"
+    assert sorted(state.name for state in left.glob("*.pt"))[-1] == "round00002-step000000001.pt"
     assert train("image", recipe, 2, workspace) == whole_run
+
+
+def going_back(recipe: Recipe, how: Training, folder: Path) -> None:
+    """Train; every validation is better than the one before, so that the last point of the way back is kept."""
+    scores, real = itertools.count(), tuning.go_back
+
+    def go_back(model, *given):
+        kept = real(model, *given)
+        torch.save(model.state_dict(), folder / f"kept-{rank()}.pt")
+        return kept
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "ENOUGH_PICTURES", 1)
+        patch.setattr(validation, "measures", lambda *given: {"search": float(next(scores))})
+        patch.setattr(tuning, "go_back", go_back)
+        image_tower._train(recipe, how)
+
+
+def test_two_processes_go_the_same_way_back(workspace, sections):
+    """The first alone validates: the others must wait for it at each point, and end where it does."""
+    write_model(artifacts.model_dir("base"))
+    run_in_processes(2, "cpu", going_back, tuned("gpr", sections["image"], way_back=[0.25, 0.75]), training(2), workspace)
+    kept = artifacts.read_json(artifacts.history_file("gpr"))["kept"]
+    assert (kept["share"], [point["share"] for point in kept["way_back"]]) == (0.75, [0.25, 0.75])
+    first, second = (torch.load(workspace / f"kept-{number}.pt") for number in (0, 1))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def test_followers_end_with_the_first_process(tmp_path, checkout):

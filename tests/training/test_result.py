@@ -6,13 +6,15 @@ from assets import artifacts
 from assets.clip.model import CONFIG, load_clip
 from assets.recipes import Recipe
 from assets.training.result import write_result
+from assets.training.selection import kept
 from tests.models import write_model
 
 ROWS = [
-    {"epoch": 1, "validation_score": 0.5, "validation_spread": 0.1},
-    {"epoch": 2, "validation_score": 0.7, "validation_spread": 0.2},
-    {"epoch": 3, "validation_score": 0.6, "validation_spread": 0.3},
+    {"epoch": 0, "validation_score": 0.5, "validation_spread": 0.1},
+    {"epoch": 1, "validation_score": 0.7, "validation_spread": 0.2},
+    {"epoch": 2, "validation_score": 0.6, "validation_spread": 0.3},
 ]
+KEPT = kept(ROWS, "score", start_is_candidate=True, cannot_choose=None, validated_on="some pictures")
 
 
 def write(name, start, params, state_dir):
@@ -22,7 +24,7 @@ def write(name, start, params, state_dir):
     recipe = Recipe(name, "image_tower", start, "of the tests", None)
     determined_by = {"params": params, "inputs": {start: "abc"}}
     like = artifacts.model_dir(start)
-    write_result(model, recipe, like=like, determined_by=determined_by, history=ROWS, select_by="score", state_dir=state_dir)
+    write_result(model, recipe, like=like, determined_by=determined_by, history=ROWS, kept=KEPT, state_dir=state_dir)
     return model
 
 
@@ -41,9 +43,10 @@ def test_the_card_has_every_model_on_the_way(tmp_path, monkeypatch):
         ],
         "params": {"lr": 2},
         "inputs": {"one": "abc"},
-        "validation": {"validation_score": 0.7, "validation_spread": 0.2},  # of the best epoch
+        "kept": KEPT.as_json(),
     }
-    assert artifacts.read_json(artifacts.history_file("two")) == {"recipe": "two", "rows": ROWS}
+    assert artifacts.read_json(artifacts.history_file("two")) == {"recipe": "two", "rows": ROWS, "kept": KEPT.as_json()}
+    assert KEPT.as_json()["measures"] == {"validation_score": 0.7, "validation_spread": 0.2}  # of the best epoch
     assert (artifacts.model_dir("two") / CONFIG).read_bytes() == (artifacts.model_dir("base") / CONFIG).read_bytes()
     assert torch.equal(load_clip(artifacts.model_dir("two"))[0].logit_scale, model.logit_scale)
     assert not (tmp_path / "state").exists()

@@ -33,7 +33,7 @@ def test_a_run_that_a_guard_stopped_is_found_again_with_the_guard_loosened():
 
 
 @pytest.mark.parametrize("stage", ["base_clip", "image_tower", "text_tower"])
-@pytest.mark.parametrize("file", ["loop.py", "encoder.py", "table.py", "trainable.py", "retrieval.py"])
+@pytest.mark.parametrize("file", ["loop.py", "length.py", "encoder.py", "table.py", "trainable.py", "retrieval.py"])
 def test_a_change_of_any_code_that_shapes_a_training_starts_it_anew(stage, file, monkeypatch):
     before, real = state_dir_for(stage, "x", GIVEN), state.artifacts.sha256_of
     shaping = [path for path in imported_files(f"assets.{stage}.stage") if path.name == file]
