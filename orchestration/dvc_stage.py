@@ -63,7 +63,8 @@ def reproduce(held: Held, environment: Mapping[str, str], run_id: str, tell: Cal
             break
         if told != (blockers := " ".join(busy[1].split())):
             told = blockers
-            tell(f"another dvc is at files of {held.address}: {blockers}. Waiting for its end, {SECONDS_OF_PATIENCE / 3600:g} hours at most.")
+            hours = SECONDS_OF_PATIENCE / 3600
+            tell(f"another dvc is at files of {held.address}: {blockers}. Waiting for its end, {hours:g} hours at most.")
         time.sleep(SECONDS_BETWEEN_TRIES)
     ended = f"was ended by signal {-code}" if code < 0 else f"left with exit code {code}"
     raise StageFailed(f"`dvc repro --single-item {held.address}` {ended}; its output, above or in the log, says why.", killed=code < 0)
