@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     try:
         if arguments[0] == "--check":
+            logging.getLogger("assets").setLevel(logging.WARNING)
             print(check())
             return 0
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that half-written files are removed
