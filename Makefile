@@ -30,16 +30,19 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report seeds search promote record code materialize ui benchmark profile check-profiles clean scm
+.PHONY: help demo test lint format lock report seeds search promote record code materialize ui benchmark profile check-profiles clean scm plan
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV) scm ## make everything that is out of date, then show the results: make demo, or make demo SOURCE=/path/to/pictures
 	@test -z "$$SOURCE" || $(RUN) assets.commands.source "$$SOURCE"
-	@stages="$$($(RUN) assets --check)" || exit $$?; \
+	@stages="$$($(RUN) assets --check)" && $(RUN) assets.commands.plan || exit $$?; \
 	  code=0; $(RUN) dvc repro $$stages || { code=$$?; $(RUN) dvc status --quiet --with-deps report; } \
 	  && { $(RUN) assets.commands.summary || code=$$?; }; exit $$code
+
+plan: $(VENV) ## what `make demo` would do with these pictures: counts, time, memory, what cannot be measured
+	@stages="$$($(RUN) assets --check)" && $(RUN) assets.commands.plan
 
 test: lint ## everything that .ci/run checks: lint, README and dvc.yaml against what they show, pytest
 	$(RUN) assets.commands.record --check

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from assets import artifacts, machine, progress
 from assets.errors import UserError
@@ -23,7 +22,7 @@ from assets.imports import imported_files
 from assets.leftovers import remove_leftovers
 from assets.params import PARAMS_FILE, Emoji, read_params
 from assets.source_images.folder_names import check_names
-from assets.source_images.root import check_root, holds_pictures
+from assets.source_images.root import check_root, holds_pictures, recorded
 from assets.stages import addresses, find
 
 IN_A_CLONE = "In a clone of a project with its own pictures, `dvc pull` first brings what was made from them."
@@ -71,21 +70,13 @@ def check() -> str:
     except UserError as problem:
         if holds_pictures(source.root):
             raise
-        if not _recorded(written):
+        if not recorded(written):
             raise UserError(f"{problem} {IN_A_CLONE}") from None
         if not artifacts.SOURCE_IMAGES.is_dir():
             raise UserError(f"{problem} dvc.lock knows the table that was read from it: `dvc checkout` restores it. {IN_A_CLONE}") from None
         print(f"note: {problem} Going on from {artifacts.SOURCE_IMAGES}, which was read from it.", file=sys.stderr)
         return "--downstream curated_images"
     return ""
-
-
-def _recorded(written: dict[str, Any]) -> bool:
-    """Whether dvc.lock holds source_images as made with these settings."""
-    with contextlib.suppress(FileNotFoundError, KeyError, TypeError):
-        made_with = artifacts.read_yaml(Path("dvc.lock"))["stages"]["source_images"]["params"][str(PARAMS_FILE)]
-        return bool(made_with["source_images"] == written["source_images"])
-    return False
 
 
 def run(wanted: str) -> None:

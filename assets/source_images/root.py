@@ -5,11 +5,14 @@ Checked before anything runs: dvc hashes the folder first, and stops at a missin
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
+from assets import artifacts
 from assets.errors import UserError
 from assets.source_images.folder_names import check_names
 from assets.source_images.image_folder import LAYOUT, find_pictures
@@ -29,6 +32,14 @@ def check_root(root: str) -> None:
 
 def holds_pictures(root: str) -> bool:
     return Path(root).is_dir() and bool(find_pictures(Path(root)))
+
+
+def recorded(written: Mapping[str, Any]) -> bool:
+    """Whether dvc.lock has source_images as made with these settings, params.yaml as written."""
+    with contextlib.suppress(FileNotFoundError, KeyError, TypeError):
+        made_with = artifacts.read_yaml(Path("dvc.lock"))["stages"]["source_images"]["params"]["params.yaml"]
+        return bool(made_with["source_images"] == written["source_images"])
+    return False
 
 
 def real_folder(given: str, made: Collection[Path]) -> str:

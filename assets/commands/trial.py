@@ -1,0 +1,205 @@
+"""How fast this machine is: a few real steps of the towers that will train, and what they need of memory. What to do with it is plan.py's.
+
+Everything here is timed for a few seconds and scaled up; other work on the machine changes it. Results are kept for the same settings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import psutil
+
+from assets import artifacts
+from assets.errors import UserError
+from assets.params import DemoClip, Params
+from assets.recipes import BASE
+
+KEPT = artifacts.WORK / "plan" / "trial.json"
+SECONDS_A_PART = 2.0  # for each thing that is timed
+SECONDS_OF_DVC = 2.0  # a stage, for hashing and its own start
+CONTEXT = 16  # tokens of a usual caption
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`steps`: seconds of a step by recipe (base: of the demo's alignment); None for a text tower of which the projection alone trains,
+    where a step takes no time worth counting."""
+
+    steps: dict[str, float | None]
+    images_per_second: float  # embedded
+    texts_per_second: float
+    start_seconds: float  # until a stage's process is at work
+    gigabytes: float  # at most, in any training
+    device: str
+
+
+def trial(params: Params) -> Trial | None:
+    """None where the model is not there yet: a base from open_clip before base_clip has run."""
+    settings = [recipe.settings.model_dump() for recipe in params.recipe.values() if recipe.settings is not None]
+    key = json.dumps([params.base_clip.model_dump(), settings, os.cpu_count()])
+    if KEPT.is_file() and (found := artifacts.read_json(KEPT))["key"] == key:
+        return Trial(**found["trial"])
+    made = _measure(params)
+    if made is not None:
+        artifacts.write_json(KEPT, {"key": key, "trial": asdict(made)})
+    return made
+
+
+def inspected_per_second(pictures: list[bytes], max_pixels: int, min_side: int) -> float:
+    """Source pictures read, decoded and hashed, in threads as curated_images does it."""
+    from assets.curated_images.inspection import inspect
+
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(partial(inspect, max_pixels=max_pixels, min_side=min_side), pictures))
+    return len(pictures) / (time.perf_counter() - begun)
+
+
+def _measure(params: Params) -> Trial | None:
+    from assets.machine import tune_for_torch
+
+    tune_for_torch()
+    import torch
+
+    from assets.base_clip.demo import CONTEXT_LENGTH, untrained_clip
+    from assets.clip.device import autocast, resolve_device
+    from assets.clip.image_towers import image_tower_of
+    from assets.clip.model import load_clip
+    from assets.clip.trainable import unlock
+    from assets.training.augmentation import augment, stored_size
+    from assets.training.randomness import generator_for
+
+    start_seconds = time.time() - psutil.Process().create_time() + SECONDS_OF_DVC  # this process has loaded what a stage loads
+    base = params.base_clip
+    if isinstance(base, DemoClip):
+        model, context = untrained_clip(base.image_size), CONTEXT_LENGTH
+    elif (model := _pretrained(params, load_clip)) is not None:
+        context = int(model.context_length or 77)
+    else:
+        return None
+    device = resolve_device(params.image_tower.device)
+    model.to(device)
+    size = image_tower_of(model).size
+
+    def done() -> None:
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+    def seconds(work: Callable[[int], object], inputs: int) -> float:
+        """Of `work` on so many inputs; timed with fewer where these would take too long."""
+        work(min(4, inputs))  # the first is slower
+        count = min(4, inputs)
+        while True:
+            begun = time.perf_counter()
+            work(count)
+            done()
+            took = time.perf_counter() - begun
+            if count == inputs or took * 2 > SECONDS_A_PART / 2:
+                return took * inputs / count
+            count = min(inputs, max(2 * count, int(count * SECONDS_A_PART / 4 / max(took, 1e-3))))
+
+    def image_step(settings: Any, precision: str) -> float:
+        trained = [each for each in model.parameters() if each.requires_grad]
+        moved_by = torch.optim.AdamW(trained, lr=0.0)
+        model.visual.train()
+
+        def work(count: int) -> None:
+            stored = torch.zeros(count, 3, stored_size(size), stored_size(size), dtype=torch.uint8, device=device)
+            views = augment(stored, size, **settings.augmentation.model_dump(), generator=generator_for(0, 0))
+            with autocast(device, precision):
+                embedded = model.encode_image(views.contiguous(memory_format=torch.channels_last))
+            embedded.float().square().sum().backward()
+            moved_by.step()
+            moved_by.zero_grad()
+
+        took = seconds(work, settings.batch_size)
+        model.visual.eval()
+        return took
+
+    def text_step(settings: Any) -> float:
+        trained = [each for each in model.parameters() if each.requires_grad]
+        moved_by = torch.optim.AdamW(trained, lr=0.0)
+
+        def work(count: int) -> None:
+            with autocast(device, settings.precision):
+                embedded = model.encode_text(torch.ones(count, context, dtype=torch.int64, device=device))
+            embedded.float().square().sum().backward()
+            moved_by.step()
+            moved_by.zero_grad()
+
+        return seconds(work, settings.batch_size)
+
+    steps: dict[str, float | None] = {}
+    if isinstance(base, DemoClip):
+        model.requires_grad_(False)
+        unlock(model, "image", "last_groups", base.unlocked_groups, lora=None)
+        steps[BASE] = image_step(base, base.precision)
+    timed: dict[str, float | None] = {}  # rows with the same of what time depends on are timed once
+    for name, recipe in params.recipe.items():
+        settings = recipe.settings
+        if settings is None:
+            continue
+        parts = ("trains", "unlocked_groups", "batch_size", "precision", "gradient_checkpointing", "lora")
+        key = json.dumps([recipe.stage, *(str(getattr(settings, part)) for part in parts)])
+        if key not in timed:
+            tower = "image" if recipe.stage == "image_tower" else "text"
+            if tower == "text" and settings.trains == "projection":
+                timed[key] = None
+            else:
+                model.requires_grad_(False)
+                unlock(model, tower, settings.trains, settings.unlocked_groups, settings.lora.model_dump())  # type: ignore[arg-type]
+                timed[key] = image_step(settings, settings.precision) if tower == "image" else text_step(settings)
+        steps[name] = timed[key]
+    model.requires_grad_(False)
+    with torch.inference_mode():
+        pixels = torch.zeros(32, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+        per_image = seconds(lambda count: model.encode_image(pixels[:count]), 32) / 32
+        tokens = torch.ones(32, min(CONTEXT, context), dtype=torch.int64, device=device)
+        padded = torch.nn.functional.pad(tokens, (0, context - tokens.shape[1])) if not isinstance(base, DemoClip) else tokens
+        per_text = seconds(lambda count: model.encode_text(padded[:count]), 32) / 32
+    return Trial(steps, 1 / per_image, 1 / per_text, start_seconds, _gigabytes(params), device)
+
+
+def _pretrained(params: Params, load: Callable[..., Any]) -> Any | None:
+    """The model in models/base where it is the one that params.yaml names."""
+    folder = artifacts.model_dir(BASE)
+    card = folder / artifacts.MODEL_CARD
+    base = params.base_clip
+    assert not isinstance(base, DemoClip)
+    if not card.is_file() or artifacts.read_json(card)["params"].get("model") != base.model:
+        return None
+    return load(folder)[0]
+
+
+def _gigabytes(params: Params) -> float:
+    """This process, the decoded pictures that are kept, and the most that a training's weights and activations take."""
+    from assets.profiles.towers import build_model, image_cost, text_cost
+    from assets.training.data import KEPT_BYTES, POOL_BYTES
+
+    model, context = build_model(params.base_clip)
+    costs = [0]
+
+    def costs_of() -> Iterator[Any]:
+        base = params.base_clip
+        shared = ("unlocked_groups", "batch_size", "precision", "gradient_checkpointing", "ema_decay")
+        if isinstance(base, DemoClip):
+            alike = params.image_tower.model_copy(update={"trains": "last_groups"} | {name: getattr(base, name) for name in shared})
+            yield image_cost(model, alike)
+        seen = set()
+        for stage in ("image_tower", "text_tower"):
+            for recipe in (each for each in params.recipe.values() if each.stage == stage):
+                if (key := str([stage, *(getattr(recipe.settings, name) for name in ("trains", *shared))])) not in seen:
+                    seen.add(key)
+                    yield image_cost(model, recipe.settings) if stage == "image_tower" else text_cost(model, context, recipe.settings)
+
+    with contextlib.suppress(UserError):  # of a text tower whose cost cannot be counted
+        costs.extend(cost.state_bytes + cost.activation_bytes for cost in costs_of())
+    return (psutil.Process().memory_info().rss + KEPT_BYTES + min(POOL_BYTES, KEPT_BYTES) + max(costs)) / 1e9
