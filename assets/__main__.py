@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for chatty in ("httpx", "open_clip", "great_expectations", "matplotlib", "root"):
         logging.getLogger(chatty if chatty != "root" else None).setLevel(logging.WARNING)
-    logging.getLogger("assets").setLevel(logging.INFO)
+    logging.getLogger("assets").setLevel(logging.WARNING if arguments == ["--check"] else logging.INFO)
     if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
         print(__doc__)
         with contextlib.suppress(UserError):  # of params.yaml, which the stages themselves report
@@ -40,7 +40,6 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     try:
         if arguments[0] == "--check":
-            logging.getLogger("assets").setLevel(logging.WARNING)
             print(check())
             return 0
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that half-written files are removed

@@ -228,9 +228,6 @@ def _time(seconds: float) -> str:
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    for told_here in ("assets.curated_images.split", "assets.source_images"):
-        logging.getLogger(told_here).setLevel(logging.ERROR)
     try:
         params, written = read_params()
         print("The plan")
@@ -243,4 +240,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    logging.getLogger("assets").setLevel(logging.ERROR)  # the split's warnings are lines of the plan
     sys.exit(main())
