@@ -45,9 +45,7 @@ def pair_lines(metrics: Mapping[str, Any]) -> list[str]:
     for pair in metrics["pairs"]:
         found = [(measure.name, pair["differences"].get(measure.key)) for measure in COLUMNS]
         apart = [f"{name} {signed(entry['difference'])}" for name, entry in found if entry and entry["outcome"] != "tie"]
-        lines.append(
-            f"{pair['recipe']} against {pair['against']}: {', '.join(apart) or 'ties everywhere'}{', the rest ties' if apart else ''}"
-        )
+        lines.append(f"{pair['recipe']} against {pair['against']}: {', '.join(apart) or 'ties everywhere'}{', the rest ties' if apart else ''}")
     return lines
 
 
