@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -134,4 +135,84 @@ def test_the_paper_s_settings():
     assert image.gradient_checkpointing
     assert image.trains == text.trains == "all"
     assert (text.lr, text.batch_size) == (1e-5, 32768)
-    assert (params.pseudo_captions.top_k, params.pseudo_captions.min_similarity) == (20, 0.27)
+    assert params.pseudo_captions.top_k == 20
+
+
+def test_the_ablation_adds_its_rows_to_whatever_rows_there_are(params_file: Path):
+    row = "    wide: {from: base, margin: 0.3, about: a wider margin} # mine\n"
+    text = params_file.read_text(encoding="utf-8").replace("  image_tower: # stage one\n", f"  image_tower: # stage one\n{row}")
+    params_file.write_text(text.replace("measured: [base, ", "measured: [base, wide, "), encoding="utf-8")
+    before = read_params(params_file)[0]
+    use("ablation", params_file)
+    params = read_params(params_file)[0]
+    assert params.recipes.measured == [*before.recipes.measured, "mcip_own", "mcip_found"]
+    assert params.promotion == before.promotion
+    mcip = before.recipe["mcip"].settings
+    for name, captions in (("mcip", "both"), ("mcip_own", "own"), ("mcip_found", "found")):
+        assert params.recipe[name].settings == mcip.model_copy(update={"captions": captions})
+    assert use("ablation", params_file) == []
+    use("demo", params_file)
+    assert params_file.read_text(encoding="utf-8") == text.replace("measured: [base, ", "measured: [base, wide, ")
+
+
+BEFORE = """\
+a:
+  rows:
+    - one # first
+    - two # second
+    - three # third
+    # the end of rows
+  table:
+    x: 1 # of x
+    y: {k: 2} # of y
+    # about z
+    z: 3 # of z
+    # the end of table
+  flow: [p] # of flow
+
+  # before last
+  last: 1
+  # the end of a
+b: 2
+"""
+AFTER = """\
+a:
+  rows:
+    - one # first
+    - three # third
+    - four
+    # the end of rows
+  table:
+    x: 1 # of x
+    w: 0
+    # about z
+    # the end of table
+  flow: [p, q] # of flow
+
+  # before last
+  last: 1
+  # the end of a
+b: 2
+"""
+
+
+def test_adding_and_taking_leaves_the_lines_and_comments_of_others(tmp_path: Path):
+    """What follows a value hangs on it: it must neither go with a value that goes, nor come before one that is added."""
+    for name, text in (
+        ("before", BEFORE),
+        ("profile", "a: {rows+: [four, one], rows-: [two, six], table-: [y, z], table: {w: 0}, flow+: [q]}"),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    settings = overlay._load(tmp_path / "before")
+    changes = list(overlay._merge(settings, overlay._load(tmp_path / "profile"), ()))
+    assert changes == [
+        'a.rows: ["one", "two", "three"] → ["one", "two", "three", "four"]',
+        'a.rows: ["one", "two", "three", "four"] → ["one", "three", "four"]',
+        "a.table.y: {k: 2} → absent",
+        "a.table.z: 3 → absent",
+        "a.table.w: absent → 0",
+        'a.flow: ["p"] → ["p", "q"]',
+    ]
+    written = io.StringIO()
+    overlay._yaml().dump(settings, written)
+    assert written.getvalue() == AFTER
