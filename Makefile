@@ -10,7 +10,7 @@ TORCH_ARGS ?=
 PORT ?= 3000
 Q ?= a red heart
 SELECT ?= report
-# for `make demo`: a folder of pictures; the command line alone gives it, with any signs in it, and no variable of the shell's does
+# for `make demo` and `make plan`: a folder of pictures; the command line alone gives it, with any signs in it, and no variable of the shell's does
 ifeq ($(origin SOURCE),command line)
 override SOURCE := $(value SOURCE)
 else
@@ -41,7 +41,8 @@ demo: $(VENV) scm ## make everything that is out of date, then show the results:
 	  code=0; $(RUN) dvc repro $$stages || { code=$$?; $(RUN) dvc status --quiet --with-deps report; } \
 	  && { $(RUN) assets.commands.summary || code=$$?; }; exit $$code
 
-plan: $(VENV) ## what `make demo` would do with these pictures: counts, time, memory, what cannot be measured
+plan: $(VENV) ## what `make demo` would do: counts, time, memory, what cannot be measured. SOURCE=… is set as there
+	@test -z "$$SOURCE" || $(RUN) assets.commands.source "$$SOURCE"
 	@stages="$$($(RUN) assets --check)" && $(RUN) assets.commands.plan
 
 test: lint ## everything that .ci/run checks: lint, README and dvc.yaml against what they show, pytest

@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
         with progress.attached():
             run(arguments[0])
     except UserError as error:
-        print(f"\nerror: {arguments[0]}: {error}", file=sys.stderr)
+        print(f"\nerror: {error}" if arguments == ["--check"] else f"\nerror: {arguments[0]}: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         if error.errno != errno.ENOSPC:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,16 @@ from assets.__main__ import main
 from assets.params import read_params
 from assets.stages import addresses
 from tests.settings import demo_settings
+
+
+@pytest.fixture(autouse=True)
+def levels() -> Iterator[None]:
+    """A command sets what its process logs; the tests after these share the process."""
+    loggers = [logging.getLogger(name) for name in (None, "assets")]
+    before = [each.level for each in loggers]
+    yield
+    for each, level in zip(loggers, before, strict=True):
+        each.setLevel(level)
 
 
 @pytest.fixture

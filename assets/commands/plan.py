@@ -209,6 +209,8 @@ def lines(params: Params, written: dict[str, Any]) -> Iterator[tuple[str, str]]:
         each = ", ".join(f"{name} {_time(took)}" for name, took in parts.items() if took)
         total = _time(sum(parts.values()))
         yield "time", f"about {total} from the start on this machine ({speed.device}), by a short trial: {each}"
+        if speed.disturbed:
+            yield "", "other work took processors from the trial, so it may be less; `make plan` tries again"
         free = psutil.virtual_memory().available / 1e9
         told = f"about {speed.gigabytes:.1f} GB at most"
         if speed.device == "cpu":

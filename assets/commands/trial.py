@@ -1,6 +1,7 @@
 """How fast this machine is: a few real steps of the towers that will train, and what they need of memory. What to do with it is plan.py's.
 
-Everything here is timed for a few seconds and scaled up; other work on the machine changes it. Results are kept for the same settings.
+Everything here is timed for a few seconds and scaled up; other work on the machine changes it. Results are kept for the same settings,
+unless other work had a good part of the processors.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -23,7 +24,10 @@ from assets.params import DemoClip, Params
 from assets.recipes import BASE
 
 KEPT = artifacts.WORK / "plan" / "trial.json"
-SECONDS_A_PART = 2.0  # for each thing that is timed
+SECONDS_A_PART = 2.0  # for the last try of each thing that is timed
+GROWTH = 4  # from one try to the next
+SECONDS_OF_A_SLOW_TOWER = 5.0  # for two inputs, with what torch loads at its first step; a slower one is not tried again
+ENOUGH_OF_THE_MACHINE = 0.65  # of the processors' time, while they compute; alone on two cores the demo's trial has 0.7 to 0.8
 SECONDS_OF_DVC = 2.0  # a stage, for hashing and its own start
 CONTEXT = 16  # tokens of a usual caption
 
@@ -39,6 +43,11 @@ class Trial:
     start_seconds: float  # until a stage's process is at work
     gigabytes: float  # at most, in any training
     device: str
+    had: float  # share of the processors' time that the trial got
+
+    @property
+    def disturbed(self) -> bool:
+        return self.had < ENOUGH_OF_THE_MACHINE
 
 
 def trial(params: Params) -> Trial | None:
@@ -48,7 +57,7 @@ def trial(params: Params) -> Trial | None:
     if KEPT.is_file() and (found := artifacts.read_json(KEPT))["key"] == key:
         return Trial(**found["trial"])
     made = _measure(params)
-    if made is not None:
+    if made is not None and not made.disturbed:
         artifacts.write_json(KEPT, {"key": key, "trial": asdict(made)})
     return made
 
@@ -89,22 +98,30 @@ def _measure(params: Params) -> Trial | None:
     model.to(device)
     size = image_tower_of(model).size
 
+    spent = [0.0, 0.0]  # seconds of wall clock, seconds of all processors
+
     def done() -> None:
         if device.startswith("cuda"):
             torch.cuda.synchronize()
 
     def seconds(work: Callable[[int], object], inputs: int) -> float:
-        """Of `work` on so many inputs; timed with fewer where these would take too long."""
-        work(min(4, inputs))  # the first is slower
-        count = min(4, inputs)
+        """Of `work` on so many inputs. Sizes grow as far as there is time: scaling up a small one multiplies what any size takes."""
+        count, begun = min(2, inputs), time.perf_counter()  # two: batch norm cannot train on one
+        work(count)  # the first is slower
+        done()
+        if (took := time.perf_counter() - begun) > SECONDS_OF_A_SLOW_TOWER:
+            return took * inputs / count
         while True:
-            begun = time.perf_counter()
+            begun, busy = time.perf_counter(), time.process_time()
             work(count)
             done()
             took = time.perf_counter() - begun
-            if count == inputs or took * 2 > SECONDS_A_PART / 2:
+            spent[0] += took
+            spent[1] += time.process_time() - busy
+            larger = min(inputs, GROWTH * count)
+            if count == inputs or took * larger / count > SECONDS_A_PART:
                 return took * inputs / count
-            count = min(inputs, max(2 * count, int(count * SECONDS_A_PART / 4 / max(took, 1e-3))))
+            count = larger
 
     def image_step(settings: Any, precision: str) -> float:
         trained = [each for each in model.parameters() if each.requires_grad]
@@ -137,27 +154,24 @@ def _measure(params: Params) -> Trial | None:
 
         return seconds(work, settings.batch_size)
 
-    steps: dict[str, float | None] = {}
-    if isinstance(base, DemoClip):
-        model.requires_grad_(False)
-        unlock(model, "image", "last_groups", base.unlocked_groups, lora=None)
-        steps[BASE] = image_step(base, base.precision)
-    timed: dict[str, float | None] = {}  # rows with the same of what time depends on are timed once
-    for name, recipe in params.recipe.items():
-        settings = recipe.settings
-        if settings is None:
-            continue
-        parts = ("trains", "unlocked_groups", "batch_size", "precision", "gradient_checkpointing", "lora")
-        key = json.dumps([recipe.stage, *(str(getattr(settings, part)) for part in parts)])
+    timed: dict[str, float | None] = {}  # what has the same of all that time depends on is timed once
+
+    def step(tower: Literal["image", "text"], trains: str, settings: Any) -> float | None:
+        lora = settings.lora.model_dump() if trains == "lora" else None
+        key = json.dumps([tower, trains, settings.unlocked_groups, settings.batch_size, settings.precision, lora])
         if key not in timed:
-            tower = "image" if recipe.stage == "image_tower" else "text"
-            if tower == "text" and settings.trains == "projection":
+            if tower == "text" and trains == "projection":
                 timed[key] = None
             else:
                 model.requires_grad_(False)
-                unlock(model, tower, settings.trains, settings.unlocked_groups, settings.lora.model_dump())  # type: ignore[arg-type]
+                unlock(model, tower, trains, settings.unlocked_groups, lora)  # type: ignore[arg-type]
                 timed[key] = image_step(settings, settings.precision) if tower == "image" else text_step(settings)
-        steps[name] = timed[key]
+        return timed[key]
+
+    steps = {BASE: step("image", "last_groups", base)} if isinstance(base, DemoClip) else {}
+    for name, recipe in params.recipe.items():
+        if recipe.settings is not None:
+            steps[name] = step("image" if recipe.stage == "image_tower" else "text", recipe.settings.trains, recipe.settings)
     model.requires_grad_(False)
     with torch.inference_mode():
         pixels = torch.zeros(32, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
@@ -165,7 +179,8 @@ def _measure(params: Params) -> Trial | None:
         tokens = torch.ones(32, min(CONTEXT, context), dtype=torch.int64, device=device)
         padded = torch.nn.functional.pad(tokens, (0, context - tokens.shape[1])) if not isinstance(base, DemoClip) else tokens
         per_text = seconds(lambda count: model.encode_text(padded[:count]), 32) / 32
-    return Trial(steps, 1 / per_image, 1 / per_text, start_seconds, _gigabytes(params), device)
+    had = min(1.0, spent[1] / spent[0] / torch.get_num_threads()) if device == "cpu" and spent[0] else 1.0
+    return Trial(steps, 1 / per_image, 1 / per_text, start_seconds, _gigabytes(params), device, round(had, 2))
 
 
 def _pretrained(params: Params, load: Callable[..., Any]) -> Any | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,25 @@ def test_the_trial_is_of_each_tower_that_trains_and_is_kept(tiny: Path, monkeypa
     assert all(took is None or 0 < took < 60 for took in first.steps.values())
     assert first.steps["mcip_rea"] is None, "the projection alone trains: nothing to count"
     assert first.images_per_second > 1 and first.texts_per_second > 1 and 0.1 < first.gigabytes < 16
+    assert first.steps["gpr"] == first.steps["mcip"], "the same of all that time depends on is timed once"
+    busy, idle = replace(first, had=0.5), replace(first, had=0.75)
+    for measured in (busy, idle):
+        trial.KEPT.unlink(missing_ok=True)
+        monkeypatch.setattr(trial, "_measure", lambda params, measured=measured: measured)
+        assert trial.trial(params) == measured
     monkeypatch.setattr(trial, "_measure", lambda params: pytest.fail("timed again"))
-    assert trial.trial(params) == first
+    assert trial.trial(params) == idle
+
+
+def test_a_trial_that_other_work_disturbed_says_so_and_is_not_kept(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """What was timed beside another training, three times too long, was shown ever after."""
+    made = trial.Trial(dict.fromkeys(read_params()[0].recipe, 1.0), 500.0, 200.0, 8.0, 1.5, "cpu", had=0.4)
+    monkeypatch.setattr(trial, "_measure", lambda params: made)
+    assert plan.main() == 0
+    assert "other work took processors from the trial" in capsys.readouterr().out
+    assert not trial.KEPT.exists()
 
 
 def test_a_base_that_is_not_there_yet_is_not_timed(tiny: Path, capsys: pytest.CaptureFixture[str]):

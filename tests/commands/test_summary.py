@@ -85,10 +85,12 @@ def test_only_the_command_line_names_the_source_with_whatever_signs(checkout, tm
         (tmp_path / name).write_text(PYTHON if name.endswith("python") else "")
     (tmp_path / ".venv/bin/python").chmod(0o755)
     given = {"PATH": os.environ["PATH"], "REPRO": "0", "STATUS": "0", "SOURCE": "/of/the/shell"}
-    for words in ([], ["SOURCE=/a b/été $1 'x'"]):
-        subprocess.run(["make", "-f", str(checkout / "Makefile"), "demo", *words], cwd=tmp_path, env=given, capture_output=True, check=True)
+    for target in ("demo", "plan"):
+        for words in ([], ["SOURCE=/a b/été $1 'x'"]):
+            command = ["make", "-f", str(checkout / "Makefile"), target, *words]
+            subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, check=True)
     told = (tmp_path / "told").read_text().splitlines()
-    assert [line for line in told if "commands.source" in line] == ["-m assets.commands.source /a b/été $1 'x'"]
+    assert [line for line in told if "commands.source" in line] == ["-m assets.commands.source /a b/été $1 'x'"] * 2
 
 
 def test_without_a_verdict_it_says_how_to_make_one(tmp_path, monkeypatch, capsys):
