@@ -127,7 +127,7 @@ def seconds(params: Params, found: Listing, split: Sides, trained: dict[str, Len
     parts |= {"image towers": 0.0, "text towers": 0.0}
     for name, run in trained.items():
         step = speed.steps[name]
-        took = run.validations * validation / speed.images_per_second + run.steps * run.batch_size / _batch(params, name) * (step or 0.0)
+        took = run.validations * validation / speed.images_per_second + run.steps * (step or 0.0)
         if name == BASE:
             parts[BASE] += took + texts / speed.texts_per_second
         elif params.recipe[name].stage == "image_tower":
@@ -139,12 +139,6 @@ def seconds(params: Params, found: Listing, split: Sides, trained: dict[str, Len
     parts["table"] = total / speed.images_per_second
     parts["starting"] = speed.start_seconds * len(addresses(params))
     return parts
-
-
-def _batch(params: Params, name: str) -> int:
-    """Of the settings: what the trial timed."""
-    settings = params.base_clip if name == BASE else params.recipe[name].settings
-    return int(settings.batch_size)  # type: ignore[union-attr]
 
 
 def not_measurable(params: Params, found: Listing, split: Sides) -> Iterator[str]:
@@ -184,8 +178,9 @@ def _small(classes: list[str], least: int) -> str:
 
 def lines(params: Params, written: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(what, in words), one thing a line."""
-    found, speed = listing(params, written), trial(params)
+    found = listing(params, written)
     if found is None:
+        speed = trial(params, {})
         yield "pictures", "not here yet: source_images fetches and draws the demo's emoji first (some minutes of network and drawing)"
         yield "more", "`make plan` says the rest once they are there; README.md and data/record show the recorded run of the demo"
         if speed is not None and speed.steps.get(BASE) is not None:
@@ -201,6 +196,7 @@ def lines(params: Params, written: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "split", ", ".join(_side(split, name) for name in ("train", "validation", "test")) + ", if nothing is rejected"
     trained = lengths(params, split.pictures["train"])
     yield "training", "; ".join(f"{name} {run.steps:,} steps of {run.batch_size}" for name, run in trained.items())
+    speed = trial(params, {name: run.batch_size for name, run in trained.items()})
     if speed is None:
         yield "time", "unknown until the base is there (models/base): `dvc repro base_clip`, then `make plan` again"
     else:

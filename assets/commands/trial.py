@@ -10,10 +10,11 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from statistics import median
 from typing import Any, Literal
 
 import psutil
@@ -25,7 +26,8 @@ from assets.recipes import BASE
 
 KEPT = artifacts.WORK / "plan" / "trial.json"
 SECONDS_A_PART = 2.0  # for the last try of each thing that is timed
-GROWTH = 4  # from one try to the next
+GROWTH = 4  # from one size to the next
+TRIES = 5  # of a size, where they are short
 SECONDS_OF_A_SLOW_TOWER = 5.0  # for two inputs, with what torch loads at its first step; a slower one is not tried again
 ENOUGH_OF_THE_MACHINE = 0.65  # of the processors' time, while they compute; alone on two cores the demo's trial has 0.7 to 0.8
 SECONDS_OF_DVC = 2.0  # a stage, for hashing and its own start
@@ -50,13 +52,16 @@ class Trial:
         return self.had < ENOUGH_OF_THE_MACHINE
 
 
-def trial(params: Params) -> Trial | None:
-    """None where the model is not there yet: a base from open_clip before base_clip has run."""
+def trial(params: Params, batch_sizes: Mapping[str, int]) -> Trial | None:
+    """Of batches as large as they will be, by recipe; those of the settings where a recipe is not named.
+
+    None where the model is not there yet: a base from open_clip before base_clip has run.
+    """
     settings = [recipe.settings.model_dump() for recipe in params.recipe.values() if recipe.settings is not None]
-    key = json.dumps([params.base_clip.model_dump(), settings, os.cpu_count()])
+    key = json.dumps([params.base_clip.model_dump(), settings, dict(batch_sizes), os.cpu_count()])
     if KEPT.is_file() and (found := artifacts.read_json(KEPT))["key"] == key:
         return Trial(**found["trial"])
-    made = _measure(params)
+    made = _measure(params, batch_sizes)
     if made is not None and not made.disturbed:
         artifacts.write_json(KEPT, {"key": key, "trial": asdict(made)})
     return made
@@ -72,7 +77,7 @@ def inspected_per_second(pictures: list[bytes], max_pixels: int, min_side: int) 
     return len(pictures) / (time.perf_counter() - begun)
 
 
-def _measure(params: Params) -> Trial | None:
+def _measure(params: Params, batch_sizes: Mapping[str, int]) -> Trial | None:
     from assets.machine import tune_for_torch
 
     tune_for_torch()
@@ -112,18 +117,21 @@ def _measure(params: Params) -> Trial | None:
         if (took := time.perf_counter() - begun) > SECONDS_OF_A_SLOW_TOWER:
             return took * inputs / count
         while True:
-            begun, busy = time.perf_counter(), time.process_time()
-            work(count)
-            done()
-            took = time.perf_counter() - begun
-            spent[0] += took
-            spent[1] += time.process_time() - busy
+            tries: list[float] = []
+            while not tries or (len(tries) < TRIES and sum(tries) < SECONDS_A_PART / 4):  # the first of a size is slower, too
+                begun, busy = time.perf_counter(), time.process_time()
+                work(count)
+                done()
+                tries.append(time.perf_counter() - begun)
+                spent[0] += tries[-1]
+                spent[1] += time.process_time() - busy
+            took = median(tries)
             larger = min(inputs, GROWTH * count)
             if count == inputs or took * larger / count > SECONDS_A_PART:
                 return took * inputs / count
             count = larger
 
-    def image_step(settings: Any, precision: str) -> float:
+    def image_step(settings: Any, batch_size: int) -> float:
         trained = [each for each in model.parameters() if each.requires_grad]
         moved_by = torch.optim.AdamW(trained, lr=0.0)
         model.visual.train()
@@ -131,17 +139,17 @@ def _measure(params: Params) -> Trial | None:
         def work(count: int) -> None:
             stored = torch.zeros(count, 3, stored_size(size), stored_size(size), dtype=torch.uint8, device=device)
             views = augment(stored, size, **settings.augmentation.model_dump(), generator=generator_for(0, 0))
-            with autocast(device, precision):
+            with autocast(device, settings.precision):
                 embedded = model.encode_image(views.contiguous(memory_format=torch.channels_last))
             embedded.float().square().sum().backward()
             moved_by.step()
             moved_by.zero_grad()
 
-        took = seconds(work, settings.batch_size)
+        took = seconds(work, batch_size)
         model.visual.eval()
         return took
 
-    def text_step(settings: Any) -> float:
+    def text_step(settings: Any, batch_size: int) -> float:
         trained = [each for each in model.parameters() if each.requires_grad]
         moved_by = torch.optim.AdamW(trained, lr=0.0)
 
@@ -152,26 +160,27 @@ def _measure(params: Params) -> Trial | None:
             moved_by.step()
             moved_by.zero_grad()
 
-        return seconds(work, settings.batch_size)
+        return seconds(work, batch_size)
 
     timed: dict[str, float | None] = {}  # what has the same of all that time depends on is timed once
 
-    def step(tower: Literal["image", "text"], trains: str, settings: Any) -> float | None:
+    def step(name: str, tower: Literal["image", "text"], trains: str, settings: Any) -> float | None:
+        size_of_batch = batch_sizes.get(name, settings.batch_size)
         lora = settings.lora.model_dump() if trains == "lora" else None
-        key = json.dumps([tower, trains, settings.unlocked_groups, settings.batch_size, settings.precision, lora])
+        key = json.dumps([tower, trains, settings.unlocked_groups, size_of_batch, settings.precision, lora])
         if key not in timed:
             if tower == "text" and trains == "projection":
                 timed[key] = None
             else:
                 model.requires_grad_(False)
                 unlock(model, tower, trains, settings.unlocked_groups, lora)  # type: ignore[arg-type]
-                timed[key] = image_step(settings, settings.precision) if tower == "image" else text_step(settings)
+                timed[key] = image_step(settings, size_of_batch) if tower == "image" else text_step(settings, size_of_batch)
         return timed[key]
 
-    steps = {BASE: step("image", "last_groups", base)} if isinstance(base, DemoClip) else {}
+    steps = {BASE: step(BASE, "image", "last_groups", base)} if isinstance(base, DemoClip) else {}
     for name, recipe in params.recipe.items():
         if recipe.settings is not None:
-            steps[name] = step("image" if recipe.stage == "image_tower" else "text", recipe.settings.trains, recipe.settings)
+            steps[name] = step(name, "image" if recipe.stage == "image_tower" else "text", recipe.settings.trains, recipe.settings)
     model.requires_grad_(False)
     with torch.inference_mode():
         pixels = torch.zeros(32, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)

@@ -56,7 +56,7 @@ def test_the_plan_counts_as_the_split_does_and_names_what_cannot_be_measured(tin
 
 def test_the_trial_is_of_each_tower_that_trains_and_is_kept(tiny: Path, monkeypatch: pytest.MonkeyPatch):
     params, _ = read_params()
-    first = trial.trial(params)
+    first = trial.trial(params, {})
     assert first is not None
     assert first.steps.keys() == params.recipe.keys()
     assert all(took is None or 0 < took < 60 for took in first.steps.values())
@@ -66,10 +66,22 @@ def test_the_trial_is_of_each_tower_that_trains_and_is_kept(tiny: Path, monkeypa
     busy, idle = replace(first, had=0.5), replace(first, had=0.75)
     for measured in (busy, idle):
         trial.KEPT.unlink(missing_ok=True)
-        monkeypatch.setattr(trial, "_measure", lambda params, measured=measured: measured)
-        assert trial.trial(params) == measured
-    monkeypatch.setattr(trial, "_measure", lambda params: pytest.fail("timed again"))
-    assert trial.trial(params) == idle
+        monkeypatch.setattr(trial, "_measure", lambda *given, measured=measured: measured)
+        assert trial.trial(params, {}) == measured
+    monkeypatch.setattr(trial, "_measure", lambda *given: pytest.fail("timed again"))
+    assert trial.trial(params, {}) == idle
+
+
+def test_steps_are_timed_in_batches_as_large_as_they_will_be(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    """Scaled down from the settings' batch, a small folder's steps lost what each takes at any size: 5 minutes were 8."""
+    params, written = read_params()
+    found = plan.listing(params, written)
+    assert found is not None
+    asked: list[dict[str, int]] = []
+    monkeypatch.setattr(trial, "_measure", lambda params, batch_sizes: asked.append(dict(batch_sizes)))
+    list(plan.lines(params, written))
+    wanted = {name: run.batch_size for name, run in plan.lengths(params, plan.sides(found, params).pictures["train"]).items()}
+    assert asked == [wanted]
 
 
 def test_a_trial_that_other_work_disturbed_says_so_and_is_not_kept(
@@ -77,7 +89,7 @@ def test_a_trial_that_other_work_disturbed_says_so_and_is_not_kept(
 ):
     """What was timed beside another training, three times too long, was shown ever after."""
     made = trial.Trial(dict.fromkeys(read_params()[0].recipe, 1.0), 500.0, 200.0, 8.0, 1.5, "cpu", had=0.4)
-    monkeypatch.setattr(trial, "_measure", lambda params: made)
+    monkeypatch.setattr(trial, "_measure", lambda *given: made)
     assert plan.main() == 0
     assert "other work took processors from the trial" in capsys.readouterr().out
     assert not trial.KEPT.exists()
