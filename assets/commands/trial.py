@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
@@ -24,10 +24,13 @@ from assets.errors import UserError
 from assets.params import DemoClip, Params
 from assets.recipes import BASE
 
+if TYPE_CHECKING:
+    from assets.clip.model import Clip
+
 KEPT = artifacts.WORK / "plan" / "trial.json"
 SECONDS_A_PART = 2.0  # for the last try of each thing that is timed
 GROWTH = 4  # from one size to the next
-TRIES = 5  # of a size, where they are short
+TRIES = 3  # of a size, where they are short
 SECONDS_OF_A_SLOW_TOWER = 5.0  # for two inputs, with what torch loads at its first step; a slower one is not tried again
 ENOUGH_OF_THE_MACHINE = 0.65  # of the processors' time, while they compute; alone on two cores the demo's trial has 0.7 to 0.8
 SECONDS_OF_DVC = 2.0  # a stage, for hashing and its own start
@@ -189,7 +192,7 @@ def _measure(params: Params, batch_sizes: Mapping[str, int]) -> Trial | None:
         padded = torch.nn.functional.pad(tokens, (0, context - tokens.shape[1])) if not isinstance(base, DemoClip) else tokens
         per_text = seconds(lambda count: model.encode_text(padded[:count]), 32) / 32
     had = min(1.0, spent[1] / spent[0] / torch.get_num_threads()) if device == "cpu" and spent[0] else 1.0
-    return Trial(steps, 1 / per_image, 1 / per_text, start_seconds, _gigabytes(params), device, round(had, 2))
+    return Trial(steps, 1 / per_image, 1 / per_text, start_seconds, _gigabytes(params, model, context), device, round(had, 2))
 
 
 def _pretrained(params: Params, load: Callable[..., Any]) -> Any | None:
@@ -203,12 +206,17 @@ def _pretrained(params: Params, load: Callable[..., Any]) -> Any | None:
     return load(folder)[0]
 
 
-def _gigabytes(params: Params) -> float:
-    """This process, the decoded pictures that are kept, and the most that a training's weights and activations take."""
+def _gigabytes(params: Params, timed: Clip, context: int) -> float:
+    """This process, the decoded pictures that are kept, and the most that a training's weights and activations take.
+
+    `timed` loses its weights: building the model again takes a second or two, and is done only where adapters were put on it.
+    """
     from assets.profiles.towers import build_model, image_cost, text_cost
     from assets.training.data import KEPT_BYTES, POOL_BYTES
 
-    model, context = build_model(params.base_clip)
+    process = psutil.Process().memory_info().rss
+    adapted = any(recipe.settings is not None and recipe.settings.trains == "lora" for recipe in params.recipe.values())
+    model, context = build_model(params.base_clip) if adapted else (timed.to("meta"), context)
     costs = [0]
 
     def costs_of() -> Iterator[Any]:
@@ -226,4 +234,4 @@ def _gigabytes(params: Params) -> float:
 
     with contextlib.suppress(UserError):  # of a text tower whose cost cannot be counted
         costs.extend(cost.state_bytes + cost.activation_bytes for cost in costs_of())
-    return (psutil.Process().memory_info().rss + KEPT_BYTES + min(POOL_BYTES, KEPT_BYTES) + max(costs)) / 1e9
+    return (process + KEPT_BYTES + min(POOL_BYTES, KEPT_BYTES) + max(costs)) / 1e9
