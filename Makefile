@@ -10,7 +10,13 @@ TORCH_ARGS ?=
 PORT ?= 3000
 Q ?= a red heart
 SELECT ?= report
-export Q SELECT NAME
+# for `make demo` and `make plan`: a folder of pictures; the command line alone gives it, with any signs in it, and no variable of the shell's does
+ifeq ($(origin SOURCE),command line)
+override SOURCE := $(value SOURCE)
+else
+SOURCE :=
+endif
+export Q SELECT NAME SOURCE
 # for `make seeds`: how many, and how many side by side
 N ?= 3
 J ?= 1
@@ -24,15 +30,20 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report seeds search promote record code materialize ui benchmark profile check-profiles clean
+.PHONY: help demo test lint format lock report seeds search promote record code materialize ui benchmark profile check-profiles clean scm plan
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV) ## make everything that is out of date, then show the results and where they are
-	@$(RUN) assets --check
-	@code=0; $(RUN) dvc repro || { code=$$?; $(RUN) dvc status --quiet --with-deps report; } \
+demo: $(VENV) scm ## make everything that is out of date, then show the results: make demo, or make demo SOURCE=/path/to/pictures
+	@test -z "$$SOURCE" || $(RUN) assets.commands.source "$$SOURCE"
+	@stages="$$($(RUN) assets --check)" && $(RUN) assets.commands.plan || exit $$?; \
+	  code=0; $(RUN) dvc repro $$stages || { code=$$?; $(RUN) dvc status --quiet --with-deps report; } \
 	  && { $(RUN) assets.commands.summary || code=$$?; }; exit $$code
+
+plan: $(VENV) ## what `make demo` would do: counts, time, memory, what cannot be measured. SOURCE=… is set as there
+	@test -z "$$SOURCE" || $(RUN) assets.commands.source "$$SOURCE"
+	@stages="$$($(RUN) assets --check)" && $(RUN) assets.commands.plan
 
 test: lint ## everything that .ci/run checks: lint, README and dvc.yaml against what they show, pytest
 	$(RUN) assets.commands.record --check
@@ -49,10 +60,10 @@ format: $(VENV) ## rewrite the code as ruff wants it
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-report: $(VENV) ## bring the report up to date
+report: $(VENV) scm ## bring the report up to date
 	@$(RUN) dvc repro report
 
-seeds: $(VENV) ## repeat training and evaluation with N seeds, J at a time: make seeds N=3 J=1
+seeds: $(VENV) scm ## repeat training and evaluation with N seeds, J at a time: make seeds N=3 J=1
 	@$(RUN) orchestration.seeds "$(N)" "$(J)"
 
 search: $(VENV) ## search the table: make search Q="a red heart"
@@ -67,11 +78,11 @@ record: $(VENV) ## copy this run's figures and pictures to data/record and write
 code: $(VENV) ## write into dvc.yaml which files under assets/ each stage imports
 	@$(RUN) assets.commands.code
 
-materialize: $(VENV) ## run stages through Dagster: make materialize SELECT='evaluation/mcip_rea+'
+materialize: $(VENV) scm ## run stages through Dagster: make materialize SELECT='evaluation/mcip_rea+'
 	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml
 	@exec $(RUN) dagster asset materialize --select "$$SELECT" -m orchestration.definitions
 
-ui: $(VENV) ## open Dagster's pages on http://127.0.0.1:3000 (or PORT=3001)
+ui: $(VENV) scm ## open Dagster's pages on http://127.0.0.1:3000 (or PORT=3001)
 	@mkdir -p .dagster && cp orchestration/dagster.yaml .dagster/dagster.yaml
 	@exec $(RUN) dagster dev -m orchestration.definitions -h 127.0.0.1 -p $(PORT)
 
@@ -91,6 +102,15 @@ lock: $(VENV) ## write requirements.lock from pyproject.toml, keeping versions t
 clean: ## remove caches and training state, but nothing that the pipeline made
 	rm -rf .cache dvc_plots .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find assets orchestration tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# dvc asks for git unless told otherwise. In a checkout without one, such as an unpacked archive, it is told; once git is there, no longer.
+scm: $(VENV)
+	@above="$$PWD"; while [ ! -e "$$above/.git" ] && [ "$$above" != / ]; do above="$$(dirname "$$above")"; done; \
+	  if [ -e "$$above/.git" ]; then \
+	    if grep -qs '^ *no_scm' .dvc/config.local; then $(RUN) dvc config --local --unset core.no_scm; fi; \
+	  elif ! grep -qs '^ *no_scm' .dvc/config.local; then \
+	    $(RUN) dvc config --local core.no_scm true && echo "no git here: dvc works without it (.dvc/config.local, core.no_scm), except \`dvc metrics diff\`" >&2; \
+	  fi
 
 # torch comes in one build per accelerator, so the lock leaves out torch and its CUDA libraries: pip picks the build, pyproject.toml the version.
 $(VENV): requirements.lock pyproject.toml .ci/torchvision_without_cuda.py

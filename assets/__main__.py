@@ -1,4 +1,7 @@
-"""python -m assets STAGE[@RECIPE]: run one stage. dvc.yaml calls this; so can you. `… --check` validates params.yaml and picture names."""
+"""python -m assets STAGE[@RECIPE]: run one stage. dvc.yaml calls this; so can you. `… --check` validates params.yaml and the source.
+
+It prints what `dvc repro` should be told: nothing, or to leave source_images alone where its pictures are gone and its table is here.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,19 @@ from assets import artifacts, machine, progress
 from assets.errors import UserError
 from assets.imports import imported_files
 from assets.leftovers import remove_leftovers
-from assets.params import PARAMS_FILE, read_params
+from assets.params import PARAMS_FILE, Emoji, read_params
 from assets.source_images.folder_names import check_names
+from assets.source_images.root import check_root, holds_pictures, recorded
 from assets.stages import addresses, find
+
+IN_A_CLONE = "In a clone of a project with its own pictures, `dvc pull` first brings what was made from them."
 
 
 def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for chatty in ("httpx", "open_clip", "great_expectations", "matplotlib", "root"):
         logging.getLogger(chatty if chatty != "root" else None).setLevel(logging.WARNING)
-    logging.getLogger("assets").setLevel(logging.INFO)
+    logging.getLogger("assets").setLevel(logging.WARNING if arguments == ["--check"] else logging.INFO)
     if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
         print(__doc__)
         with contextlib.suppress(UserError):  # of params.yaml, which the stages themselves report
@@ -34,15 +40,13 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     try:
         if arguments[0] == "--check":
-            params, _ = read_params()
-            for source in params.source_images.sources:
-                check_names(Path(source.root))
+            print(check())
             return 0
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that half-written files are removed
         with progress.attached():
             run(arguments[0])
     except UserError as error:
-        print(f"\nerror: {arguments[0]}: {error}", file=sys.stderr)
+        print(f"\nerror: {error}" if arguments == ["--check"] else f"\nerror: {arguments[0]}: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -53,13 +57,37 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def check() -> str:
+    """Arguments for `dvc repro`. UserError for wrong settings, and for a source whose pictures are neither here nor read already."""
+    params, written = read_params()
+    (source,) = params.source_images.sources
+    if isinstance(source, Emoji):
+        check_names(Path(source.root))
+        return ""
+    try:
+        check_root(source.root)
+    except UserError as problem:
+        if holds_pictures(source.root):
+            raise
+        if not recorded(written):
+            raise UserError(f"{problem} {IN_A_CLONE}") from None
+        if not artifacts.SOURCE_IMAGES.is_dir():
+            raise UserError(f"{problem} dvc.lock knows the table that was read from it: `dvc checkout` restores it. {IN_A_CLONE}") from None
+        print(f"note: {problem} Going on from {artifacts.SOURCE_IMAGES}, which was read from it.", file=sys.stderr)
+        return "--downstream curated_images"
+    return ""
+
+
 def run(wanted: str) -> None:
     params, written = read_params()
     stage, recipe = find(wanted, params)
     inputs = stage.inputs(params, recipe)
     own_pictures = {Path(source.root) for source in params.source_images.sources}  # what belongs there, the stage says better
     if missing := [str(path) for path in inputs if not path.exists() and path not in own_pictures]:
-        raise UserError(f"missing input {', '.join(missing)}. `dvc repro {wanted}` makes what it needs, or `dvc checkout` restores it.")
+        raise UserError(
+            f"missing input {', '.join(missing)}. `dvc checkout` restores what dvc.lock records (in a clone, `dvc pull`), `dvc repro"
+            f" {wanted}` makes it."
+        )
     machine.tune_for_torch()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

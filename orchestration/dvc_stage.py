@@ -4,9 +4,11 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +23,10 @@ RUNS = Path(".cache") / "orchestration" / "runs"  # one file per run, locked by 
 SECONDS_TO_STOP = 5.0
 SECONDS_TO_DIE = 3.0
 SECONDS_OF_DOUBT = 2.0  # no process number is given to another so soon
+SECONDS_OF_PATIENCE = 12 * 3600.0  # with another dvc that is at the same files, such as a `dvc repro` in a shell: it may be training
+SECONDS_BETWEEN_TRIES = 5.0
+BUSY = re.compile(r" is busy, it is being blocked by:\s+((?:\(PID \d+\): .*\s*)+)")  # dvc/rwlock.py; the path it names may be another
+REMEMBERED = 1 << 14  # bytes of what dvc said last
 
 
 class StageFailed(Exception):
@@ -40,11 +46,32 @@ class Held:
     record: IO[str]
 
 
-def reproduce(held: Held, environment: Mapping[str, str], run_id: str) -> None:
+def reproduce(held: Held, environment: Mapping[str, str], run_id: str, tell: Callable[[str], None]) -> None:
     """`dvc repro` of this stage alone, which does nothing where it is up to date; its output goes to ours.
 
-    Waits while another dvc holds the lock. An interruption ends dvc and the stage together, within SECONDS_TO_STOP + SECONDS_TO_DIE.
+    Waits while another dvc holds the lock, and up to SECONDS_OF_PATIENCE while one reads or writes the same files: dvc refuses before it
+    touches anything, so trying again is safe. An interruption ends dvc and the stage together, within SECONDS_TO_STOP + SECONDS_TO_DIE.
     """
+    given_up = time.monotonic() + SECONDS_OF_PATIENCE
+    told = None
+    while True:
+        code, said = _repro(held, environment, run_id)
+        if not code:
+            return
+        busy = BUSY.search(said)
+        if not busy or time.monotonic() > given_up:
+            break
+        if told != (blockers := " ".join(busy[1].split())):
+            told = blockers
+            hours = SECONDS_OF_PATIENCE / 3600
+            tell(f"another dvc is at files of {held.address}: {blockers}. Waiting for its end, {hours:g} hours at most.")
+        time.sleep(SECONDS_BETWEEN_TRIES)
+    ended = f"was ended by signal {-code}" if code < 0 else f"left with exit code {code}"
+    raise StageFailed(f"`dvc repro --single-item {held.address}` {ended}; its output, above or in the log, says why.", killed=code < 0)
+
+
+def _repro(held: Held, environment: Mapping[str, str], run_id: str) -> tuple[int, str]:
+    """(dvc's exit code, the end of what it and the stage wrote to stderr)."""
     address, checkout, record = held.address, held.checkout, held.record
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", address]
     inherited = os.environ | {
@@ -52,17 +79,31 @@ def reproduce(held: Held, environment: Mapping[str, str], run_id: str) -> None:
         "DVC_NO_ANALYTICS": "1",
     }
     # dvc ignores SIGINT while a stage runs, so both get a process group of their own that can be told to stop
-    with subprocess.Popen(command, cwd=checkout, env=inherited | dict(environment), start_new_session=True) as child:
+    with subprocess.Popen(
+        command, cwd=checkout, env=inherited | dict(environment), stderr=subprocess.PIPE, start_new_session=True
+    ) as child:
+        said = bytearray()
+        listener = threading.Thread(target=_pass_on, args=(child.stderr, said), daemon=True)
+        listener.start()
         try:
             _write(record, {"stage": address, "run_id": run_id, "group": child.pid, "since": psutil.Process(child.pid).create_time()})
             code = child.wait()
         finally:
             stop(child.pid)  # also where dvc was killed and left the stage behind
             child.wait()
+            listener.join(SECONDS_TO_DIE)  # at once, unless a process of another group still holds the pipe
             _write(record, None)
-    if code:
-        ended = f"was ended by signal {-code}" if code < 0 else f"left with exit code {code}"
-        raise StageFailed(f"`dvc repro --single-item {address}` {ended}; its output, above or in the log, says why.", killed=code < 0)
+    return code, bytes(said).decode("utf-8", "replace")
+
+
+def _pass_on(source: IO[bytes], said: bytearray) -> None:
+    """Write what comes to our own stderr, as it comes, and keep the end of it."""
+    descriptor = source.fileno()
+    with contextlib.suppress(OSError, ValueError):  # closed while we read
+        while chunk := os.read(descriptor, 1 << 16):
+            said += chunk
+            del said[:-REMEMBERED]
+            os.write(2, chunk)
 
 
 @contextlib.contextmanager

@@ -123,7 +123,7 @@ def stage_asset(
         with _pipes(context.op_execution_context) as session:  # Dagster itself calls what it deprecates of the other
             context.log.info("dvc repro --single-item %s", stage.address)
             try:
-                reproduce(held, session.get_bootstrap_env_vars(), context.run.run_id)
+                reproduce(held, session.get_bootstrap_env_vars(), context.run.run_id, context.log.warning)
                 failed = None
             except StageFailed as problem:
                 failed = problem

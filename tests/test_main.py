@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,16 @@ from assets.__main__ import main
 from assets.params import read_params
 from assets.stages import addresses
 from tests.settings import demo_settings
+
+
+@pytest.fixture(autouse=True)
+def levels() -> Iterator[None]:
+    """A command sets what its process logs; the tests after these share the process."""
+    loggers = [logging.getLogger(name) for name in (None, "assets")]
+    before = [each.level for each in loggers]
+    yield
+    for each, level in zip(loggers, before, strict=True):
+        each.setLevel(level)
 
 
 @pytest.fixture
@@ -43,7 +55,8 @@ def test_an_unknown_stage_is_refused_with_the_known_ones(with_a_row, wanted, cap
 
 def test_a_missing_input_names_the_command_that_makes_it(with_a_row, capsys):
     assert main(["curated_images"]) == 1
-    assert "missing input data/source_images/images. `dvc repro curated_images`" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "missing input data/source_images/images. `dvc checkout` restores" in said and "`dvc repro curated_images` makes it" in said
 
 
 def test_a_stage_first_removes_what_a_removed_recipe_left(with_a_row, capsys):

@@ -46,21 +46,36 @@ def with_profile(name: str, params_file: Path = PARAMS_FILE) -> tuple[str, Param
     known = profiles()
     if name not in known:
         raise UserError(f"given profile {name!r}; known are {', '.join(known)}.")
-    settings, overlay = _load(params_file), _load(known[name])
-    changes = list(_merge(settings, overlay, ()))
+    return with_values(_load(known[name]), f"{params_file} with {known[name].name}", params_file)
+
+
+def with_values(values: Mapping[str, Any], named: str, params_file: Path = PARAMS_FILE) -> tuple[str, Params, list[str]]:
+    """The same for any values, as loaded by ruamel (what follows a plain list would be lost); an error about them starts with `named`."""
+    settings = _load(params_file)
+    changes = list(_merge(settings, values, ()))
     written = io.StringIO()
     _yaml().dump(settings, written)
-    params = checked_params(YAML(typ="safe", pure=True).load(written.getvalue()), f"{params_file} with {known[name].name}")
-    return written.getvalue(), params, changes
+    return written.getvalue(), checked_params(YAML(typ="safe", pure=True).load(written.getvalue()), named), changes
 
 
 def use(name: str, params_file: Path = PARAMS_FILE) -> list[str]:
     """Write a profile's values into params.yaml; returns one line for each change. Raises as `with_profile` does, before it writes."""
     text, _, changes = with_profile(name, params_file)
     if changes:
-        with artifacts.replacing(params_file) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write(text, params_file)
     return changes
+
+
+def as_loaded(values: Mapping[str, Any]) -> CommentedMap:
+    """Plain values as `with_values` takes them."""
+    text = io.StringIO()
+    _yaml().dump(values, text)
+    return _yaml().load(text.getvalue())
+
+
+def write(text: str, params_file: Path = PARAMS_FILE) -> None:
+    with artifacts.replacing(params_file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _yaml() -> YAML:
@@ -170,17 +185,29 @@ def _take_what_follows(holder: CommentedMap, key: str) -> str:
         if not holder:
             return ""
         key = next(reversed(holder))
+    after = _take_end(holder[key])
     leaf, name = _last_leaf(holder, key)
     comment = leaf.ca.items.get(name)
     token = comment[_slot(leaf)] if comment else None
     if token is None:
-        return ""
-    rest, newline, after = token.value.partition("\n")
+        return after
+    rest, newline, follows = token.value.partition("\n")
     token.value = rest + newline
+    return follows + after
+
+
+def _take_end(value: Any) -> str:
+    """What follows where the last leaf is a flow list or mapping: ruamel hangs it on the block around that."""
+    if not isinstance(value, CommentedMap | CommentedSeq) or not value or value.fa.flow_style():
+        return ""
+    last = value[next(reversed(value))] if isinstance(value, CommentedMap) else value[-1]
+    after = _take_end(last) + "".join(token.value for token in value.ca.end)
+    value.ca.end = []
     return after
 
 
 def _give_what_follows(holder: CommentedMap, key: str, after: str) -> None:
+    _take_end(holder[key])  # the profile's own
     leaf, name = _last_leaf(holder, key)
     comment = leaf.ca.items.get(name)
     token = comment[_slot(leaf)] if comment else None

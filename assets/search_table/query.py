@@ -200,7 +200,7 @@ def _encoder_of(table: Table, settings: Params) -> Encoder:
     if model_name(recipe, now) != made_by:
         raise UserError(
             f"the table was made by {made_by}, but {artifacts.model_dir(recipe)} is now {model_name(recipe, now)}: their vectors cannot be"
-            " compared. Run `dvc repro search_table`."
+            " compared. `dvc repro --single-item search_table` makes the table anew."
         )
     own = settings.search_table
     return _encoder(directory, now, own.device, own.precision, own.batch_size)

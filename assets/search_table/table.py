@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 VECTOR = "vector"
 DISTANCE: Final = "cosine"
-MAKE_IT = "`dvc repro search_table` makes it; `make demo` makes everything from the start."
+MAKE_ALL = "`make demo` makes everything from the start. In a clone of a project whose data are in a dvc remote, `dvc pull` comes first."
 
 # Everything but the vector. `caption` is captions[0], or class_name for a picture without captions; `model` is <recipe>@<first 12 of the
 # SHA-256 of the model directory>.
@@ -62,13 +62,20 @@ def connect() -> lancedb.DBConnection:
 
 def open_table() -> Table:
     """The table `images` of data/lancedb, a plain lancedb.Table. Its next query sees what was published meanwhile."""
-    absent = UserError(f"there is no table {artifacts.TABLE_NAME!r} in {artifacts.LANCEDB}. {MAKE_IT}")
+    absent = UserError(f"there is no table {artifacts.TABLE_NAME!r} in {artifacts.LANCEDB}. {_how_to_make_it()}")
     if not artifacts.LANCEDB.is_dir():  # connecting would make it
         raise absent
     try:
         return connect().open_table(artifacts.TABLE_NAME)
     except ValueError as error:  # also what a killed first publish leaves: listed, but not there
         raise absent from error
+
+
+def _how_to_make_it() -> str:
+    """Alone where all that it is made from is here: in a clone the pictures' folder is empty, and the stages above would read it anew."""
+    if artifacts.CURATED_IMAGES.is_dir() and artifacts.VERDICT.is_file():
+        return "`dvc checkout; dvc repro --single-item search_table` makes it from what is here."
+    return MAKE_ALL
 
 
 def has_vector_index(table: Table) -> bool:

@@ -138,7 +138,7 @@ def _content(table: Table, ids: list[str], batch_size: int) -> dict[str, str]:
     if found != ids or table.count_rows() != len(ids):
         raise UserError(
             f"the table in {artifacts.LANCEDB} holds {len(found)} rows ({len(set(found))} ids) after writing {len(ids)}: something else has"
-            f" written to it meanwhile. Run `dvc repro search_table` again."
+            f" written to it meanwhile. Run `dvc repro --single-item search_table` again."
         )
     return {
         "images_sha256": hashlib.sha256("".join(sorted(pairs)).encode()).hexdigest(),

@@ -73,8 +73,24 @@ def test_make_demo_ends_with_the_summary_of_what_it_made_and_with_its_failure(ch
     made = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False)
     assert (made.returncode != 0) == (repro != 0), made.stderr
     told = (tmp_path / "told").read_text().splitlines()
-    assert told[:2] == ["-m assets --check", "-m dvc repro"]
+    assert told[:4] == ["-m dvc config --local core.no_scm true", "-m assets --check", "-m assets.commands.plan", "-m dvc repro"]
     assert ("-m assets.commands.summary" in told) == summarised
+
+
+def test_only_the_command_line_names_the_source_with_whatever_signs(checkout, tmp_path):
+    """A variable SOURCE of the shell's must not replace the pictures, and make must not read a $ in a name."""
+    (tmp_path / ".git").mkdir()
+    for name in ("requirements.lock", "pyproject.toml", ".ci/torchvision_without_cuda.py", ".venv/bin/python", ".venv/installed"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(PYTHON if name.endswith("python") else "")
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    given = {"PATH": os.environ["PATH"], "REPRO": "0", "STATUS": "0", "SOURCE": "/of/the/shell"}
+    for target in ("demo", "plan"):
+        for words in ([], ["SOURCE=/a b/été $1 'x'"]):
+            command = ["make", "-f", str(checkout / "Makefile"), target, *words]
+            subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, check=True)
+    told = (tmp_path / "told").read_text().splitlines()
+    assert [line for line in told if "commands.source" in line] == ["-m assets.commands.source /a b/été $1 'x'"] * 2
 
 
 def test_without_a_verdict_it_says_how_to_make_one(tmp_path, monkeypatch, capsys):

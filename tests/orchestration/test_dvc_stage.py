@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 WORKER = (
     "import sys, pathlib\nfrom orchestration.dvc_stage import alone_at, reproduce\n"
-    "with alone_at('words', pathlib.Path.cwd(), print) as held:\n    reproduce(held, {}, sys.argv[1])\n"
+    "with alone_at('words', pathlib.Path.cwd(), print) as held:\n    reproduce(held, {}, sys.argv[1], print)\n"
 )
 
 
@@ -205,6 +205,43 @@ def test_a_living_run_is_waited_for(toy: Toy, waiting):
     assert second.returncode == 0
     assert toy.runs() == 1
     assert toy.read("data/words.txt") == "OTHER WORDS\n"
+
+
+def test_a_run_waits_for_a_shell_s_dvc_that_reads_what_it_makes(toy: Toy, monkeypatch: pytest.MonkeyPatch):
+    """dvc itself gives up at once («is busy»), which failed the run for good."""
+    monkeypatch.setattr(dvc_stage, "SECONDS_BETWEEN_TRIES", 0.2)
+    reads = "import time\nopen('reads.tmp', 'w').close()\nwhile Path('wait').exists():\n    time.sleep(0.05)\n"
+    toy.write("assets/copy/run.py", toy.read("assets/copy/run.py") + reads)
+    toy.write("wait", "")
+    shell = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "-q", "copy@a"], cwd=toy.folder, env=toy.environment)
+    deadline = time.monotonic() + 60
+    while not (toy.folder / "reads.tmp").exists():
+        assert shell.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    toy.write("assets/words/run.py", toy.read("assets/words/run.py").replace('Path("wait")', 'Path("nothing")') + "# reverse")
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        (toy.folder / "wait").unlink()
+
+    with dvc_stage.alone_at("words", toy.folder, print) as held:
+        dvc_stage.reproduce(held, {}, "a run", tell)
+    assert shell.wait(60) == 0
+    (only,) = told
+    assert "another dvc is at files of words" in only and f"(PID {shell.pid})" in only and "12 hours at most" in only
+    assert toy.runs() == 1
+
+
+def test_patience_with_a_busy_dvc_ends(toy: Toy, monkeypatch: pytest.MonkeyPatch):
+    """A zombie's entry would otherwise hold a run up for ever."""
+    monkeypatch.setattr(dvc_stage, "SECONDS_OF_PATIENCE", -1.0)
+    toy.write("raw.txt", "other words\n")
+    ours = {"pid": os.getpid(), "cmd": "a test"}
+    toy.write(".dvc/tmp/rwlock", json.dumps({"write": {}, "read": {str(toy.folder / "data/words.txt"): [ours]}}))
+    with dvc_stage.alone_at("words", toy.folder, print) as held, pytest.raises(dvc_stage.StageFailed, match="left with exit code"):
+        dvc_stage.reproduce(held, {}, "a run", print)
+    assert toy.runs() == 0
 
 
 def test_what_another_run_reads_is_left_alone_until_it_has_read_it(toy: Toy):

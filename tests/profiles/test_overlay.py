@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from assets.errors import UserError
 from assets.params import read_params
 from assets.profiles import overlay
-from assets.profiles.overlay import profiles, use, with_profile
+from assets.profiles.overlay import as_loaded, profiles, use, with_profile, with_values
 from tests.settings import PARAMS_FILE, demo_text
 
 OTHERS = sorted(set(profiles()) - {"demo"})
@@ -60,6 +60,19 @@ def test_only_lines_of_changed_settings_change(name: str, params_file: Path):
     assert after[-1] == before[-1]
     assert sum(not line for line in after) == sum(not line for line in before)
     assert max(map(len, after)) < 160
+
+
+def test_a_source_of_ones_own_and_back_to_the_letter(params_file: Path):
+    """The blank line after a list whose last value is in brackets hangs on the list itself, and went with it."""
+    before = params_file.read_text(encoding="utf-8")
+    folder = {"kind": "image_folder", "root": "/a folder: é #1", "license": "unknown", "attribution": "unknown"}
+    text, params, changes = with_values(as_loaded({"source_images": {"sources": [folder]}}), "ours", params_file)
+    assert len(changes) == 1 and params.source_images.sources[0].root == folder["root"]
+    assert sum(not line for line in text.splitlines()) == sum(not line for line in before.splitlines())
+    assert "README.md, «Use your own images»" in text
+    params_file.write_text(text, encoding="utf-8")
+    use("demo", params_file)
+    assert params_file.read_text(encoding="utf-8") == before
 
 
 def test_what_a_user_added_stays(params_file: Path):

@@ -175,7 +175,7 @@ def test_another_model_is_refused(published: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     assert search("a red heart").num_rows == 10
     (artifacts.model_dir(RECIPE) / "model_card.json").write_text("{}")
-    with pytest.raises(UserError, match=r"made by mcip_rea@\w{12}, but .* is now mcip_rea@\w{12}.*dvc repro search_table"):
+    with pytest.raises(UserError, match=r"made by mcip_rea@\w{12}, but .* is now mcip_rea@\w{12}.*dvc repro --single-item search_table"):
         search("a red heart")
     shutil.rmtree(artifacts.model_dir(RECIPE))
     with pytest.raises(UserError, match=r"data/models/mcip_rea is not there.*dvc checkout"):
@@ -184,7 +184,7 @@ def test_another_model_is_refused(published: Path, monkeypatch: pytest.MonkeyPat
 
 def test_no_table(unpublished: Path) -> None:
     for attempt in (open_table, lambda: search("a red heart")):
-        with pytest.raises(UserError, match=r"no table 'images' in data/lancedb.*dvc repro search_table.*make demo"):
+        with pytest.raises(UserError, match=r"no table 'images' in data/lancedb.*(--single-item search_table|make demo)"):
             attempt()
     assert not artifacts.LANCEDB.exists()
 

@@ -1,0 +1,242 @@
+"""python -m assets.commands.plan: what `make demo` will do with these pictures, in how much time and memory, and what it cannot measure.
+
+It reads names and captions, not pictures: what decodes, and what is there twice, curated_images finds out. It times a few real steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from assets import artifacts
+from assets.commands.trial import Trial, inspected_per_second, trial
+from assets.curated_images.split import split_by_class
+from assets.errors import UserError
+from assets.params import DemoClip, Emoji, Optimization, Params, read_params
+from assets.pictures.table import read_batches, read_rows
+from assets.promotion.comparison import too_few
+from assets.recipes import BASE
+from assets.source_images.captions_file import read_captions
+from assets.source_images.image_folder import find_pictures, label_of
+from assets.source_images.root import holds_pictures, recorded
+from assets.stages import addresses
+
+ENOUGH_TO_CHOOSE = 30  # validation pictures; fewer cannot tell one epoch from another
+SAMPLED = 24  # pictures whose decoding is timed
+CLASSES_SHOWN = 3
+WIDTH = 12  # of the first column
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is known of the pictures without opening them. `sample` are some files' bytes."""
+
+    where: str
+    ids: list[str]
+    labels: list[str | None]
+    captioned: int
+    captions: int  # distinct
+    sample: list[bytes]
+
+
+@dataclass(frozen=True)
+class Length:
+    batch_size: int
+    steps: int
+    validations: int
+
+
+@dataclass(frozen=True)
+class Sides:
+    """By split: how many pictures, and how many groups that an interval draws (classes) of them."""
+
+    pictures: Counter[str]
+    classes: dict[str, set[str]]
+    small: list[str] = field(default_factory=list)  # classes with too few pictures, which are rejected
+
+
+def listing(params: Params, written: dict[str, Any]) -> Listing | None:
+    """None where the pictures are still to be fetched."""
+    (source,) = params.source_images.sources
+    if not isinstance(source, Emoji) and holds_pictures(source.root):
+        files = find_pictures(Path(source.root))
+        captions = read_captions(Path(source.root), list(files))
+        every = max(1, len(files) // SAMPLED)
+        sample = [file.read_bytes() for file in list(files.values())[::every][:SAMPLED] if file.is_file()]
+        distinct = len({caption for own in captions.values() for caption in own})
+        return Listing(source.root, list(files), [label_of(each) for each in files], len(captions), distinct, sample)
+    if not artifacts.SOURCE_IMAGES.is_dir() or not recorded(written):
+        return None
+    rows = read_rows(artifacts.SOURCE_IMAGES, columns=["id", "label", "captions"]).to_pylist()
+    first = next(read_batches(artifacts.SOURCE_IMAGES, ["image"], SAMPLED))
+    distinct = len({caption for row in rows for caption in row["captions"]})
+    captioned = sum(bool(row["captions"]) for row in rows)
+    where = f"{artifacts.SOURCE_IMAGES}, read earlier"
+    return Listing(where, [row["id"] for row in rows], [row["label"] for row in rows], captioned, distinct, first["image"].to_pylist())
+
+
+def sides(found: Listing, params: Params) -> Sides:
+    """As curated_images splits them, if it rejects nothing more. UserError where it would fail."""
+    settings = params.curated_images
+    count = Counter(label for label in found.labels if label is not None)
+    small = sorted(label for label, number in count.items() if number < settings.min_images_per_class)
+    kept = [(each, label) for each, label in zip(found.ids, found.labels, strict=True) if label not in small]
+    try:
+        splits = split_by_class(
+            [each for each, _ in kept],
+            [label for _, label in kept],
+            seed=settings.seed,
+            test_fraction=settings.test_fraction,
+            validation_fraction=settings.validation_fraction,
+        )
+    except UserError as error:
+        raise UserError(f"{found.where}: {error} {_small(small, settings.min_images_per_class)}".strip()) from None
+    classes: dict[str, set[str]] = {split: set() for split in ("train", "validation", "test", "library")}
+    for (_, label), split in zip(kept, splits, strict=True):
+        if label is not None:
+            classes[split].add(label)
+    return Sides(Counter(splits), classes, small)
+
+
+def length(settings: Optimization, pictures: int) -> Length:
+    """Of a training on so many pictures, as the training stages take it."""
+    size = min(settings.batch_size, pictures)
+    batches = max(1, pictures // size)  # batches_per_epoch of assets.training.data, which would load torch
+    return Length(size, settings.epochs * -(-batches // settings.accumulate), settings.epochs)
+
+
+def lengths(params: Params, pictures: int) -> dict[str, Length]:
+    """By recipe, base first where it is trained here."""
+    found = {BASE: length(params.base_clip, pictures)} if isinstance(params.base_clip, DemoClip) else {}
+    return found | {name: length(recipe.settings, pictures) for name, recipe in params.recipe.items() if recipe.settings is not None}
+
+
+def seconds(params: Params, found: Listing, split: Sides, trained: dict[str, Length], speed: Trial, decoded: float) -> dict[str, float]:
+    """By part of the pipeline, counted from nothing made; the parts of a training are its steps, validations and what it embeds first."""
+    train, validation, test = (split.pictures[name] for name in ("train", "validation", "test"))
+    total = sum(split.pictures.values())
+    texts = found.captions + len(split.classes["train"])
+    parts = {"reading": 2 * total / decoded, BASE: 0.0, "captions": train / speed.images_per_second + texts / speed.texts_per_second}
+    parts |= {"image towers": 0.0, "text towers": 0.0}
+    for name, run in trained.items():
+        step = speed.steps[name]
+        took = run.validations * validation / speed.images_per_second + run.steps * (step or 0.0)
+        if name == BASE:
+            parts[BASE] += took + texts / speed.texts_per_second
+        elif params.recipe[name].stage == "image_tower":
+            parts["image towers"] += took + (train + validation) / speed.images_per_second
+        else:  # its pictures are embedded once; validations embed texts alone
+            parts["text towers"] += run.steps * (step or 0.0) + train * params.recipe[name].settings.views / speed.images_per_second
+    prompts = len(params.evaluation.prompts) * len(split.classes["test"])
+    parts["evaluation"] = len(params.recipes.measured) * (test / speed.images_per_second + prompts / speed.texts_per_second)
+    parts["table"] = total / speed.images_per_second
+    parts["starting"] = speed.start_seconds * len(addresses(params))
+    return parts
+
+
+def not_measurable(params: Params, found: Listing, split: Sides) -> Iterator[str]:
+    tested, trained = len(split.classes["test"]), len(split.classes["train"])
+    least = next(count for count in range(1, 1000) if not too_few(count, params.evaluation.confidence))
+    if tested < least:
+        classes = -(-least // params.curated_images.test_fraction)
+        yield (
+            f"differences between recipes: {tested} test classes, and with fewer than {least} every difference is a tie."
+            f" About {classes:g} classes give {least} for the test"
+        )
+    if trained < 2:
+        yield "training: there is one class to train on, and nothing to distinguish it from. Give at least 3 classes"
+    held_out = split.pictures["validation"]
+    if held_out < ENOUGH_TO_CHOOSE:
+        yield (
+            f"which epoch is best: {held_out or 'no'} validation pictures, and fewer than {ENOUGH_TO_CHOOSE} cannot tell."
+            " Give classes more pictures, or set curated_images.validation_fraction"
+        )
+    if not split.classes["validation"] - split.classes["train"]:
+        yield "validation on classes that training does not see: there are none, so it may rise while the test does not"
+    if split.small:
+        yield _small(split.small, params.curated_images.min_images_per_class)
+    if not found.captions:
+        yield "what captions add: the pictures have none, so pseudo-captions are class names alone, and so are text queries"
+    if split.pictures["test"] <= params.evaluation.knn_k:
+        votes = params.evaluation.knn_k
+        yield f"k-NN as it is meant: {split.pictures['test']} test pictures, where {votes} neighbours vote (evaluation.knn_k)"
+
+
+def _small(classes: list[str], least: int) -> str:
+    if not classes:
+        return ""
+    shown = ", ".join(classes[:CLASSES_SHOWN]) + (", …" if len(classes) > CLASSES_SHOWN else "")
+    return f"classes with fewer than {least} pictures, which are rejected: {len(classes)} ({shown})"
+
+
+def lines(params: Params, written: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(what, in words), one thing a line."""
+    found = listing(params, written)
+    if found is None:
+        speed = trial(params, {})
+        yield "pictures", "not here yet: source_images fetches and draws the demo's emoji first (some minutes of network and drawing)"
+        yield "more", "`make plan` says the rest once they are there; README.md and data/record show the recorded run of the demo"
+        if speed is not None and speed.steps.get(BASE) is not None:
+            yield "steps", f"{speed.steps[BASE]:.2f} s each for the base, by a short trial of this machine ({speed.device})"
+        return
+    split = sides(found, params)
+    labelled = sum(label is not None for label in found.labels)
+    yield (
+        "pictures",
+        f"{len(found.ids):,} in {found.where}: {labelled:,} with a label, {len(found.ids) - labelled:,} without (searched only)",
+    )
+    yield "captions", f"{found.captioned:,} pictures have some, {found.captions:,} distinct" if found.captions else "none"
+    yield "split", ", ".join(_side(split, name) for name in ("train", "validation", "test")) + ", if nothing is rejected"
+    trained = lengths(params, split.pictures["train"])
+    yield "training", "; ".join(f"{name} {run.steps:,} steps of {run.batch_size}" for name, run in trained.items())
+    speed = trial(params, {name: run.batch_size for name, run in trained.items()})
+    if speed is None:
+        yield "time", "unknown until the base is there (models/base): `dvc repro base_clip`, then `make plan` again"
+    else:
+        decoded = inspected_per_second(found.sample, int(params.curated_images.max_megapixels * 1e6), params.curated_images.min_side)
+        parts = seconds(params, found, split, trained, speed, decoded)
+        each = ", ".join(f"{name} {_time(took)}" for name, took in parts.items() if took)
+        total = _time(sum(parts.values()))
+        yield "time", f"about {total} from the start on this machine ({speed.device}), by a short trial: {each}"
+        if speed.disturbed:
+            yield "", "other work took processors from the trial, so it may be less; `make plan` tries again"
+        free = psutil.virtual_memory().available / 1e9
+        told = f"about {speed.gigabytes:.1f} GB at most"
+        if speed.device == "cpu":
+            told += f"; {free:.1f} GB are free"
+            told += ". Reduce batch_size, or set gradient_checkpointing" if speed.gigabytes > free else ""
+        yield "memory", told
+    for number, reason in enumerate(not_measurable(params, found, split)):
+        yield "" if number else "cannot tell", reason
+
+
+def _side(split: Sides, name: str) -> str:
+    return f"{split.pictures[name]:,} pictures of {len(split.classes[name]):,} classes for {name}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(1, round(seconds))} s"
+
+
+def main() -> int:
+    try:
+        params, written = read_params()
+        print("The plan")
+        for name, text in lines(params, written):
+            print(f"  {name:<{WIDTH}}{text}", flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    logging.getLogger("assets").setLevel(logging.ERROR)  # the split's warnings are lines of the plan
+    sys.exit(main())
