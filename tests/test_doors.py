@@ -79,7 +79,10 @@ def test_a_root_that_is_missing_is_named_before_anything_runs(fresh: Project):
         ("data/imges", "is missing. Did you mean data/images?"),
         ("data/images", "holds no pictures"),
     ):
-        fresh.change("source_images", sources=[{"kind": "image_folder", "root": root, "license": "unknown", "attribution": "unknown"}])
+        fresh.change(
+            "source_images",
+            sources=[{"kind": "image_folder", "root": root, "folders": ["label"], "license": "unknown", "attribution": "unknown"}],
+        )
         told = check(fresh, code=1)
         assert said in told
         assert "`dvc pull`" in told
@@ -105,7 +108,7 @@ def test_a_clone_without_the_pictures_keeps_their_table_and_goes_on_from_it(fres
     clone.change("curated_images", seed=1)
     told = clone.dvc("repro", "--dry", *check(clone).split(), code=255)  # a dry run stops at models that no stage has made
     assert re.findall(r"Running stage '([^']+)'", told)[:2] == ["curated_images", "base_clip"]
-    other = [{"kind": "image_folder", "root": "data/gone", "license": "unknown", "attribution": "unknown"}]
+    other = [{"kind": "image_folder", "root": "data/gone", "folders": ["label"], "license": "unknown", "attribution": "unknown"}]
     clone.change("source_images", sources=other)
     assert "data/gone is missing" in check(clone, code=1), "the table is of other pictures"
 

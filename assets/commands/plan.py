@@ -17,18 +17,20 @@ import psutil
 
 from assets import artifacts
 from assets.commands.trial import Trial, inspected_per_second, trial
-from assets.curated_images.split import split_by_class
+from assets.curated_images.split import split_images
 from assets.errors import UserError
-from assets.params import DemoClip, Emoji, Optimization, Params, read_params
+from assets.params import DemoClip, Emoji, Params, read_params
+from assets.pictures.schema import SPLITS
 from assets.pictures.table import read_batches, read_rows
 from assets.promotion.comparison import too_few
 from assets.recipes import BASE
 from assets.source_images.captions_file import read_captions
-from assets.source_images.image_folder import find_pictures, label_of
+from assets.source_images.image_folder import find_pictures, places_of
 from assets.source_images.root import holds_pictures, recorded
 from assets.stages import addresses
+from assets.training.length import Length, length
+from assets.training.validation import ENOUGH_PICTURES, ENOUGH_UNSEEN
 
-ENOUGH_TO_CHOOSE = 30  # validation pictures; fewer cannot tell one epoch from another
 SAMPLED = 24  # pictures whose decoding is timed
 CLASSES_SHOWN = 3
 WIDTH = 12  # of the first column
@@ -41,24 +43,21 @@ class Listing:
     where: str
     ids: list[str]
     labels: list[str | None]
+    families: list[str | None]  # of every labelled picture
+    given: list[str | None]  # splits that the source gives
     captioned: int
     captions: int  # distinct
     sample: list[bytes]
 
 
 @dataclass(frozen=True)
-class Length:
-    batch_size: int
-    steps: int
-    validations: int
-
-
-@dataclass(frozen=True)
 class Sides:
-    """By split: how many pictures, and how many groups that an interval draws (classes) of them."""
+    """By split: how many pictures, of which classes, and of which families, which an interval draws."""
 
     pictures: Counter[str]
     classes: dict[str, set[str]]
+    families: dict[str, set[str]]
+    unseen: int  # validation classes with two pictures or more that training does not see
     small: list[str] = field(default_factory=list)  # classes with too few pictures, which are rejected
 
 
@@ -68,18 +67,24 @@ def listing(params: Params, written: dict[str, Any]) -> Listing | None:
     if not isinstance(source, Emoji) and holds_pictures(source.root):
         files = find_pictures(Path(source.root))
         captions = read_captions(Path(source.root), list(files))
+        places = places_of(files, captions, source.folders)
+        placed = [places[each] for each in files]
         every = max(1, len(files) // SAMPLED)
         sample = [file.read_bytes() for file in list(files.values())[::every][:SAMPLED] if file.is_file()]
-        distinct = len({caption for own in captions.values() for caption in own})
-        return Listing(source.root, list(files), [label_of(each) for each in files], len(captions), distinct, sample)
+        distinct = len({caption for own in captions.values() for caption in own.captions})
+        captioned = sum(bool(own.captions) for own in captions.values())
+        labels, families = [each.label for each in placed], [each.family or each.label for each in placed]
+        return Listing(source.root, list(files), labels, families, [each.split for each in placed], captioned, distinct, sample)
     if not artifacts.SOURCE_IMAGES.is_dir() or not recorded(written):
         return None
-    rows = read_rows(artifacts.SOURCE_IMAGES, columns=["id", "label", "captions"]).to_pylist()
+    rows = read_rows(artifacts.SOURCE_IMAGES, columns=["id", "label", "family", "given_split", "captions"]).to_pylist()
     first = next(read_batches(artifacts.SOURCE_IMAGES, ["image"], SAMPLED))
     distinct = len({caption for row in rows for caption in row["captions"]})
     captioned = sum(bool(row["captions"]) for row in rows)
     where = f"{artifacts.SOURCE_IMAGES}, read earlier"
-    return Listing(where, [row["id"] for row in rows], [row["label"] for row in rows], captioned, distinct, first["image"].to_pylist())
+    ids, labels, given = ([row[name] for row in rows] for name in ("id", "label", "given_split"))
+    families = [row["family"] or row["label"] for row in rows]
+    return Listing(where, ids, labels, families, given, captioned, distinct, first["image"].to_pylist())
 
 
 def sides(found: Listing, params: Params) -> Sides:
@@ -87,29 +92,30 @@ def sides(found: Listing, params: Params) -> Sides:
     settings = params.curated_images
     count = Counter(label for label in found.labels if label is not None)
     small = sorted(label for label, number in count.items() if number < settings.min_images_per_class)
-    kept = [(each, label) for each, label in zip(found.ids, found.labels, strict=True) if label not in small]
+    rows = [row for row in zip(found.ids, found.labels, found.families, found.given, strict=True) if row[1] not in small]
+    labels, families, given = ([row[column] for row in rows] for column in (1, 2, 3))
     try:
-        splits = split_by_class(
-            [each for each, _ in kept],
-            [label for _, label in kept],
+        splits = split_images(
+            [row[0] for row in rows],
+            labels,
+            families,
+            given,
             seed=settings.seed,
             test_fraction=settings.test_fraction,
-            validation_fraction=settings.validation_fraction,
+            validation_classes=settings.validation_classes,
+            validation_pictures=settings.validation_pictures,
         )
     except UserError as error:
         raise UserError(f"{found.where}: {error} {_small(small, settings.min_images_per_class)}".strip()) from None
-    classes: dict[str, set[str]] = {split: set() for split in ("train", "validation", "test", "library")}
-    for (_, label), split in zip(kept, splits, strict=True):
-        if label is not None:
+    classes: dict[str, set[str]] = {split: set() for split in SPLITS}
+    families_of: dict[str, set[str]] = {split: set() for split in SPLITS}
+    for label, family, split in zip(labels, families, splits, strict=True):
+        if label is not None and family is not None:
             classes[split].add(label)
-    return Sides(Counter(splits), classes, small)
-
-
-def length(settings: Optimization, pictures: int) -> Length:
-    """Of a training on so many pictures, as the training stages take it."""
-    size = min(settings.batch_size, pictures)
-    batches = max(1, pictures // size)  # batches_per_epoch of assets.training.data, which would load torch
-    return Length(size, settings.epochs * -(-batches // settings.accumulate), settings.epochs)
+            families_of[split].add(family)
+    held_out = Counter(label for label, split in zip(labels, splits, strict=True) if split == "validation")
+    unseen = sum(number > 1 for label, number in held_out.items() if label not in classes["train"])
+    return Sides(Counter(splits), classes, families_of, unseen, small)
 
 
 def lengths(params: Params, pictures: int) -> dict[str, Length]:
@@ -127,7 +133,8 @@ def seconds(params: Params, found: Listing, split: Sides, trained: dict[str, Len
     parts |= {"image towers": 0.0, "text towers": 0.0}
     for name, run in trained.items():
         step = speed.steps[name]
-        took = run.validations * validation / speed.images_per_second + run.steps * (step or 0.0)
+        validated = 1 + -(-run.epochs // run.epochs_per_round) + _way_back(params, name)  # the start, each round, the way back
+        took = validated * validation / speed.images_per_second + run.steps * (step or 0.0)
         if name == BASE:
             parts[BASE] += took + texts / speed.texts_per_second
         elif params.recipe[name].stage == "image_tower":
@@ -141,25 +148,35 @@ def seconds(params: Params, found: Listing, split: Sides, trained: dict[str, Len
     return parts
 
 
+def _way_back(params: Params, name: str) -> int:
+    """How many models on it are validated."""
+    return 0 if name == BASE else len(params.recipe[name].settings.way_back)
+
+
 def not_measurable(params: Params, found: Listing, split: Sides) -> Iterator[str]:
-    tested, trained = len(split.classes["test"]), len(split.classes["train"])
+    tested, trained = len(split.families["test"]), len(split.classes["train"])
     least = next(count for count in range(1, 1000) if not too_few(count, params.evaluation.confidence))
     if tested < least:
-        classes = -(-least // params.curated_images.test_fraction)
+        wanted = -(-least // params.curated_images.test_fraction)
         yield (
-            f"differences between recipes: {tested} test classes, and with fewer than {least} every difference is a tie."
-            f" About {classes:g} classes give {least} for the test"
+            f"differences between recipes: {tested} test families (classes that belong together), and with fewer than {least} every"
+            f" difference is a tie. About {wanted:g} families give {least} for the test"
         )
     if trained < 2:
         yield "training: there is one class to train on, and nothing to distinguish it from. Give at least 3 classes"
     held_out = split.pictures["validation"]
-    if held_out < ENOUGH_TO_CHOOSE:
+    if held_out < ENOUGH_PICTURES:
         yield (
-            f"which epoch is best: {held_out or 'no'} validation pictures, and fewer than {ENOUGH_TO_CHOOSE} cannot tell."
-            " Give classes more pictures, or set curated_images.validation_fraction"
+            f"which epoch is best: {held_out or 'no'} validation pictures, and fewer than {ENOUGH_PICTURES} cannot tell, so the last is"
+            " kept. Give classes more pictures, or raise curated_images.validation_pictures"
         )
-    if not split.classes["validation"] - split.classes["train"]:
-        yield "validation on classes that training does not see: there are none, so it may rise while the test does not"
+    if split.unseen < ENOUGH_UNSEEN:
+        yield (
+            f"what training does to classes that it does not see: {split.unseen or 'no'} validation classes are such, and fewer than"
+            f" {ENOUGH_UNSEEN} are too few, so validation may rise while the test does not"
+        )
+    if both := split.classes["test"] & (split.classes["train"] | split.classes["validation"]):
+        yield f"unseen classes alone: the source gives the split, and {len(both)} test classes are trained on too"
     if split.small:
         yield _small(split.small, params.curated_images.min_images_per_class)
     if not found.captions:
@@ -218,7 +235,9 @@ def lines(params: Params, written: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _side(split: Sides, name: str) -> str:
-    return f"{split.pictures[name]:,} pictures of {len(split.classes[name]):,} classes for {name}"
+    classes, families = len(split.classes[name]), len(split.families[name])
+    together = f" in {families:,} families" if families != classes else ""
+    return f"{split.pictures[name]:,} pictures of {classes:,} classes{together} for {name}"
 
 
 def _time(seconds: float) -> str:

@@ -10,11 +10,11 @@ from assets.profiles.overlay import as_loaded, with_values, write
 from assets.source_images.root import check_root, real_folder
 from assets.stages import addresses
 
-UNSAID = {"license": "unknown", "attribution": "unknown"}
+UNSAID = {"folders": ["label"], "license": "unknown", "attribution": "unknown"}
 
 
 def set_source(given: str) -> list[str]:
-    """Write the folder into params.yaml; returns one line for each change. What was said of the same folder's licence stays."""
+    """Write the folder into params.yaml; returns one line for each change. What was said of the same folder stays."""
     params, _ = read_params()
     made = [path for stage, recipe in addresses(params).values() for path in stage.outputs(params, recipe)]
     root = real_folder(given, made)

@@ -37,7 +37,7 @@ def read_image_folder(root: Path, license: str, attribution: str, folders: Seque
     if not files:
         raise UserError(f"source_images.sources[0].root: {root} holds no pictures. {layout}")
     written = captions_file.read_captions(root, list(files))
-    places = _places(files, written, folders)
+    places = places_of(files, written, folders)
     _log_places(root, places, folders)
     for each, file in track(files.items(), total=len(files), what="reading pictures", unit="images"):
         place = places[each]
@@ -56,7 +56,7 @@ def read_image_folder(root: Path, license: str, attribution: str, folders: Seque
         }
 
 
-def _places(pictures: Collection[str], written: Mapping[str, Written], folders: Sequence[str]) -> dict[str, Place]:
+def places_of(pictures: Collection[str], written: Mapping[str, Written], folders: Sequence[str]) -> dict[str, Place]:
     """Label, family and split of every picture, by its folders and the captions file together. UserError where these disagree."""
     folders = recognise(pictures, folders)
     found = {each: place_of(each, folders) for each in pictures}

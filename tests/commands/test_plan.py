@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import yaml
 
 from assets import artifacts
 from assets.commands import plan, trial
-from assets.curated_images.split import split_by_class
+from assets.curated_images.split import split_images
 from assets.errors import UserError
 from assets.params import read_params
 from tests.settings import demo_settings
@@ -38,13 +39,17 @@ def test_the_plan_counts_as_the_split_does_and_names_what_cannot_be_measured(tin
     assert found is not None
     split = plan.sides(found, params)
     kept = [(each, label) for each, label in zip(found.ids, found.labels, strict=True) if label != "lonely"]
+    labels = [label for _, label in kept]
     settings = params.curated_images
-    wanted = split_by_class(
+    wanted = split_images(
         [each for each, _ in kept],
-        [label for _, label in kept],
+        labels,
+        labels,
+        [None] * len(kept),
         seed=settings.seed,
         test_fraction=settings.test_fraction,
-        validation_fraction=settings.validation_fraction,
+        validation_classes=settings.validation_classes,
+        validation_pictures=settings.validation_pictures,
     )
     assert dict(split.pictures) == {name: wanted.count(name) for name in set(wanted)}
     assert "47 in data/images: 45 with a label, 2 without" in told
@@ -52,6 +57,31 @@ def test_the_plan_counts_as_the_split_does_and_names_what_cannot_be_measured(tin
     assert "rejected: 1 (lonely)" in told
     assert "from the start on this machine (cpu), by a short trial" in told
     assert "GB at most" in told
+
+
+def test_families_and_a_split_of_the_source_are_planned_as_they_are_kept(tiny: Path):
+    """Six classes of two families are two draws of an interval, not six; classes on both sides say nothing about unseen ones."""
+    for folder in [each for each in Path("data/images").iterdir() if each.is_dir()]:
+        color = folder.name.partition("_")[0]
+        for split in ("train", "test"):
+            (Path("by_split") / split / color).mkdir(parents=True, exist_ok=True)
+            shutil.copytree(folder, Path("by_split") / split / color / folder.name)
+    settings = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    (source,) = settings["source_images"]["sources"]
+    for root, folders, tested in (
+        ("by_split/train", ["family", "label"], 1),
+        ("by_split", ["split", "family", "label"], 3),
+        ("by_split", ["label"], 3),  # train and test are recognised; the labels are the colours
+    ):
+        source |= {"root": root, "folders": folders}
+        Path("params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        params, written = read_params()
+        found = plan.listing(params, written)
+        assert found is not None
+        split = plan.sides(found, params)
+        assert len(split.families["test"]) == tested, (folders, split.families)
+        assert any("test families (classes that belong together)" in each for each in plan.not_measurable(params, found, split))
+        assert any("the source gives the split" in each for each in plan.not_measurable(params, found, split)) == (root == "by_split")
 
 
 def test_the_trial_is_of_each_tower_that_trains_and_is_kept(tiny: Path, monkeypatch: pytest.MonkeyPatch):
