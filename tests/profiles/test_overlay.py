@@ -83,11 +83,11 @@ def test_the_rule(tmp_path: Path, params_file: Path, monkeypatch: pytest.MonkeyP
     profile(
         tmp_path,
         monkeypatch,
-        "base_clip: {source: open_clip, model: RN50, pretrained: openai}\nimage_tower: {lora: {rank: 4}}\nevaluation: {prompts: ['{}']}\n",
+        "base_clip: {source: open_clip, model: RN50, pretrained: openai, resize: own}\nimage_tower: {lora: {rank: 4}}\nevaluation: {prompts: ['{}']}\n",
     )
     assert len(use("mine", params_file)) == 3
     new = read(params_file)
-    assert new["base_clip"] == {"source": "open_clip", "model": "RN50", "pretrained": "openai"}
+    assert new["base_clip"] == {"source": "open_clip", "model": "RN50", "pretrained": "openai", "resize": "own"}
     assert new["image_tower"] == old["image_tower"] | {"lora": old["image_tower"]["lora"] | {"rank": 4}}
     assert new["evaluation"] == old["evaluation"] | {"prompts": ["{}"]}
 
@@ -112,13 +112,39 @@ def test_a_wrong_profile_changes_nothing(text: str, named: str, tmp_path: Path, 
     assert params_file.read_bytes() == before
 
 
-def test_the_paper_s_settings():
+@pytest.mark.parametrize("first", OTHERS)
+@pytest.mark.parametrize("second", OTHERS)
+def test_a_profile_leaves_nothing_of_the_one_before(first: str, second: str, params_file: Path):
+    """A setting that only one profile names stays when another follows, such as SigLIP's patch dropout for ViT-L."""
+    alone = with_profile(second, params_file)[1]
+    use(first, params_file)
+    assert with_profile(second, params_file)[1] == alone
+
+
+def test_the_authors_settings_for_vit_l():
     params = with_profile("vit_l_14_336", PARAMS_FILE)[1]
     image, text = params.image_tower, params.text_tower
-    assert params.base_clip.model_dump() == {"source": "open_clip", "model": "ViT-L-14-336", "pretrained": "openai"}
+    base = {"source": "open_clip", "model": "ViT-L-14-336", "pretrained": "openai", "resize": "squash"}
+    assert params.base_clip.model_dump() == base
     assert (image.lr, image.class_centers_lr, image.batch_size, image.epochs) == (1e-6, 1e-4, 128, 3)
     assert image.lr * image.final_lr_fraction == pytest.approx(1e-7)
+    assert (image.weight_decay, image.gradient_clip_norm, image.patch_dropout) == (0.01, 1.0, 0.0)
     assert image.gradient_checkpointing
-    assert image.trains == text.trains == "all"
+    assert image.trains == "all"
     assert (text.lr, text.batch_size) == (1e-5, 32768)
     assert (params.pseudo_captions.top_k, params.pseudo_captions.min_similarity) == (20, 0.27)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_authors_settings_for_realigning(name: str):
+    """Their script: --lr 1e-5, --wd 0.2, no --grad-clip-norm, a cosine to 0, --lock-text-unlocked-layers 16, no --siglip."""
+    text = with_profile(name, PARAMS_FILE)[1].text_tower
+    assert (text.lr, text.weight_decay, text.gradient_clip_norm, text.final_lr_fraction) == (1e-5, 0.2, None, 0.0)
+    assert (text.trains, text.unlocked_groups) == ("last_groups", 1)
+    assert text.loss == ("info_nce" if name.startswith("siglip") else "base")
+
+
+def test_the_authors_settings_for_siglip():
+    params = with_profile("siglip_so400m", PARAMS_FILE)[1]
+    assert params.image_tower.patch_dropout == 0.33
+    assert params.base_clip.resize == "own"
