@@ -37,6 +37,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
+Captions = Literal["own", "found", "both"]
 
 
 def _known_families(points: dict[str, float]) -> dict[str, float]:
@@ -179,7 +180,7 @@ class PseudoCaptions(Section):
     clusters_per_caption: Annotated[float, Field(gt=0, le=1)]
     max_clusters: PositiveInt
     top_k: PositiveInt
-    min_similarity: Annotated[float, Field(ge=-1, le=1)]  # cosine
+    min_z: float  # standard deviations
 
 
 class ImageTower(TowerTraining):
@@ -188,6 +189,7 @@ class ImageTower(TowerTraining):
     scale: PositiveFloat
     margin: Annotated[float, Field(ge=0, lt=1.5)]  # rad
     caption_weight: Fraction  # of the multi-caption loss; 0: class labels alone
+    captions: Captions  # that the multi-caption loss takes as a picture's
     sampled_classes: PositiveInt | None  # classes in one step's class loss, the batch's own included; null: all
     images_per_class: Annotated[int, Field(ge=2)] | None  # in a batch; null: a batch is drawn without regard to classes
     patch_dropout: Annotated[float, Field(ge=0, lt=1)]  # share of a picture's patches left out
@@ -226,6 +228,7 @@ class Report(Section):
     top_k: PositiveInt
     worst_failures: PositiveInt
     changed_classes: PositiveInt
+    siblings: PositiveInt
     map_images: Annotated[int, Field(ge=2, le=5000)]
 
 
@@ -257,6 +260,7 @@ class Orchestration(Section):
     retries: Annotated[int, Field(ge=0, le=10)]
     retry_delay_seconds: PositiveFloat
     max_share_without_captions: Fraction
+    max_share_unreadable: Fraction  # of the class names, and of the captions
     failure_webhook: Annotated[str, Field(pattern=r"^https?://")] | None
 
 
@@ -321,13 +325,12 @@ def _across_sections(params: Params) -> Iterator[tuple[str, str]]:
         return
     if params.promotion.recipe not in params.recipes.measured:
         yield "promotion.recipe", f"given {params.promotion.recipe!r}; recipes.measured has {', '.join(params.recipes.measured)}"
-    for number, (recipe, against) in enumerate(params.promotion.pairs):
-        where = f"promotion.pairs[{number}]"
-        for name in (recipe, against):
+    for number, pair in enumerate(params.promotion.pairs):
+        for name in pair:
             if name not in params.recipes.measured:
-                yield where, f"given {name!r}; recipes.measured has {', '.join(params.recipes.measured)}"
-        if recipe == against:
-            yield where, f"given {recipe!r} twice; a pair is of two recipes"
+                yield f"promotion.pairs[{number}]", f"given {name!r}; recipes.measured has {', '.join(params.recipes.measured)}"
+        if len(set(pair)) == 1:
+            yield f"promotion.pairs[{number}]", f"given {pair[0]!r} twice; a pair is of two recipes"
     processes = params.training.processes
     for recipe in recipes.values():
         if processes == 1 or recipe.settings is None:

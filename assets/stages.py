@@ -44,7 +44,8 @@ def _pseudo_captions(params: Params, recipe: str) -> None:
 def _training_captions(params: Params, recipe: str) -> None:
     from assets.training_captions.stage import make_training_captions
 
-    make_training_captions(recipe, wanted=params.recipe[recipe].settings.caption_weight > 0)
+    settings = params.recipe[recipe].settings
+    make_training_captions(recipe, settings.captions if settings.caption_weight > 0 else None)
 
 
 def _image_tower(params: Params, recipe: str) -> None:
@@ -154,7 +155,7 @@ STAGES = (
     Stage(
         "training_captions",
         _training_captions,
-        settings=lambda params, recipe: [f"recipes.image_tower.{recipe}", "image_tower.caption_weight"],
+        settings=lambda params, recipe: [f"recipes.image_tower.{recipe}", "image_tower.caption_weight", "image_tower.captions"],
         inputs=lambda params, recipe: [artifacts.CAPTIONS, artifacts.IMAGE_CAPTIONS],
         outputs=lambda params, recipe: [artifacts.training_captions_dir(recipe)],
         recipes=_rows("image_tower"),

@@ -29,6 +29,7 @@ from orchestration.stage_assets import PipelineStage
 
 SAMPLE = 8  # vectors embedded anew
 SAME = {"fp32": 0.9999, "bf16": 0.99, "fp16": 0.99}  # least cosine of a vector and its fresh one in fp32, by search_table.precision
+SHARES = {"share lost": "lost", "share of unknown tokens": "unknown_tokens"}  # of texts; lost: not read, or not told apart
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,19 @@ def _no_leakage(checkout: Path, recipe: str, settings: Orchestration) -> Outcome
         not labels and not files,
         f"{len(test)} test and {len(trained)} training pictures share {len(labels)} classes and {len(files)} files",
         {"classes": MetadataValue.json(sorted(labels)[:20]), "files (SHA-256)": MetadataValue.json(sorted(files)[:20])},
+    )
+
+
+def _readable(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+    kinds = artifacts.read_json(checkout / artifacts.model_dir(BASE) / artifacts.MODEL_CARD)["readable"]
+    said = [sentence for kind in kinds for sentence in kind["said"]]
+    shares = {f"{kind['what']}: {name}": kind[key] for kind in kinds for name, key in SHARES.items()}
+    return Outcome(
+        all(kind["lost"] <= settings.max_share_unreadable for kind in kinds),
+        " ".join(said) or "all are read: " + ", ".join(f"{kind['texts']} {kind['what']}" for kind in kinds),
+        {name: MetadataValue.float(share) for name, share in shares.items()}
+        | {"allowed share lost": MetadataValue.float(settings.max_share_unreadable)},
+        warning=True,
     )
 
 
@@ -197,6 +211,7 @@ GATE = "The chosen recipe is not worse than what it is compared with, beyond the
 CHECKS = (
     Check("curated_images", "expectations", True, "The Great Expectations suite of the curated pictures.", _expectations),
     Check("curated_images", "no_leakage", True, "No class and no file of the test split is in training or validation.", _no_leakage),
+    Check("base_clip", "readable_text", False, "The base's text tower can read the class names and captions.", _readable),
     Check("pseudo_captions", "pictures_have_captions", False, "Few training pictures are without a pseudo-caption.", _captioned),
     Check("base_clip", "loss_falls", False, "The training loss is finite and lower at the end.", _loss_of_base),
     Check("image_tower", "loss_falls", False, "The training loss is finite and lower at the end.", _loss),

@@ -143,7 +143,8 @@ def _pseudo_captions(checkout: Path, recipe: str) -> Metadata:
         {
             "image": row["id"],
             "captions": ", ".join(
-                f"{words[caption]} ({similarity:.2f})" for caption, similarity in zip(row["caption_ids"], row["similarities"], strict=True)
+                f"{words[caption]} ({similarity:.2f}{', own' if own else ''})"
+                for caption, similarity, own in zip(row["caption_ids"], row["similarities"], row["own"], strict=True)
             ),
         }
         for row in images[:: max(1, len(images) // 5)][:5]
@@ -152,10 +153,15 @@ def _pseudo_captions(checkout: Path, recipe: str) -> Metadata:
         "dagster/row_count": MetadataValue.int(captions.num_rows),
         "clusters": MetadataValue.int(len(set(captions["cluster"].to_pylist()))),
         "images": MetadataValue.int(len(images)),
-        "captions per image": MetadataValue.float(round(sum(len(row["caption_ids"]) for row in images) / max(1, len(images)), 2)),
+        "own captions per image": MetadataValue.float(_mean([sum(row["own"]) for row in images])),
+        "found captions per image": MetadataValue.float(_mean([len(row["own"]) - sum(row["own"]) for row in images])),
         "images without a caption": MetadataValue.int(sum(not row["caption_ids"] for row in images)),
         "five images": MetadataValue.md(_table(examples)),
     }
+
+
+def _mean(counts: Sequence[int]) -> float:
+    return round(sum(counts) / max(1, len(counts)), 2)
 
 
 def _training_captions(checkout: Path, recipe: str) -> Metadata:

@@ -59,6 +59,10 @@ STAGES = {"base": "base_clip", "gpr": "image_tower", "mcip": "image_tower"} | di
     ("base_rea", "gpr_rea", "mcip_rea"), "text_tower"
 )
 PARAMS = {"seed": 0, "lr": 1e-4}
+READABLE = [  # as base_clip writes it
+    {"what": "class names", "texts": 8, "looked_at": 8, "lost": 0.0, "unknown_tokens": 0.0, "said": []},
+    {"what": "captions", "texts": 1900, "looked_at": 1900, "lost": 0.5, "unknown_tokens": 0.375, "said": ["950 captions <b>|</b> …"]},
+]
 RECIPES = list(CHAINS)
 ABOUT = {recipe: f"what {recipe} is" for recipe in RECIPES}
 
@@ -101,6 +105,8 @@ def write_model(recipe: str) -> None:
     """A model directory with its card alone, the only part that is read."""
     made_from = [{"recipe": name, "stage": STAGES[name], "params": PARAMS} for name in CHAINS[recipe][:-1]]
     card: dict[str, Any] = {"recipe": recipe, "stage": STAGES[recipe], "made_from": made_from, "params": PARAMS, "inputs": {}}
+    if recipe == "base":
+        card["readable"] = READABLE
     artifacts.write_json(artifacts.model_dir(recipe) / artifacts.MODEL_CARD, card)
 
 

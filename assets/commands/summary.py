@@ -45,7 +45,8 @@ def pair_lines(metrics: Mapping[str, Any]) -> list[str]:
     for pair in metrics["pairs"]:
         found = [(measure.name, pair["differences"].get(measure.key)) for measure in COLUMNS]
         apart = [f"{name} {signed(entry['difference'])}" for name, entry in found if entry and entry["outcome"] != "tie"]
-        lines.append(f"{pair['recipe']} against {pair['against']}: {', '.join(apart) or 'ties everywhere'}{', the rest ties' if apart else ''}")
+        told = f"{', '.join(apart)}, the rest ties" if apart else "ties everywhere"
+        lines.append(f"{pair['recipe']} against {pair['against']}: {told}")
     return lines
 
 

@@ -1,13 +1,14 @@
 """A profile put over params.yaml: what it names changes, all else stays, comments and order too. What a setting means: assets/params.py.
 
 The rule: mappings merge key by key; one with another `source` or `kind` than before is replaced; so is every list and plain value.
+`key+` adds to the list `key` what it lacks; `key-` takes from the list or mapping `key` what is named.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,9 @@ def _load(path: Path) -> CommentedMap:
 def _merge(settings: CommentedMap, overlay: Mapping[str, Any], inside: tuple[str, ...]) -> Iterator[str]:
     """Change `settings` in place; yields what changes."""
     for key, new in overlay.items():
+        if key[-1] in "+-" and isinstance(settings.get(key[:-1]), CommentedSeq | CommentedMap):
+            yield from _add_or_take(settings, key, new, (*inside, key[:-1]))
+            continue
         old = settings.get(key)
         where = (*inside, str(key))
         if isinstance(old, CommentedMap) and isinstance(new, Mapping) and not _other_variant(old, new):
@@ -94,6 +98,38 @@ def _merge(settings: CommentedMap, overlay: Mapping[str, Any], inside: tuple[str
             after = _take_what_follows(settings, key)
             settings[key] = new
             _give_what_follows(settings, key, after)
+
+
+def _add_or_take(settings: CommentedMap, key: str, named: Sequence[str], inside: tuple[str, ...]) -> Iterator[str]:
+    """As `_merge`, for a key that ends in + or -."""
+    name, where = key[:-1], ".".join(inside)
+    held = settings[name]
+    if isinstance(held, CommentedMap):
+        for row in [each for each in named if each in held]:
+            yield f"{where}.{row}: {_short(held[row])} → absent"
+            _remove(held, row)
+        return
+    wanted = [*held, *(each for each in named if each not in held)] if key[-1] == "+" else [each for each in held if each not in named]
+    if wanted == held:
+        return
+    yield f"{where}: {_short(held)} → {_short(wanted)}"
+    after = _take_what_follows(settings, name)
+    for place in reversed(range(len(held))):
+        if held[place] not in wanted:
+            del held[place]
+    held.extend(wanted[len(held) :])
+    _give_what_follows(settings, name, after)
+
+
+def _remove(holder: CommentedMap, key: str) -> None:
+    """Delete a value and the comment on its line; the lines after it stay."""
+    after = _take_what_follows(holder, key)
+    keys = list(holder)
+    place = keys.index(key)
+    del holder[key]
+    if after and place:
+        before = keys[place - 1]
+        _give_what_follows(holder, before, _take_what_follows(holder, before) + after)
 
 
 def _other_variant(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -129,9 +165,11 @@ def _slot(holder: Any) -> int:
 
 
 def _take_what_follows(holder: CommentedMap, key: str) -> str:
-    """Lines after the line of the value's end; they are taken from it."""
+    """Lines after the line of the value's end; they are taken from it. For a new key: after the last value, for it comes after that."""
     if key not in holder:
-        return ""
+        if not holder:
+            return ""
+        key = next(reversed(holder))
     leaf, name = _last_leaf(holder, key)
     comment = leaf.ca.items.get(name)
     token = comment[_slot(leaf)] if comment else None

@@ -69,9 +69,7 @@ def compare_with_base(
     return rows, differences
 
 
-def compare_pairs(
-    pairs: Sequence[Sequence[str]], evaluations: Mapping[str, Evaluation], bootstrap: Bootstrap
-) -> list[dict[str, Any]]:
+def compare_pairs(pairs: Sequence[Sequence[str]], evaluations: Mapping[str, Evaluation], bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """The differences of the first recipe of each pair to the second, by measure."""
     return [
         {

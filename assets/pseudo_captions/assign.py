@@ -17,14 +17,15 @@ def assign_captions(
     texts: np.ndarray,
     clusters: np.ndarray,
     own: list[list[int]],
+    findable: np.ndarray,
     *,
     top_k: int,
     min_similarity: float,
 ) -> list[list[int]]:
     """Caption numbers for every image: its `own` first, then up to `top_k` found ones, the most similar first.
 
-    images [N, d] and texts [T, d] unit norm, clusters int64 [T]. A found caption has cosine ≥ min_similarity and a cluster that no
-    caption before it has; equal cosines go by caption number.
+    images [N, d] and texts [T, d] unit norm, clusters int64 [T], findable bool [T]: an image has one that is not findable only as its own.
+    A found caption has cosine ≥ min_similarity and a cluster that no caption before it has; equal cosines go by caption number.
     """
     if not len(texts):
         return [list(each) for each in own]
@@ -37,7 +38,7 @@ def assign_captions(
         most = few
         while len(found) < len(block):
             open_rows = [row for row in range(len(block)) if row not in found]
-            captions, cosines, beyond = _nearest(block, texts, most, open_rows)
+            captions, cosines, beyond = _nearest(block, texts, findable, most, open_rows)
             for row, numbers, values, limit in zip(open_rows, captions, cosines, beyond, strict=True):
                 certain = (values > limit) & (values >= min_similarity)
                 taken = {int(clusters[caption]) for caption in owned[row]}
@@ -49,7 +50,9 @@ def assign_captions(
     return assigned
 
 
-def _nearest(block: np.ndarray, texts: np.ndarray, most: int, rows: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _nearest(
+    block: np.ndarray, texts: np.ndarray, findable: np.ndarray, most: int, rows: list[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The captions nearest to some `rows` of a block of images [B, d]: numbers int64 [rows, M], in order, and their cosines [rows, M].
 
     Also [rows]: the highest cosine that a caption which is not among them can have, −inf where all are. At least `most` candidates, or all.
@@ -58,7 +61,8 @@ def _nearest(block: np.ndarray, texts: np.ndarray, most: int, rows: list[int]) -
     numbers, values, beyond = [], [], np.full(len(rows), -np.inf, np.float32)
     for first in range(0, len(texts), COLUMNS_AT_ONCE):
         cosines = (block @ texts[first : first + COLUMNS_AT_ONCE].T)[rows]
-        np.copyto(cosines, -np.inf, where=np.isnan(cosines))  # of an embedding that is not finite; numpy would rank it first
+        # not findable, or of an embedding that is not finite, which numpy would rank first
+        np.copyto(cosines, -np.inf, where=np.isnan(cosines) | ~findable[first : first + COLUMNS_AT_ONCE])
         width = cosines.shape[1]
         if most < width:
             nearest = np.sort(np.argpartition(cosines, width - most, axis=1)[:, width - most :], axis=1)

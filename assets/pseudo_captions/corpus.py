@@ -1,29 +1,13 @@
-"""The caption corpus: where captions come from, and when two of them are the same."""
+"""Captions from elsewhere: the files that a user names. When two captions are the same: assets/pictures/spelling.py."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.errors import UserError
-
-
-def normalised(caption: str) -> str:
-    """What two spellings of one caption have in common: NFKC, case folded, white space single."""
-    return " ".join(unicodedata.normalize("NFKC", caption).casefold().split())
-
-
-def distinct_captions(captions: Iterable[str]) -> list[str]:
-    """The first spelling of every caption that is not empty, in the order given."""
-    first: dict[str, str] = {}
-    for caption in captions:
-        if key := normalised(caption):
-            first.setdefault(key, caption.strip())
-    return list(first.values())
 
 
 def read_corpus(files: list[str]) -> list[str]:

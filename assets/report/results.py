@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assets.measures import AVERAGE, SHOWN, percent, signed, value_of
+from assets.measures import AVERAGE, COLUMNS, SHOWN, percent, signed, value_of
 from assets.recipes import BASE
 
 MARKS = {"better": "▲", "tie": "≈", "worse": "▼"}
@@ -59,4 +59,9 @@ def pair_rows(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def results_view(metrics: Mapping[str, Any], published: str, about: Mapping[str, str]) -> dict[str, Any]:
     """`metrics` of metrics.json; `about` says of every recipe what it is."""
-    return {"measures": SHOWN, "table": recipe_rows(metrics["rows"], published, about), "pairs": pair_rows(metrics["pairs"])}
+    return {
+        "measures": SHOWN,
+        "columns": COLUMNS,
+        "table": recipe_rows(metrics["rows"], published, about),
+        "pairs": pair_rows(metrics["pairs"]),
+    }

@@ -20,12 +20,27 @@ from assets.pictures.small import data_uri
 from assets.pictures.table import read_images_of
 from assets.recipes import BASE
 from assets.report import before_after as grids
-from assets.report import benchmarks, classes, decision, drawing, embedding_map, funnel, health, page, provenance, queries, results
+from assets.report import (
+    benchmarks,
+    classes,
+    decision,
+    drawing,
+    embedding_map,
+    funnel,
+    health,
+    page,
+    provenance,
+    queries,
+    results,
+    siblings,
+)
+from assets.report import readable as words
 from assets.report import similarity as alike
 from assets.report import training as curves
 from assets.report.album import Album
 from assets.report.classes import Changed
 from assets.report.queries import TILES_ABREAST, Chosen
+from assets.report.siblings import Pair
 from assets.report.similarity import Similarities
 from assets.report.training import History
 
@@ -51,6 +66,8 @@ def make_report(settings: params.Report, promotion: params.Promotion, about: Map
     changed = classes.find_changed(base, published, test, settings.changed_classes)
     chosen = queries.choose(before_after, published, test, settings)
     on_map = embedding_map.draw_classes(test.labels, settings.map_images, settings.seed)
+    near = siblings.read_nearest()
+    near_shown = siblings.examples(near, settings.siblings)
     places = embedding_map.places_of(before_after, on_map, settings.seed)
     pairs = alike.draw_pairs(test.labels, test.captions_of, test.captions, settings.seed)
     spread = {recipe: alike.similarities(each.images, each.texts[len(test.classes) :], pairs) for recipe, each in before_after.items()}
@@ -62,11 +79,13 @@ def make_report(settings: params.Report, promotion: params.Promotion, about: Map
         "counts": metrics["counts"],
         "level": 100 * published.level,
         **results.results_view(metrics, promotion.recipe, about),
+        "without_siblings": siblings.without_siblings_view(metrics),
         **classes.classes_view(changed, metrics["groups"]),
         **health.health_view(in_order),
         "table_1": benchmarks.table_1_view(benchmarks.read_benchmarks(measured), measured),
         "histories": trained,
         "funnel": funnel.funnel_view(funnel.count_rejected(), funnel.count_rows()),
+        **words.readable_view(words.read_readable()),
         **provenance.provenance_view([each.made_with for each in evaluations.values()], verdict, champion, settings, promotion),
         "tile_columns": min(settings.top_k, TILES_ABREAST),
         "seed": settings.seed,
@@ -77,8 +96,9 @@ def make_report(settings: params.Report, promotion: params.Promotion, about: Map
         "changes_svg": classes.changes_svg(changed),
     }
     shown = sorted({*chosen.rows, *changed.rows, *on_map})
-    pictures = read_images_of(artifacts.CURATED_IMAGES, set(test.ids(shown)))
-    html = render_page(said | drawn, chosen, changed, places, on_map, shown, pictures, test)
+    of_pairs = {row["id"] for pair in near_shown for row in (pair.test, pair.train)}
+    pictures = read_images_of(artifacts.CURATED_IMAGES, of_pairs.union(test.ids(shown)))
+    html = render_page(said | drawn, chosen, changed, near, near_shown, places, on_map, shown, pictures, test)
     markdown = page.render_markdown(
         **said,
         gained=[(test.names[change.rows[0]], change) for change, _ in changed.gained],
@@ -109,6 +129,8 @@ def render_page(
     said: Mapping[str, Any],
     chosen: Chosen,
     changed: Changed,
+    near: list[Pair],
+    near_shown: list[Pair],
     places: Mapping[str, np.ndarray],
     on_map: list[int],
     shown: list[int],
@@ -117,13 +139,14 @@ def render_page(
 ) -> str:
     """The page with the largest pictures that keep it within MAX_PAGE_BYTES, else with the smallest. `shown`: all rows in pictures."""
     of_map = [pictures[identifier] for identifier in test.ids(on_map)]
-    credited = test.credits(shown)
+    credited = sorted({*test.credits(shown), *siblings.credits_of_pairs(near_shown)})
     for side, map_side in PICTURE_SIDES.items():
         album = Album(test, pictures, side)
         html = page.render(
             query_sets=queries.queries_view(chosen, said["published"], said["seed"], album),
             gained=classes.class_cards(changed.gained, album),
             lost=classes.class_cards(changed.lost, album),
+            siblings=siblings.siblings_view(near, near_shown, pictures, side),
             map=embedding_map.map_view(places, on_map, test) if places else None,
             map_sheet=data_uri(embedding_map.sheet(of_map, map_side)) if places else None,
             map_side=map_side,

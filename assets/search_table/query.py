@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
     from assets.clip.encoder import Encoder
 
+logger = logging.getLogger(__name__)
+
 Query = str | Path | bytes | Image.Image
+SHOWN = 60  # characters of a query in a message
 
 
 def search(query: Query, k: int = 10, where: str | None = None) -> pa.Table:
@@ -107,12 +111,32 @@ def _embed(queries: Sequence[Any], table: Table, settings: Params) -> np.ndarray
     encoder = _encoder_of(table, settings)
     vectors = np.empty((len(queries), encoder.dimension), np.float32)
     if texts:
+        _check_readable(list(texts.values()), encoder)
         vectors[list(texts)] = encoder.texts_now(list(texts.values()))
     if pictures:
         vectors[list(pictures)] = encoder.images_now(QueryPictures(list(pictures.values())))
     if not unit_norm(vectors).all():
         raise UserError("the table's model gives this query no embedding: it answers zeros, or overflows. Try another query.")
     return vectors
+
+
+def _check_readable(texts: list[str], encoder: Encoder) -> None:
+    """UserError for a text of which the model's tokenizer knows nothing: all such texts would find the same pictures. Warn of less."""
+    from assets.clip.readable import ANOTHER_BASE, read_texts
+
+    for text, reading in zip(texts, read_texts(encoder.tokenizer, texts), strict=True):
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        if reading.unreadable:
+            raise UserError(
+                f"the table's model cannot read the query {shown!r}: its tokenizer knows no part of it. Search by a picture, or ask with"
+                f" other words. {ANOTHER_BASE}"
+            )
+        if reading.unknown:
+            logger.warning("the table's model does not know %d of the %d parts of the query %r", reading.unknown, reading.words, shown)
+        elif reading.spelled:
+            logger.warning("the table's model reads the query %r in pieces of characters: it has hardly seen such a script", shown)
+        if reading.cut:
+            logger.warning("the query %r is longer than the table's model reads: its end is left out", shown)
 
 
 def _picture(query: Path | bytes | Image.Image, max_pixels: int) -> Image.Image:

@@ -52,6 +52,7 @@ def test_the_committed_settings_are_right(checkout):
         ("text_tower.lr", "fast", "given 'fast'"),
         ("image_tower.augmentation.scale", [1.2, 0.8], "low <= high"),
         ("image_tower.device", "gpu", "given 'gpu'"),
+        ("image_tower.captions", "mine", "'own', 'found' or 'both'"),
         ("base_clip.patience", -1, "given -1"),
         ("curated_images.min_images_per_class", 1, "given 1"),
         ("curated_images.test_fraction", 1.0, "given 1.0"),

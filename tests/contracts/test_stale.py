@@ -107,7 +107,7 @@ def test_captions_that_change_leave_a_recipe_without_captions_as_it_is(project: 
     undone.append(file)
     undone.append(project.folder / "dvc.lock")
     text = file.read_text(encoding="utf-8")
-    file.write_text(re.sub(r"min_similarity: \S+", "min_similarity: -1.0", text, count=1), encoding="utf-8")
+    file.write_text(re.sub(r"min_z: \S+", "min_z: -9.0", text, count=1), encoding="utf-8")
     assert set(project.status()) == {"pseudo_captions"}
     project.dvc("repro", "training_captions@gpr", "training_captions@mcip")
     stale = project.would_run()

@@ -96,6 +96,21 @@ def test_a_base_that_was_trained_tells_its_loss_and_a_checkpoint_has_none(tmp_pa
     assert look(tmp_path, "", settings).passed
 
 
+@pytest.mark.parametrize(("lost", "passed"), [((0.0, 0.01), True), ((0.02, 0.0), False), ((0.0, 0.02), False)])
+def test_words_that_the_base_cannot_read_are_looked_at(lost, passed, tmp_path, settings):
+    kinds = [
+        {"what": what, "texts": 100, "lost": share, "unknown_tokens": share, "said": [f"{100 * share:g} of 100 {what} …"] if share else []}
+        for what, share in zip(("class names", "captions"), lost, strict=True)
+    ]
+    write_json(tmp_path / "data/models/base/model_card.json", {"readable": kinds})
+    outcome: Outcome = LOOK["base_clip", "readable_text"](tmp_path, "", settings)
+    assert (outcome.passed, outcome.warning) == (passed, True)
+    assert outcome.said == next(sentence for kind in kinds for sentence in kind["said"])
+    assert outcome.metadata["captions: share lost"].value == lost[1]
+    write_json(tmp_path / "data/models/base/model_card.json", {"readable": [kind | {"lost": 0.0, "said": []} for kind in kinds]})
+    assert LOOK["base_clip", "readable_text"](tmp_path, "", settings).said == "all are read: 100 class names, 100 captions"
+
+
 @pytest.mark.parametrize(("scale", "passed"), [(1.0, True), (1.01, False), (np.nan, False)])
 def test_embeddings_have_norm_one(scale, passed, tmp_path, settings):
     folder = tmp_path / "data/evaluation/base"

@@ -1,15 +1,11 @@
-"""Which captions are the same, and which files of captions are refused."""
+"""Which files of captions are refused."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from assets.errors import UserError
-from assets.pseudo_captions.corpus import distinct_captions, read_corpus
-
-
-def test_distinct_captions_ignore_case_width_and_space():
-    assert distinct_captions(["Red  heart", "red heart", " ", "ＲＥＤ HEART", "blue heart"]) == ["Red  heart", "blue heart"]
+from assets.pseudo_captions.corpus import read_corpus
 
 
 def test_corpus_files(tmp_path):

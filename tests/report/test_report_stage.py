@@ -207,6 +207,15 @@ def test_the_markdown_says_the_same_as_the_page(report, page):
     assert "39 images read, 36 kept, 3 rejected: duplicate 2, too small 1." in markdown
 
 
+def test_words_that_the_base_cannot_read_are_reported(report, page):
+    text = " ".join("".join(page.text).split())
+    assert "class names: 8, of their tokens 0.0 % unknown. All are read and told apart." in text
+    assert "captions: 1,900, of their tokens 37.5 % unknown. 950 captions <b>|</b> …" in text
+    markdown = artifacts.REPORT_MARKDOWN.read_text(encoding="utf-8")
+    assert "\nClass names: 8, of their tokens 0.0 % unknown.\n" in markdown
+    assert "\nCaptions: 1,900, of their tokens 37.5 % unknown. 950 captions \\<b\\>\\|\\</b\\> …\n" in markdown
+
+
 def test_names_are_shown_as_they_are(page, html):
     assert "<b>blue</b>" not in html
     assert "<b>blue</b> & 'square'" in "".join(page.text)

@@ -21,8 +21,10 @@ from assets.errors import UserError
 from assets.search_table import embed, open_table, search
 from assets.search_table.__main__ import main
 from assets.search_table.query import QueryPictures
+from assets.search_table.stage import publish
 from assets.search_table.table import METADATA
-from tests.search_table.conftest import CLASSES, RECIPE
+from tests.models import write_model
+from tests.search_table.conftest import CLASSES, RECIPE, make_workplace
 
 
 def rows() -> list[dict]:
@@ -128,6 +130,30 @@ def test_bad_queries(published: Path, tmp_path: Path) -> None:
     closed.close()
     with pytest.raises(UserError, match=r"the picture cannot be read"):
         search(closed)
+
+
+def test_a_query_of_which_the_model_knows_nothing_is_refused(
+    tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """😀, 🚗 and a very long word found the same pictures, without a word: each is one unknown token."""
+    write_model(tmp_path / "model", "timm_and_hugging_face")
+    (tmp_path / "place").mkdir()
+    make_workplace(tmp_path / "place", checkout, tmp_path / "model", monkeypatch)
+    publish(params.read_params()[0].search_table, RECIPE)
+    for query in ("😀", "🚗 猫", "x" * 120):
+        with pytest.raises(UserError, match=rf"cannot read the query '{query[:60]}.*Search by a picture.*multilingual base"):
+            search(query)
+        with pytest.raises(UserError, match="cannot read the query"):
+            embed(["a red heart", query])
+    assert main(["猫"]) == 1
+    assert "cannot read the query '猫'" in capsys.readouterr().err
+    assert not caplog.records
+    assert search("a red heart", k=1).num_rows == 1
+    assert not caplog.records
+    search("a red 猫")
+    assert "does not know 1 of the 3 parts of the query 'a red 猫'" in caplog.text
+    search("red " * 15)
+    assert "its end is left out" in caplog.text
 
 
 def test_a_path_as_str_is_text(published: Path, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def write_training_captions(recipe: str) -> None:
     captions = {"caption_id": list(range(len(corpus))), "caption": corpus, "cluster": [row // 2 for row in range(len(corpus))]}
     pq.write_table(pa.table(captions), folder / "captions.parquet")
     images = {"id": rows["id"].to_pylist(), "caption_ids": ids, "similarities": [[1.0] * len(each) for each in ids]}
+    images |= {"own": [[*[True] * (len(each) - 1), False] for each in ids]}
     pq.write_table(pa.table(images), folder / "image_captions.parquet")
 
 

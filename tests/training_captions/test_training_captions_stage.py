@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets import artifacts
+from assets.pseudo_captions.stage import IMAGE_CAPTIONS_SCHEMA
 from assets.training_captions.stage import make_training_captions
 
 NAMES = ["captions.parquet", "image_captions.parquet"]
@@ -20,8 +21,8 @@ def write_captions(words: list[str]) -> None:
     artifacts.PSEUDO_CAPTIONS.mkdir(parents=True, exist_ok=True)
     numbers = list(range(len(words)))
     captions = pa.table({"caption_id": numbers, "caption": words, "cluster": numbers})
-    schema = pa.schema([("id", pa.string()), ("caption_ids", pa.list_(pa.int64())), ("similarities", pa.list_(pa.float32()))])
-    images = pa.table([["a", "b"], [numbers, [0]], [[0.5] * len(words), [0.25]]], schema=schema)
+    own = [[number % 2 == 0 for number in numbers], [True]]
+    images = pa.table([["a", "b"], [numbers, [0]], [[0.5 + number for number in numbers], [0.25]], own], schema=IMAGE_CAPTIONS_SCHEMA)
     pq.write_table(captions, artifacts.CAPTIONS)
     pq.write_table(images, artifacts.IMAGE_CAPTIONS)
 
@@ -37,12 +38,27 @@ def written(recipe: str) -> dict[str, bytes]:
 
 
 def test_a_recipe_with_captions_has_the_very_tables():
-    make_training_captions("mcip", wanted=True)
+    make_training_captions("mcip", wanted="both")
     assert written("mcip") == {path.name: path.read_bytes() for path in (artifacts.CAPTIONS, artifacts.IMAGE_CAPTIONS)}
 
 
+@pytest.mark.parametrize(
+    ("wanted", "ids", "similarities"), [("own", [[0, 2], [0]], [[0.5, 2.5], [0.25]]), ("found", [[1], []], [[1.5], []])]
+)
+def test_a_recipe_can_train_with_the_own_captions_or_the_found_ones_alone(wanted, ids, similarities):
+    write_captions(["red", "blue", "pink"])
+    make_training_captions("mcip_some", wanted=wanted)
+    folder = artifacts.training_captions_dir("mcip_some")
+    some = pq.read_table(folder / "image_captions.parquet")
+    assert some.schema == IMAGE_CAPTIONS_SCHEMA
+    assert some["id"].to_pylist() == ["a", "b"]
+    assert (some["caption_ids"].to_pylist(), some["similarities"].to_pylist()) == (ids, similarities)
+    assert {own for row in some["own"].to_pylist() for own in row} == {wanted == "own"}
+    assert (folder / "captions.parquet").read_bytes() == artifacts.CAPTIONS.read_bytes(), "numbers stay those of the whole table"
+
+
 def test_a_recipe_without_captions_does_not_change_with_them():
-    make_training_captions("gpr", wanted=False)
+    make_training_captions("gpr", wanted=None)
     first = written("gpr")
     assert list(first) == NAMES
     for name in NAMES:
@@ -50,24 +66,24 @@ def test_a_recipe_without_captions_does_not_change_with_them():
         assert table.num_rows == 0
         assert table.schema == pq.read_schema(artifacts.PSEUDO_CAPTIONS / name)
     write_captions(["red", "green", "yellow"])
-    make_training_captions("gpr", wanted=False)
+    make_training_captions("gpr", wanted=None)
     assert written("gpr") == first
 
 
 def test_what_was_there_before_is_replaced():
-    make_training_captions("gpr", wanted=True)
+    make_training_captions("gpr", wanted="both")
     (artifacts.training_captions_dir("gpr") / "old.parquet").touch()
-    make_training_captions("gpr", wanted=False)
+    make_training_captions("gpr", wanted=None)
     assert list(written("gpr")) == NAMES
     assert [each.name for each in artifacts.TRAINING_CAPTIONS.iterdir()] == ["gpr"]
 
 
 def test_a_missing_table_leaves_the_old_ones():
-    make_training_captions("mcip", wanted=True)
+    make_training_captions("mcip", wanted="both")
     first = written("mcip")
     artifacts.IMAGE_CAPTIONS.unlink()
     with pytest.raises(FileNotFoundError, match="image_captions"):
-        make_training_captions("mcip", wanted=True)
+        make_training_captions("mcip", wanted="both")
     assert written("mcip") == first
 
 
