@@ -143,7 +143,7 @@ class Optimization(Section):
     final_lr_fraction: Fraction  # of the peak learning rate
     weight_decay: NonNegativeFloat
     warmup_fraction: Fraction  # of all steps
-    gradient_clip_norm: PositiveFloat
+    gradient_clip_norm: PositiveFloat | None  # null: gradients are not clipped
     accumulate: PositiveInt  # batches per step of the optimiser
     ema_decay: OpenFraction | None  # per step, of the moving average of the weights; null: none
     gradient_checkpointing: bool
@@ -182,6 +182,7 @@ class OpenClip(Section):
     source: Literal["open_clip"]
     model: Annotated[str, Field(min_length=1)]
     pretrained: Annotated[str, Field(min_length=1)]  # a tag of open_clip's, or a checkpoint file (.safetensors, .pt)
+    resize: Literal["own", "squash"]
 
 
 BaseClip = Annotated[DemoClip | OpenClip, Field(discriminator="source")]
@@ -213,6 +214,7 @@ class ImageTower(TowerTraining):
 
 
 class TextTower(TowerTraining):
+    loss: Literal["base", "info_nce"]  # base: the one that the base was trained with
     lr: LearningRate
     views: PositiveInt  # of each training picture
     augmentation: Augmentation

@@ -29,7 +29,11 @@ def make_pretrained_clip(settings: OpenClip, target: Path) -> None:
     _check_pretrained(settings)
     try:
         model, _, _ = open_clip.create_model_and_transforms(
-            settings.model, pretrained=settings.pretrained, device="cpu", force_quick_gelu=_quick_gelu(settings)
+            settings.model,
+            pretrained=settings.pretrained,
+            device="cpu",
+            force_quick_gelu=_quick_gelu(settings),
+            image_resize_mode=None if settings.resize == "own" else settings.resize,
         )
         tokenizer = open_clip.get_tokenizer(settings.model)
     except RuntimeError as error:

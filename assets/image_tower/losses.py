@@ -2,8 +2,9 @@
 
 Shapes: B images, d embedding, C classes, K candidate captions; with several processes b images of this rank, B of all.
 
-Both read cos(θ + m) as the formula stands, without ArcFace's "easy margin": where θ + m > π it grows again with θ, so a positive at more
-than π − m (cos below −0.995 for m = 0.1) is pulled towards the opposite pole. Double inputs are computed in double.
+Both take cos(θ + m) at every θ. ArcFace's code continues it beyond θ = π − m by the straight line cos θ − m·sin m, so that it goes on
+falling; here it rises again, so an image beyond π − m from its own class (cos below −0.995 for m = 0.1) is drawn to the opposite pole.
+ArcFace's "easy margin", a margin only where cos θ > 0, is another thing, which neither has. Double inputs are computed in double.
 """
 
 from __future__ import annotations

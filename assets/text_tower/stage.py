@@ -92,13 +92,17 @@ def _task(
     *,
     compile_tower: bool,
 ) -> Task[Batch]:
-    """InfoNCE, or the sigmoid loss for a base that was trained with one (it has a logit bias).
+    """InfoNCE; with `settings.loss` base, the sigmoid loss for a base that was trained with one (it has a logit bias).
+
+    InfoNCE's logit scale is at most CLIP's bound, also at the start: a sigmoid base may come with more, and beyond the bound nothing would
+    move it. The sigmoid loss has no bound. The logit bias stays as it is where InfoNCE trains.
 
     images: embeddings [N, d]; views: of further views of each, [N · (settings.views − 1), d], or None; features: what the projection takes
     of each text [T, w], where it alone trains, or None.
     """
     model, device = encoder.model, encoder.device
-    scales = {name: getattr(model, name) for name in ("logit_scale", "logit_bias") if getattr(model, name, None) is not None}
+    sigmoid = settings.loss == "base" and getattr(model, "logit_bias", None) is not None
+    scales = {name: getattr(model, name) for name in (("logit_scale", "logit_bias") if sigmoid else ("logit_scale",))}
     if settings.gradient_checkpointing:
         checkpoint_text_tower(model)
     unlock(model, "text", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
@@ -113,10 +117,11 @@ def _task(
         own, related_texts, related_images = (
             torch.from_numpy(each).to(device) for each in (batch.images, batch.related_texts, batch.related_images)
         )
-        scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
-        if "logit_bias" in scales:
-            return global_sigmoid_loss(own, captions, scale, model.logit_bias, related_texts)
-        return global_info_nce_loss(own, captions, scale, related_texts, related_images)
+        if sigmoid:
+            return global_sigmoid_loss(own, captions, model.logit_scale.exp(), model.logit_bias, related_texts)
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        return global_info_nce_loss(own, captions, model.logit_scale.exp(), related_texts, related_images)
 
     return Task(
         modules={"model": model},

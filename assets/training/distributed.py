@@ -107,8 +107,10 @@ def logsumexp_over_ranks(values: torch.Tensor) -> torch.Tensor:
     return values if world_size() == 1 else _LogSumExp.apply(values)
 
 
-def clip_gradients_(replicated: Iterable[torch.Tensor], sharded: Iterable[torch.Tensor], max_norm: float) -> torch.Tensor:
+def clip_gradients_(replicated: Iterable[torch.Tensor], sharded: Iterable[torch.Tensor], max_norm: float | None) -> torch.Tensor:
     """Scale gradients so that their joint norm is at most `max_norm`, as one process would that holds everything; the norm before.
+
+    None: they stay as they are.
 
     `replicated` parameters have the same gradient on every rank, of the `sharded` ones each rank has a part. Sparse ones are coalesced.
     """
@@ -119,7 +121,8 @@ def clip_gradients_(replicated: Iterable[torch.Tensor], sharded: Iterable[torch.
         squares = _norm(parts).to(copies[0].device).square() if copies else _norm(parts).square()
         distributed.all_reduce(squares)
         norm = (_norm(copies).square() + squares).sqrt()
-    torch.nn.utils.clip_grads_with_norm_([*copies, *parts], max_norm, norm)
+    if max_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_([*copies, *parts], max_norm, norm)
     return norm
 
 

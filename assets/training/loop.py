@@ -237,7 +237,7 @@ def _step(run: Run[Batch]) -> None:
             progress.first[name] = float(torch.stack(values[: guards.FIRST]).min())
     first = guards.comparable(progress.first).get
     loss_floor = first("loss", 0.0) + guards.ROOM
-    clip = run.settings.gradient_clip_norm  # below it no gradient is clipped
+    clip = run.settings.gradient_clip_norm or 0.0  # below it no gradient is clipped
     trouble = guards.trouble_in_steps("loss", progress.losses, first("loss"), limits.max_loss_growth, loss_floor)
     trouble = trouble or guards.trouble_in_steps("gradient's norm", progress.norms, first("norm"), limits.max_gradient_growth, clip)
     if run.task.logit_scale is not None and run.logit_scale_at_start is not None:

@@ -31,7 +31,7 @@ def tiny(tmp_path_factory):
 
 
 def settings(**changes):
-    return OpenClip.model_validate({"source": "open_clip", "model": "onespace-tiny", "pretrained": "absent", **changes})
+    return OpenClip.model_validate({"source": "open_clip", "model": "onespace-tiny", "pretrained": "absent", "resize": "own", **changes})
 
 
 @pytest.mark.parametrize("name", ["tiny.pt", "tiny.safetensors"])
@@ -117,6 +117,23 @@ def test_a_model_of_open_clip_s_own_list(tmp_path):
     plain = open_clip.create_model(f"local-dir:{tmp_path / 'base'}", require_pretrained=True)
     assert_same(plain.state_dict(), original.float().state_dict())
     assert_same(load_clip(tmp_path / "base")[0].state_dict(), original.state_dict())
+
+
+def test_a_squashed_picture_shows_its_sides(tiny, tmp_path):
+    """A crop out of the middle never shows what stands at the sides of a wide picture; training does, which squashes."""
+    folder, _ = tiny
+    wide = Image.new("RGB", (300, 100), (0, 0, 0))
+    wide.paste((255, 255, 255), (0, 0, 90, 100))
+    seen = {}
+    for resize in ("own", "squash"):
+        make_pretrained_clip(settings(pretrained=str(folder / "tiny.pt"), resize=resize), tmp_path / resize)
+        _, preprocess, _ = load_clip(tmp_path / resize)
+        _, _, plain = open_clip.create_model_and_transforms(f"local-dir:{tmp_path / resize}")
+        seen[resize] = preprocess(wide)
+        assert torch.equal(plain(wide), seen[resize]), "plain open_clip prepares pictures otherwise"
+    assert seen["own"].std(dim=(1, 2)).max() < 1e-3
+    assert seen["squash"].shape == seen["own"].shape
+    assert seen["squash"].std(dim=(1, 2)).min() > 0.1
 
 
 def test_a_checkpoint_of_another_model_is_refused(tiny, tmp_path):

@@ -96,11 +96,28 @@ def test_arc_margin_in_double_passes_gradcheck():
     assert weighted(embeddings, centers).dtype == torch.float64
 
 
-def test_beyond_pi_the_formula_is_taken_as_it_is():
-    # θ = π, so cos(θ + m) = −cos m; the clamp's angle is 4.5e-4
+def own_logit(angle, margin):
+    """The own class's logit at this angle and its slope by the angle: from the loss against one other class, at 90° to both."""
+    angle = torch.tensor(angle, dtype=torch.float64, requires_grad=True)
+    image = torch.stack([torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)])[None]
+    centers = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    loss = arc_margin_loss(image, centers, torch.tensor([0]), SCALE, margin)
+    logit = -torch.log(torch.expm1(loss))  # loss = log(1 + e^(0 − logit))
+    return float(logit.detach()), float(torch.autograd.grad(logit, angle)[0])
+
+
+@pytest.mark.parametrize("angle", [1.0, 2.0, math.pi - 0.6, math.pi - 0.4, math.pi - 0.1])
+def test_the_margin_is_the_plain_formula_at_every_angle(angle):
+    """Neither of ArcFace's two other rules, an easy margin (none for cos θ ≤ 0) or the line cos θ − m·sin m beyond π − m."""
+    value, slope = own_logit(angle, 0.5)
+    assert value == pytest.approx(SCALE * math.cos(angle + 0.5), rel=1e-6)
+    assert (slope > 0) == (angle > math.pi - 0.5), "the logit falls up to π − m and rises beyond"
+
+
+def test_at_pi_the_clamp_s_angle_counts():
     embeddings, centers = torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0], [0.0, 1.0]])
     loss = arc_margin_loss(embeddings, centers, torch.tensor([0]), SCALE, 0.5)
-    angle = math.acos(-1 + 1e-7)
+    angle = math.acos(-1 + 1e-7)  # 4.5e-4 short of π
     assert float(loss) == pytest.approx(math.log1p(math.exp(-SCALE * math.cos(angle + 0.5))), rel=1e-6)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from assets.profiles.overlay import as_loaded, profiles, use, with_profile, with
 from tests.settings import PARAMS_FILE, demo_text
 
 OTHERS = sorted(set(profiles()) - {"demo"})
+MODELS = sorted(set(OTHERS) - {"ablation"})  # which goes on top of another profile
 
 
 @pytest.fixture
@@ -97,11 +99,12 @@ def test_the_rule(tmp_path: Path, params_file: Path, monkeypatch: pytest.MonkeyP
     profile(
         tmp_path,
         monkeypatch,
-        "base_clip: {source: open_clip, model: RN50, pretrained: openai}\nimage_tower: {lora: {rank: 4}}\nevaluation: {prompts: ['{}']}\n",
+        "base_clip: {source: open_clip, model: RN50, pretrained: openai, resize: own}\n"
+        "image_tower: {lora: {rank: 4}}\nevaluation: {prompts: ['{}']}\n",
     )
     assert len(use("mine", params_file)) == 3
     new = read(params_file)
-    assert new["base_clip"] == {"source": "open_clip", "model": "RN50", "pretrained": "openai"}
+    assert new["base_clip"] == {"source": "open_clip", "model": "RN50", "pretrained": "openai", "resize": "own"}
     assert new["image_tower"] == old["image_tower"] | {"lora": old["image_tower"]["lora"] | {"rank": 4}}
     assert new["evaluation"] == old["evaluation"] | {"prompts": ["{}"]}
 
@@ -126,16 +129,55 @@ def test_a_wrong_profile_changes_nothing(text: str, named: str, tmp_path: Path, 
     assert params_file.read_bytes() == before
 
 
-def test_the_paper_s_settings():
+@pytest.mark.parametrize("first", MODELS)
+@pytest.mark.parametrize("second", MODELS)
+def test_a_profile_leaves_nothing_of_the_one_before(first: str, second: str, params_file: Path):
+    """A setting that only one profile names stays when another follows, such as SigLIP's patch dropout for ViT-L."""
+    alone = with_profile(second, params_file)[1]
+    use(first, params_file)
+    assert with_profile(second, params_file)[1] == alone
+
+
+def test_the_authors_settings_for_vit_l():
     params = with_profile("vit_l_14_336", PARAMS_FILE)[1]
     image, text = params.image_tower, params.text_tower
-    assert params.base_clip.model_dump() == {"source": "open_clip", "model": "ViT-L-14-336", "pretrained": "openai"}
+    base = {"source": "open_clip", "model": "ViT-L-14-336", "pretrained": "openai", "resize": "squash"}
+    assert params.base_clip.model_dump() == base
     assert (image.lr, image.class_centers_lr, image.batch_size, image.epochs) == (1e-6, 1e-4, 128, 3)
     assert image.lr * image.final_lr_fraction == pytest.approx(1e-7)
+    assert (image.weight_decay, image.gradient_clip_norm, image.patch_dropout) == (0.01, 1.0, 0.0)
     assert image.gradient_checkpointing
-    assert image.trains == text.trains == "all"
+    assert image.trains == "all"
     assert (text.lr, text.batch_size) == (1e-5, 32768)
     assert params.pseudo_captions.top_k == 20
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_authors_settings_for_realigning(name: str):
+    """Their script: --lr 1e-5, --wd 0.2, no --grad-clip-norm, a cosine to 0, --lock-text-unlocked-layers 16, no --siglip."""
+    text = with_profile(name, PARAMS_FILE)[1].text_tower
+    assert (text.lr, text.weight_decay, text.gradient_clip_norm, text.final_lr_fraction) == (1e-5, 0.2, None, 0.0)
+    assert (text.trains, text.unlocked_groups) == ("last_groups", 1)
+    assert text.loss == ("info_nce" if name.startswith("siglip") else "base")
+
+
+def test_the_authors_settings_for_siglip():
+    params = with_profile("siglip_so400m", PARAMS_FILE)[1]
+    assert params.image_tower.patch_dropout == 0.33
+    assert params.base_clip.resize == "own"
+
+
+def test_the_table_of_deviations_says_what_the_profiles_hold(checkout: Path):
+    """README's `section.setting: value`, in the profiles named after it in brackets, else in all: a table that was true once misleads."""
+    section = (checkout / "README.md").read_text(encoding="utf-8").partition("## Use a pretrained CLIP")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    said = [found for row in rows for found in re.findall(r"`(\w+)\.(\w+): ([^`]+)`(?: \(([^)]*)\))?", row)]
+    assert len(said) > 15
+    for part, setting, value, where in said:
+        names = [name for name in MODELS if name in where] or MODELS
+        for name in names:
+            held = getattr(getattr(with_profile(name, PARAMS_FILE)[1], part), setting)
+            assert held == YAML(typ="safe", pure=True).load(value), f"{name}: {part}.{setting}"
 
 
 def test_the_ablation_adds_its_rows_to_whatever_rows_there_are(params_file: Path):

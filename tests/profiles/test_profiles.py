@@ -8,9 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from assets.clip.trainable import trained_parameters, unlock
 from assets.profiles.__main__ import main
-from assets.profiles.overlay import profiles
+from assets.profiles.overlay import profiles, with_profile
+from assets.profiles.towers import build_model
+from assets.training.towers import drop_patches
+from tests.settings import PARAMS_FILE
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +32,23 @@ def test_the_command_builds_every_model(capsys: pytest.CaptureFixture[str]):
     # 304.3 M parameters; forward 382 GFLOP a picture (two a multiply-add), backward twice that, the forward pass again; 128 pictures
     assert by_name["vit_l_14_336", "image_tower"][3] == "304.3"
     assert float(by_name["vit_l_14_336", "image_tower"][7]) == pytest.approx(4 * 0.382 * 128, rel=0.01)
+
+
+def test_siglip_realigns_the_tensors_that_the_authors_unlock():
+    """Their --lock-text-unlocked-layers 16 counts parameters, not layers: the last 16 of the tower's."""
+    _, params, _ = with_profile("siglip_so400m", PARAMS_FILE)
+    model, _ = build_model(params.base_clip)
+    model.requires_grad_(False)
+    unlock(model, "text", params.text_tower.trains, params.text_tower.unlocked_groups, params.text_tower.lora.model_dump())
+    assert set(trained_parameters(model, "text")) == {f"text.{name}" for name, _ in list(model.text.named_parameters())[-16:]}
+
+
+def test_siglip_s_patch_dropout_reaches_its_tower():
+    _, params, _ = with_profile("siglip_so400m", PARAMS_FILE)
+    model, _ = build_model(params.base_clip)
+    drop_patches(model, params.image_tower.patch_dropout)
+    patches = torch.ones(1, 729, 1)
+    assert model.visual.trunk.patch_drop.train()(patches).shape[1] == round(729 * (1 - 0.33))
 
 
 def test_use_prints_each_change_and_then_that_there_is_none(capsys: pytest.CaptureFixture[str]):

@@ -1,5 +1,6 @@
 """Both training stages on a tiny real corpus and a tiny open_clip model: what trains, what stays locked, what is written."""
 
+import math
 import re
 import shutil
 from itertools import count
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 
 from assets import artifacts
 from assets.clip import encoder
-from assets.clip.model import WEIGHTS
+from assets.clip.model import WEIGHTS, save_weights
 from assets.clip.trainable import layer_groups
 from assets.errors import UserError
 from assets.image_tower.losses import sharded_arc_margin_loss
@@ -211,6 +212,24 @@ def test_several_views_of_each_picture(workspace, sections):
         realign_text_tower(realigned("base_rea", sections["text_tower"], "base", views=views), TRAINING)
         weights.append((artifacts.model_dir("base_rea") / WEIGHTS).read_bytes())
     assert weights[1] == weights[2] != weights[0]
+
+
+@pytest.mark.parametrize("loss", ["base", "info_nce"])
+def test_a_sigmoid_base_realigns_by_its_own_loss_or_by_info_nce(loss, workspace, sections):
+    """InfoNCE knows no bias and bounds the scale; a scale that starts above the bound must not be stuck there."""
+    shutil.rmtree(artifacts.model_dir("base"))
+    model = write_model(artifacts.model_dir("base"), "sigmoid")
+    with torch.no_grad():
+        model.logit_scale.fill_(math.log(112))
+    save_weights(model, artifacts.model_dir("base"))
+    realign_text_tower(realigned("base_rea", sections["text_tower"], "base", loss=loss), TRAINING)
+    scales = {"logit_scale", "logit_bias"}
+    assert changed("base", "base_rea") & scales == (scales if loss == "base" else {"logit_scale"})
+    scale = float(load_file(artifacts.model_dir("base_rea") / WEIGHTS)["logit_scale"].exp())
+    if loss == "base":
+        assert scale == pytest.approx(112, rel=0.05)  # the sigmoid loss has no bound
+    else:
+        assert scale < 100, "at the bound the scale had no gradient"
 
 
 def test_a_projection_has_no_activations_to_compute_again(workspace, sections):

@@ -243,6 +243,17 @@ def test_fp16_gradients_are_clipped_as_they_are_not_as_they_were_scaled(tmp_path
     torch.testing.assert_close(*weights, atol=1e-4, rtol=0)
 
 
+def test_without_a_limit_gradients_are_not_clipped(tmp_path):
+    """The same weights as with a limit that no gradient reaches, other weights than with one that all exceed."""
+    weights = {}
+    for limit in (None, 1e6, 1e-9):
+        model, run = task()
+        fit(run, SETTINGS.model_copy(update={"gradient_clip_norm": limit}), TRAINING, tmp_path / str(limit))
+        weights[limit] = model.weight.detach()
+    assert torch.equal(weights[None], weights[1e6])
+    assert not torch.equal(weights[None], weights[1e-9])
+
+
 def test_an_fp16_step_that_overflows_is_left_out_and_the_scale_halved(tmp_path):
     model, run = task()
     loss, steps = run.loss, count()

@@ -25,11 +25,13 @@ DIFFICULTIES = {
     "hard": (("hard",), ("junk", "easy")),
 }
 PRECISION_AT = (1, 5, 10)
+UNCROPPED = "_uncropped"
 
 
 class Revisited(NamedTuple):
     pictures: Pictures  # the database
     queries: Pictures  # cropped to their boxes
+    whole_queries: Pictures  # the same pictures, uncropped
     judged: list[dict[str, np.ndarray]]  # of each query: the rows of the database that are easy, hard and junk
 
 
@@ -49,27 +51,32 @@ def read_revisited(root: Path) -> Revisited:
         raise UserError(f"{path} has {len(queries)} queries and {len(gnd)} judgements; each query needs one.")
     if any(len(rows) and not (rows.min() >= 0 and rows.max() < len(database)) for each in judged for rows in each.values()):
         raise UserError(f"{path} judges pictures beyond its list of {len(database)}.")
-    return Revisited(listed(root / "jpg", database), listed(root / "jpg", queries, Boxes(boxes)), judged)
+    pictures = root / "jpg"
+    return Revisited(listed(pictures, database), listed(pictures, queries, Boxes(boxes)), listed(pictures, queries), judged)
 
 
 def measure_revisited(data: Revisited, tools: Tools) -> dict[str, float]:
     """mAP and mP@1, 5, 10 of each difficulty, percent, as compute_map of the authors' code (filipradenovic/revisitop) has them.
 
-    The query pictures are not in the database; each is cropped to its box before it is encoded. Easy: easy pictures are right, hard ones
-    and junk are taken out of the ranking; Medium: easy and hard are right, junk is taken out; Hard: hard ones are right, easy ones and
-    junk are taken out. AP is trapezoidal, P@k looks no further than the last right picture. Queries with nothing right are skipped, and a
-    difficulty without any is left out. Table 1 of arXiv 2409.01936 has one number; Medium's mAP is the one that fits it.
+    The query pictures are not in the database. The official protocol crops each to its box: `map_medium` and so on. Uncropped queries show
+    what surrounds the building too; their measures are other numbers and have other names, `map_medium_uncropped` and so on.
+    Easy: easy pictures are right, hard ones and junk are taken out of the ranking; Medium: easy and hard are right, junk is taken out;
+    Hard: hard ones are right, easy ones and junk are taken out. AP is trapezoidal, P@k looks no further than the last right picture.
+    Queries with nothing right are skipped, and a difficulty without any is left out. The public code of arXiv 2409.01936
+    (Visual-Computing/MCIP) leaves queries uncropped and reports Medium and Hard; Table 1 has one number, which Medium's mAP fits.
     """
-    gallery, queries = tools.encoder.images(data.pictures), tools.encoder.images(data.queries)
+    gallery = tools.encoder.images(data.pictures)
     measures: dict[str, float] = {}
-    for difficulty, (right, out) in DIFFICULTIES.items():
-        relevant, junk = (_rows(data.judged, kinds, len(gallery)) for kinds in (right, out))
-        ranks = [own for own in relevant_ranks(queries, gallery, relevant, junk) if len(own)]
-        if not ranks:
-            continue
-        measures[f"map_{difficulty}"] = _percent([trapezoidal_average_precision(own) for own in ranks])
-        for k in PRECISION_AT:
-            measures[f"precision_at_{k}_{difficulty}"] = _percent([precision_at_k(own, k) for own in ranks])
+    for suffix, pictures in (("", data.queries), (UNCROPPED, data.whole_queries)):
+        queries = tools.encoder.images(pictures)
+        for difficulty, (right, out) in DIFFICULTIES.items():
+            relevant, junk = (_rows(data.judged, kinds, len(gallery)) for kinds in (right, out))
+            ranks = [own for own in relevant_ranks(queries, gallery, relevant, junk) if len(own)]
+            if not ranks:
+                continue
+            measures[f"map_{difficulty}{suffix}"] = _percent([trapezoidal_average_precision(own) for own in ranks])
+            for k in PRECISION_AT:
+                measures[f"precision_at_{k}_{difficulty}{suffix}"] = _percent([precision_at_k(own, k) for own in ranks])
     return measures
 
 

@@ -1,4 +1,5 @@
-"""Revisited Oxford and Paris: five pictures at 10° … 50°, queries at 0° and 50° within their boxes; and the annotation's pickle."""
+"""Revisited Oxford and Paris: five pictures at 10° … 50°, queries at 0° and 50° within their boxes and at 119° and 136° with what surrounds
+them; and the annotation's pickle."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from assets.errors import UserError
-from assets.evaluation.benchmarks.revisited import measure_revisited, read_plain_pickle, read_revisited
+from assets.evaluation.benchmarks.revisited import UNCROPPED, measure_revisited, read_plain_pickle, read_revisited
+from assets.table_1 import COLUMNS
 
 # The first query ranks the pictures 0, 1, 2, 3, 4; easy are 0 and 4, hard is 2, junk is 1.
 #   Easy: 1 and 2 are taken out, 0 and 4 rank 1 and 3:     AP (1 + (1/2 + 2/3)/2)/2 = 19/24, P@5 2/3 (up to rank 3)
@@ -31,24 +33,52 @@ EXPECTED = {
     "precision_at_10_hard": 1,
 }
 
+# Uncropped, the first query ranks 4, 3, 2, 1, 0.
+#   Easy: 1 and 2 are taken out, 4 and 0 rank 1 and 3:     AP 19/24, P@5 2/3
+#   Medium: 1 is taken out, 4, 2, 0 rank 1, 3, 4:          AP (1 + (1/2 + 2/3)/2 + (2/3 + 3/4)/2)/3 = 55/72, P@5 3/4
+#   Hard: 0, 1, 4 are taken out, 2 ranks second:           AP (0 + 1/2)/2 = 1/4, P@1 0, P@5 1/2 (up to rank 2)
+# The second one finds 4 (junk) and then 3 again.
+EXPECTED_UNCROPPED = {
+    "map_easy_uncropped": (19 / 24 + 1) / 2,
+    "precision_at_1_easy_uncropped": 1,
+    "precision_at_5_easy_uncropped": (2 / 3 + 1) / 2,
+    "precision_at_10_easy_uncropped": (2 / 3 + 1) / 2,
+    "map_medium_uncropped": (55 / 72 + 1) / 2,
+    "precision_at_1_medium_uncropped": 1,
+    "precision_at_5_medium_uncropped": (3 / 4 + 1) / 2,
+    "precision_at_10_medium_uncropped": (3 / 4 + 1) / 2,
+    "map_hard_uncropped": 1 / 4,
+    "precision_at_1_hard_uncropped": 0,
+    "precision_at_5_hard_uncropped": 1 / 2,
+    "precision_at_10_hard_uncropped": 1 / 2,
+}
+
 
 @pytest.mark.parametrize("name", ["roxford5k", "rparis6k"])
 def test_values_by_hand(replica, tools, name):
     found = measure_revisited(read_revisited(replica(name)), tools({}))
-    assert found == {measure: round(100 * value, 4) for measure, value in EXPECTED.items()}
+    assert found == {measure: round(100 * value, 4) for measure, value in (EXPECTED | EXPECTED_UNCROPPED).items()}
 
 
-def test_a_query_is_its_box_alone(replica, tools):
+def test_a_query_of_the_official_protocol_is_its_box_alone(replica, tools):
     data = read_revisited(replica("roxford5k"))
     np.testing.assert_allclose(tools({}).encoder.images(data.queries)[0], [1, 0], atol=1e-6)  # 0°, not the grey around it
     assert data.pictures.crop is None
+    assert data.whole_queries.crop is None
+    assert data.whole_queries.names == data.queries.names
+
+
+def test_the_paper_s_column_is_the_uncropped_one():
+    """Set beside cropped queries, which find less around them, the paper's number would flatter it or us."""
+    (column,) = [column for column in COLUMNS if column.benchmark == "roxford5k"]
+    assert column.measure == "map_medium_uncropped"
 
 
 def test_a_difficulty_that_no_query_has_is_left_out(replica, tools):
     data = read_revisited(replica("roxford5k"))
     nothing = np.zeros(0, np.int64)
     found = measure_revisited(data._replace(judged=[own | {"hard": nothing} for own in data.judged]), tools({}))
-    assert {name.rpartition("_")[2] for name in found} == {"easy", "medium"}
+    assert {name.removesuffix(UNCROPPED).rpartition("_")[2] for name in found} == {"easy", "medium"}
 
 
 @pytest.mark.parametrize("gone", ["gnd_rparis6k.pkl", "jpg/all_souls_2.jpg", "jpg/query_1.jpg"])

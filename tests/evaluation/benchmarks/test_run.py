@@ -30,7 +30,7 @@ def test_every_replica_gives_its_column_of_table_1(replica, tools, prompted):
     assert result["skipped"] == {}
     # each column is worked out in its family's test; -A: nearest training images of 0° and 90° are tenches, which it does not have
     columns = {
-        "image_to_image": {"gpr1200": 92.9365, "instre": 92.9365, "cub200": 71.4286, "roxford": 95.1389},
+        "image_to_image": {"gpr1200": 92.9365, "instre": 92.9365, "cub200": 71.4286, "roxford": 88.1944},
         "knn": {"imagenet_val": 50, "imagenet_sketch": 50, "imagenet_a": 0, "fgvc_aircraft": 66.6667},
         "zero_shot": {"imagenet_val": 75, "imagenet_sketch": 75, "imagenet_a": 100, "objectnet": 66.6667},
         "text_to_image": {"flickr30k": 75, "coco": 75},

@@ -84,7 +84,7 @@ def test_files_that_dvc_does_not_watch_are_found_from_a_copy(written):
     for name in ("captions.txt", "model.pt"):
         Path(name).touch()
     written["pseudo_captions"]["extra_corpora"] = ["captions.txt", "not there.txt"]
-    written["base_clip"] = {"source": "open_clip", "model": "ViT-B-32", "pretrained": "model.pt"}
+    written["base_clip"] = {"source": "open_clip", "model": "ViT-B-32", "pretrained": "model.pt", "resize": "own"}
     _, found = prepared(written)
     assert found["pseudo_captions"]["extra_corpora"] == [str(Path("captions.txt").resolve()), "not there.txt"]
     assert found["base_clip"]["pretrained"] == str(Path("model.pt").resolve())
