@@ -40,7 +40,7 @@ def test_use_prints_each_change_and_then_that_there_is_none(capsys: pytest.Captu
 
 def test_an_unknown_profile_is_reported_with_the_known_ones(capsys: pytest.CaptureFixture[str]):
     assert main(["use", "vit"]) == 1
-    assert "given profile 'vit'; known are demo, " in capsys.readouterr().err
+    assert "given profile 'vit'; known are ablation, demo, " in capsys.readouterr().err
 
 
 def test_a_wrong_command_prints_the_usage(capsys: pytest.CaptureFixture[str]):
