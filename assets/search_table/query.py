@@ -128,8 +128,7 @@ def _check_readable(texts: list[str], encoder: Encoder) -> None:
         shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
         if reading.unreadable:
             raise UserError(
-                f"the table's model cannot read the query {shown!r}: its tokenizer knows no part of it. Search by a picture, or ask with"
-                f" other words. {ANOTHER_BASE}"
+                f"the table's model cannot read the query {shown!r}: its tokenizer knows no part of it. Search by a picture. {ANOTHER_BASE}"
             )
         if reading.unknown:
             logger.warning("the table's model does not know %d of the %d parts of the query %r", reading.unknown, reading.words, shown)
