@@ -179,9 +179,10 @@ def _loss(
         with autocast(device, settings.precision):
             images = encode(pixels)
         captions = project(model, caption_features[torch.from_numpy(chosen).to(device)])
-        logit_scale = model.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         return info_nce_loss(
-            normalize(images.float(), dim=1), normalize(captions, dim=1), logit_scale, torch.from_numpy(related).to(device)
+            normalize(images.float(), dim=1), normalize(captions, dim=1), model.logit_scale.exp(), torch.from_numpy(related).to(device)
         )
 
     return loss
