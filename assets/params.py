@@ -138,6 +138,7 @@ class Optimization(Section):
     steps: PositiveInt  # of the optimiser, at least
     epochs: PositiveInt  # at least
     validations: PositiveInt  # at most
+    min_validation_pictures: PositiveInt  # by fewer nothing is chosen
     batch_size: Annotated[int, Field(ge=2)]
     max_batch_share: Annotated[float, Field(gt=0, le=1)]  # of the training pictures
     final_lr_fraction: Fraction  # of the peak learning rate

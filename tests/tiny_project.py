@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 from PIL import Image, ImageDraw
@@ -28,16 +29,26 @@ FORMATS = ("png", "jpg", "webp", "gif", "bmp", "tiff", "png")  # one picture of 
 CLASSES = [f"{color}_{shape}" for color in COLORS for shape in SHAPES]
 LIBRARY = ("holiday.jpg", "icon.png")  # straight in the folder: searched, never trained on
 
-TINY = {
+SHORT = {"steps": 1, "epochs": 1, "min_validation_pictures": 1, "batch_size": 8, "device": "cpu"}
+
+TINY: dict[str, Any] = {
     "source_images": {
         "sources": [{"kind": "image_folder", "root": "data/images", "folders": ["label"], "license": "unknown", "attribution": "unknown"}]
     },
     # with seed 0 the hash leaves two classes for test and four that train, each with pictures held out
     "curated_images": {"test_fraction": 0.71, "validation_classes": 0.0, "validation_pictures": 0.2},
-    "base_clip": {"image_size": 32, "steps": 1, "epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
+    "base_clip": {
+        "image_size": 32,
+        "steps": 1,
+        "epochs": 1,
+        "min_validation_pictures": 1,
+        "batch_size": 8,
+        "device": "cpu",
+        "unlocked_groups": 2,
+    },
     "pseudo_captions": {"top_k": 2, "device": "cpu"},
-    "image_tower": {"steps": 1, "epochs": 1, "batch_size": 8, "device": "cpu", "unlocked_groups": 2},
-    "text_tower": {"steps": 1, "epochs": 1, "batch_size": 8, "device": "cpu"},
+    "image_tower": {**SHORT, "unlocked_groups": 2},
+    "text_tower": {**SHORT},
     "evaluation": {"knn_k": 3, "bootstrap_samples": 100, "device": "cpu"},
     "report": {"queries": 2, "top_k": 3, "worst_failures": 2},
     "promotion": {"bootstrap_samples": 100, "override_reason": "a pulse, not a result"},

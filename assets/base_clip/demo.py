@@ -119,14 +119,13 @@ def align(model: Clip, directory: Path, settings: DemoClip, training: Training, 
         validate=validate,
         select_by=validation.SEARCH,
         images_per_step=min(size, len(texts.labels)),
-        cannot_choose=held_out.cannot_choose,
+        cannot_choose=held_out.why_no_choice(settings.min_validation_pictures),
         noise=noise,
         lock_batch_norm=size < settings.batch_norm_from,
         logit_scale=model.logit_scale,
     )
     rows = fit(task, settings, training, state_dir)
-    why_not = held_out.cannot_choose
-    return rows, kept(rows, task.select_by, start_is_candidate=True, cannot_choose=why_not, validated_on=str(held_out))
+    return rows, kept(rows, task.select_by, start_is_candidate=True, cannot_choose=task.cannot_choose, validated_on=str(held_out))
 
 
 def _validation(encoder: Encoder, held_out: ValidationSet) -> tuple[Callable[[], dict[str, float | None]], dict[str, float]]:

@@ -29,7 +29,7 @@ from assets.source_images.image_folder import find_pictures, places_of
 from assets.source_images.root import holds_pictures, recorded
 from assets.stages import addresses
 from assets.training.length import Length, length
-from assets.training.validation import ENOUGH_PICTURES, ENOUGH_UNSEEN
+from assets.training.validation import ENOUGH_UNSEEN
 
 SAMPLED = 24  # pictures whose decoding is timed
 CLASSES_SHOWN = 3
@@ -165,10 +165,10 @@ def not_measurable(params: Params, found: Listing, split: Sides) -> Iterator[str
     if trained < 2:
         yield "training: there is one class to train on, and nothing to distinguish it from. Give at least 3 classes"
     held_out = split.pictures["validation"]
-    if held_out < ENOUGH_PICTURES:
+    if held_out < (least := params.image_tower.min_validation_pictures):
         yield (
-            f"which epoch is best: {held_out or 'no'} validation pictures, and fewer than {ENOUGH_PICTURES} cannot tell, so the last is"
-            " kept. Give classes more pictures, or raise curated_images.validation_pictures"
+            f"what training gains: {held_out or 'no'} validation pictures, and fewer than {least} choose nothing, so every recipe stays"
+            " as base is. Give classes more pictures, or raise curated_images.validation_pictures"
         )
     if split.unseen < ENOUGH_UNSEEN:
         yield (

@@ -68,7 +68,7 @@ def _train(recipe: Recipe, training: Training) -> None:
 
     noise = guards.standard_errors(validation.precisions(held_out, start_images, names))
     task = _task(tuning, loss, centers, labels, validate)
-    train(tuning, replace(task, cannot_choose=held_out.cannot_choose, noise=noise))
+    train(tuning, replace(task, cannot_choose=held_out.why_no_choice(settings.min_validation_pictures), noise=noise))
 
 
 def _task(

@@ -78,7 +78,7 @@ def _realign(recipe: Recipe, training: Training) -> None:
 
     noise = guards.standard_errors(validation.precisions(held_out, held_out_images, start_names))
     task = _task(encoder, images, views, texts, features, validate, settings, compile_tower=training.compile)
-    train(tuning, replace(task, cannot_choose=held_out.cannot_choose, noise=noise))
+    train(tuning, replace(task, cannot_choose=held_out.why_no_choice(settings.min_validation_pictures), noise=noise))
 
 
 def _task(

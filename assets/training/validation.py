@@ -20,7 +20,6 @@ from assets.pictures.table import read_rows
 
 SEARCH = "search"  # the measure that chooses what is kept: the mean of both ways
 ENOUGH_UNSEEN = 10  # unseen classes of two pictures or more; with fewer, all validation pictures search
-ENOUGH_PICTURES = 30  # validation pictures; by fewer nothing is chosen
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,12 @@ class ValidationSet:
         """[C], sorted: of the classes of the pictures that search."""
         return sorted(set(self.class_names[self.searching]))
 
-    @property
-    def cannot_choose(self) -> str | None:
-        """Why these pictures cannot choose between two models; None where they can."""
+    def why_no_choice(self, least: int) -> str | None:
+        """Why these pictures cannot choose between two models where at least so many are asked for; None where they can."""
         if not len(self.labels):
             return "there are no validation pictures"
-        if len(self.labels) < ENOUGH_PICTURES:
-            return f"{len(self.labels)} validation pictures are too few to choose by; at least {ENOUGH_PICTURES} are needed"
+        if len(self.labels) < least:
+            return f"{len(self.labels)} validation pictures are too few to choose by; at least {least} are needed (min_validation_pictures)"
         return None
 
     def __str__(self) -> str:

@@ -27,12 +27,14 @@ def go_back(
 
     The points are both ends and those at `shares`: 0.25 is a quarter of what training changed, batch-norm statistics included. `start`:
     the model directory where the way begins; `at_start`: the history's row of it. The way is gone also where training has only made the
-    model worse: a part of it may be better than nothing. Of equal points the one with more training is taken. Nothing is tried where
-    validation has not chosen. In several processes the first one validates, and all end with the same weights.
+    model worse: a part of it may be better than nothing. Of equal points the one with more training is taken. Where validation cannot
+    choose, the start is left: what it knows is sure, what training made of it is not. In several processes the first one validates, and
+    all end with the same weights.
     """
-    if not kept.chosen:
-        return kept
     way, measure = _Way(model, start), f"validation_{select_by}"
+    if not kept.chosen:
+        way.go_to(0)
+        return replace(kept, epoch=0, why=kept.why.replace("the last", "the start", 1), measures=measures_of(at_start))
     tried = []
     for share in shares:
         way.go_to(share)

@@ -26,6 +26,7 @@ SETTINGS = Optimization(
     steps=1,
     epochs=5,
     validations=12,
+    min_validation_pictures=1,
     batch_size=8,
     max_batch_share=1.0,
     final_lr_fraction=0.1,

@@ -41,7 +41,16 @@ def training(processes: int) -> Training:
 def sections(checkout):
     written = demo_settings()
     unguarded = dict.fromkeys(Guards.model_fields)  # random weights collapse easily, which is not the question
-    small = {"steps": 1, "epochs": 2, "batch_size": 8, "max_batch_share": 1.0, "device": "cpu", "guards": unguarded, "trains": "all"}
+    small = {
+        "steps": 1,
+        "epochs": 2,
+        "batch_size": 8,
+        "max_batch_share": 1.0,
+        "min_validation_pictures": 1,
+        "device": "cpu",
+        "guards": unguarded,
+        "trains": "all",
+    }
     return {
         "image": ImageTower.model_validate(written["image_tower"] | small | {"batch_norm_from": 1}),
         "text": TextTower.model_validate(written["text_tower"] | small | {"lr": 3e-5, "views": 2}),
@@ -157,7 +166,6 @@ def going_back(recipe: Recipe, how: Training, folder: Path) -> None:
         return kept
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "ENOUGH_PICTURES", 1)
         patch.setattr(validation, "measures", lambda *given: {"search": float(next(scores))})
         patch.setattr(tuning, "go_back", go_back)
         image_tower._train(recipe, how)

@@ -98,10 +98,10 @@ def test_nothing_to_validate_on(tmp_path, monkeypatch):
     found = read_validation_set(artifacts.CURATED_IMAGES)
     empty = np.zeros((0, 2), np.float32)
     assert measures(found, empty, empty) == {"image_to_image": None, "text_to_image": None, "search": None}
-    assert found.cannot_choose == "there are no validation pictures"
+    assert found.why_no_choice(1) == "there are no validation pictures"
 
 
 @pytest.mark.parametrize(("pictures", "told"), [(6, "6 validation pictures are too few"), (29, "at least 30"), (30, None)])
 def test_a_handful_of_pictures_chooses_nothing(pictures, told):
-    found = held_out(["a", "b"] * 15 if pictures == 30 else ["a"] * pictures).cannot_choose
+    found = held_out(["a", "b"] * 15 if pictures == 30 else ["a"] * pictures).why_no_choice(30)
     assert (told in found) if told else found is None

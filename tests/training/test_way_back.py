@@ -92,8 +92,11 @@ def test_where_training_made_the_model_worse_a_part_of_the_way_may_be_better_tha
         assert ("the start itself" in str(found)) == (not share)
 
 
-def test_without_a_choice_there_is_no_way_back(tuned):
-    """By too few pictures the way back would be chosen by chance."""
+def test_without_a_choice_the_start_stays(tuned):
+    """Of 20 classes of six pictures the last epoch was kept: mAP 28.6 became 22.5, and no picture could tell."""
+    model, _, before = tuned
     found, seen = go(tuned, {}, chosen=False)
     assert not seen
-    assert (found.epoch, found.share, found.way_back) == (3, 1.0, [])
+    assert (found.epoch, found.share, found.way_back, found.measures) == (0, 1.0, [], {"validation_search": 0.1})
+    assert str(found) == "epoch 0, the start: too few"
+    assert all(torch.equal(value, before[name]) for name, value in state_of(model).items())
