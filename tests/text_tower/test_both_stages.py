@@ -31,7 +31,7 @@ TRAINING = Training(processes=1, compile=False, checkpoint_minutes=60.0)
 @pytest.fixture(scope="module")
 def sections(checkout):
     written = demo_settings()
-    small = {"steps": 1, "epochs": 2, "batch_size": 8, "max_batch_share": 1.0, "device": "cpu"}
+    small = {"steps": 1, "epochs": 2, "batch_size": 8, "max_batch_share": 1.0, "min_validation_pictures": 1, "device": "cpu"}
     return {
         "image_tower": ImageTower.model_validate(written["image_tower"] | small | {"trains": "all", "batch_norm_from": 1}),
         "text_tower": TextTower.model_validate(written["text_tower"] | small),
