@@ -127,7 +127,7 @@ def test_a_trial_that_other_work_disturbed_says_so_and_is_not_kept(
 
 def test_a_base_that_is_not_there_yet_is_not_timed(tiny: Path, capsys: pytest.CaptureFixture[str]):
     settings = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    settings["base_clip"] = {"source": "open_clip", "model": "ViT-B-32", "pretrained": "openai"}
+    settings["base_clip"] = {"source": "open_clip", "model": "ViT-B-32", "pretrained": "openai", "resize": "own"}
     Path("params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     assert plan.main() == 0
     assert "unknown until the base is there (models/base)" in capsys.readouterr().out

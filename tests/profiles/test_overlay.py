@@ -67,7 +67,7 @@ def test_only_lines_of_changed_settings_change(name: str, params_file: Path):
 def test_a_source_of_ones_own_and_back_to_the_letter(params_file: Path):
     """The blank line after a list whose last value is in brackets hangs on the list itself, and went with it."""
     before = params_file.read_text(encoding="utf-8")
-    folder = {"kind": "image_folder", "root": "/a folder: é #1", "license": "unknown", "attribution": "unknown"}
+    folder = {"kind": "image_folder", "root": "/a folder: é #1", "folders": ["label"], "license": "unknown", "attribution": "unknown"}
     text, params, changes = with_values(as_loaded({"source_images": {"sources": [folder]}}), "ours", params_file)
     assert len(changes) == 1 and params.source_images.sources[0].root == folder["root"]
     assert sum(not line for line in text.splitlines()) == sum(not line for line in before.splitlines())
