@@ -9,7 +9,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,15 @@ from assets import artifacts
 from assets.commands.trial import Trial, inspected_per_second, trial
 from assets.curated_images.split import split_images
 from assets.errors import UserError
+from assets.limits import Sides, limits, sides
 from assets.params import DemoClip, Emoji, Params, read_params
-from assets.pictures.schema import SPLITS
 from assets.pictures.table import read_batches, read_rows
-from assets.promotion.comparison import too_few
 from assets.recipes import BASE
 from assets.source_images.captions_file import read_captions
 from assets.source_images.image_folder import find_pictures, places_of
 from assets.source_images.root import holds_pictures, recorded
 from assets.stages import addresses
 from assets.training.length import Length, length
-from assets.training.validation import ENOUGH_UNSEEN
 
 SAMPLED = 24  # pictures whose decoding is timed
 CLASSES_SHOWN = 3
@@ -51,14 +49,12 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Sides:
-    """By split: how many pictures, of which classes, and of which families, which an interval draws."""
+class Split:
+    """What curated_images will make of them, if it rejects nothing more."""
 
-    pictures: Counter[str]
-    classes: dict[str, set[str]]
-    families: dict[str, set[str]]
-    unseen: int  # validation classes with two pictures or more that training does not see
-    small: list[str] = field(default_factory=list)  # classes with too few pictures, which are rejected
+    pictures: Counter[str]  # by split
+    sides: Sides
+    small: list[str]  # classes with too few pictures, which are rejected
 
 
 def listing(params: Params, written: dict[str, Any]) -> Listing | None:
@@ -87,7 +83,7 @@ def listing(params: Params, written: dict[str, Any]) -> Listing | None:
     return Listing(where, ids, labels, families, given, captioned, distinct, first["image"].to_pylist())
 
 
-def sides(found: Listing, params: Params) -> Sides:
+def split_of(found: Listing, params: Params) -> Split:
     """As curated_images splits them, if it rejects nothing more. UserError where it would fail."""
     settings = params.curated_images
     count = Counter(label for label in found.labels if label is not None)
@@ -107,15 +103,7 @@ def sides(found: Listing, params: Params) -> Sides:
         )
     except UserError as error:
         raise UserError(f"{found.where}: {error} {_small(small, settings.min_images_per_class)}".strip()) from None
-    classes: dict[str, set[str]] = {split: set() for split in SPLITS}
-    families_of: dict[str, set[str]] = {split: set() for split in SPLITS}
-    for label, family, split in zip(labels, families, splits, strict=True):
-        if label is not None and family is not None:
-            classes[split].add(label)
-            families_of[split].add(family)
-    held_out = Counter(label for label, split in zip(labels, splits, strict=True) if split == "validation")
-    unseen = sum(number > 1 for label, number in held_out.items() if label not in classes["train"])
-    return Sides(Counter(splits), classes, families_of, unseen, small)
+    return Split(Counter(splits), sides(splits, labels, families, captions=found.captions > 0), small)
 
 
 def lengths(params: Params, pictures: int) -> dict[str, Length]:
@@ -124,11 +112,11 @@ def lengths(params: Params, pictures: int) -> dict[str, Length]:
     return found | {name: length(recipe.settings, pictures) for name, recipe in params.recipe.items() if recipe.settings is not None}
 
 
-def seconds(params: Params, found: Listing, split: Sides, trained: dict[str, Length], speed: Trial, decoded: float) -> dict[str, float]:
+def seconds(params: Params, found: Listing, split: Split, trained: dict[str, Length], speed: Trial, decoded: float) -> dict[str, float]:
     """By part of the pipeline, counted from nothing made; the parts of a training are its steps, validations and what it embeds first."""
     train, validation, test = (split.pictures[name] for name in ("train", "validation", "test"))
     total = sum(split.pictures.values())
-    texts = found.captions + len(split.classes["train"])
+    texts = found.captions + len(split.sides.classes["train"])
     parts = {"reading": 2 * total / decoded, BASE: 0.0, "captions": train / speed.images_per_second + texts / speed.texts_per_second}
     parts |= {"image towers": 0.0, "text towers": 0.0}
     for name, run in trained.items():
@@ -141,7 +129,7 @@ def seconds(params: Params, found: Listing, split: Sides, trained: dict[str, Len
             parts["image towers"] += took + (train + validation) / speed.images_per_second
         else:  # its pictures are embedded once; validations embed texts alone
             parts["text towers"] += run.steps * (step or 0.0) + train * params.recipe[name].settings.views / speed.images_per_second
-    prompts = len(params.evaluation.prompts) * len(split.classes["test"])
+    prompts = len(params.evaluation.prompts) * len(split.sides.classes["test"])
     parts["evaluation"] = len(params.recipes.measured) * (test / speed.images_per_second + prompts / speed.texts_per_second)
     parts["table"] = total / speed.images_per_second
     parts["starting"] = speed.start_seconds * len(addresses(params))
@@ -153,34 +141,16 @@ def _way_back(params: Params, name: str) -> int:
     return 0 if name == BASE else len(params.recipe[name].settings.way_back)
 
 
-def not_measurable(params: Params, found: Listing, split: Sides) -> Iterator[str]:
-    tested, trained = len(split.families["test"]), len(split.classes["train"])
-    least = next(count for count in range(1, 1000) if not too_few(count, params.evaluation.confidence))
-    if tested < least:
-        wanted = -(-least // params.curated_images.test_fraction)
-        yield (
-            f"differences between recipes: {tested} test families (classes that belong together), and with fewer than {least} every"
-            f" difference is a tie. About {wanted:g} families give {least} for the test"
-        )
-    if trained < 2:
-        yield "training: there is one class to train on, and nothing to distinguish it from. Give at least 3 classes"
+def not_measurable(params: Params, split: Split) -> Iterator[str]:
+    yield from limits(split.sides, level=params.evaluation.confidence)
     held_out = split.pictures["validation"]
     if held_out < (least := params.image_tower.min_validation_pictures):
         yield (
             f"what training gains: {held_out or 'no'} validation pictures, and fewer than {least} choose nothing, so every recipe stays"
             " as base is. Give classes more pictures, or raise curated_images.validation_pictures"
         )
-    if split.unseen < ENOUGH_UNSEEN:
-        yield (
-            f"what training does to classes that it does not see: {split.unseen or 'no'} validation classes are such, and fewer than"
-            f" {ENOUGH_UNSEEN} are too few, so validation may rise while the test does not"
-        )
-    if both := split.classes["test"] & (split.classes["train"] | split.classes["validation"]):
-        yield f"unseen classes alone: the source gives the split, and {len(both)} test classes are trained on too"
     if split.small:
         yield _small(split.small, params.curated_images.min_images_per_class)
-    if not found.captions:
-        yield "what captions add: the pictures have none, so pseudo-captions are class names alone, and so are text queries"
     if split.pictures["test"] <= params.evaluation.knn_k:
         votes = params.evaluation.knn_k
         yield f"k-NN as it is meant: {split.pictures['test']} test pictures, where {votes} neighbours vote (evaluation.knn_k)"
@@ -203,7 +173,7 @@ def lines(params: Params, written: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if speed is not None and speed.steps.get(BASE) is not None:
             yield "steps", f"{speed.steps[BASE]:.2f} s each for the base, by a short trial of this machine ({speed.device})"
         return
-    split = sides(found, params)
+    split = split_of(found, params)
     labelled = sum(label is not None for label in found.labels)
     yield (
         "pictures",
@@ -230,12 +200,12 @@ def lines(params: Params, written: dict[str, Any]) -> Iterator[tuple[str, str]]:
             told += f"; {free:.1f} GB are free"
             told += ". Reduce batch_size, or set gradient_checkpointing" if speed.gigabytes > free else ""
         yield "memory", told
-    for number, reason in enumerate(not_measurable(params, found, split)):
+    for number, reason in enumerate(not_measurable(params, split)):
         yield "" if number else "cannot tell", reason
 
 
-def _side(split: Sides, name: str) -> str:
-    classes, families = len(split.classes[name]), len(split.families[name])
+def _side(split: Split, name: str) -> str:
+    classes, families = len(split.sides.classes[name]), len(split.sides.families[name])
     together = f" in {families:,} families" if families != classes else ""
     return f"{split.pictures[name]:,} pictures of {classes:,} classes{together} for {name}"
 

@@ -53,6 +53,14 @@ def paired_bootstrap(
     return PairedDifference(float(np.nanmean(differences)), low, high)
 
 
+def too_few(units: int, level: float) -> bool:
+    """Whether this many units all rise, or all fall, by chance more often than 1 − level, as in a sign test: five or fewer for 95 %.
+
+    Where all lie on one side of 0, no resample reaches the other side: a single one would make any difference look certain.
+    """
+    return 2.0 ** (1 - units) > 1 - level
+
+
 def bootstrap_means(values: np.ndarray, samples: int, generator: np.random.Generator, groups: np.ndarray | None = None) -> np.ndarray:
     """The means of M measures in each resample, float64 [S, M], all measures from the same draws: so a function of several is bounded too.
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from scipy import stats
 
 from assets.measures import AVERAGE, AVERAGED, GATED, PAIRED, SHOWN, known_value, value_of
-from assets.metrics.bootstrap import PairedDifference, bootstrap_means, paired_bootstrap, percentile_interval
+from assets.metrics.bootstrap import PairedDifference, bootstrap_means, paired_bootstrap, percentile_interval, too_few
 
 
 class Bootstrap(NamedTuple):
@@ -95,14 +95,6 @@ def expanded(level: float, families: int) -> float:
         return level
     reach = stats.t.ppf((1 + level) / 2, families - 1) * math.sqrt(families / (families - 1))
     return min(float(2 * stats.norm.cdf(reach) - 1), 1 - 1e-9)
-
-
-def too_few(families: int, level: float) -> bool:
-    """Whether this many families all rise, or all fall, by chance more often than 1 − level, as in a sign test: five or fewer for 95 %.
-
-    Where all families lie on one side of 0, no resample reaches the other side: a single one would make any difference look certain.
-    """
-    return 2.0 ** (1 - families) > 1 - level
 
 
 def overlap_difference(row: Mapping[str, Any], reference: Mapping[str, Any], key: str) -> PairedDifference:

@@ -14,7 +14,7 @@ import numpy as np
 from assets import artifacts, params
 from assets.evaluations import Evaluation, read_evaluation, read_test_split
 from assets.measures import MEASURE_OF, PAIRED
-from assets.metrics.bootstrap import PairedDifference
+from assets.metrics.bootstrap import PairedDifference, too_few
 from assets.promotion import comparison
 from assets.promotion.champion import incomparable, paired_with_champion, split_digest
 from assets.promotion.comparison import Bootstrap
@@ -53,7 +53,7 @@ def judge_recipes(settings: params.Promotion, measured: list[str]) -> None:
     artifacts.write_json(artifacts.METRICS, found)
     artifacts.write_json(artifacts.VERDICT, verdict)
     families = len(set(test.families))
-    if comparison.too_few(families, judged.level):
+    if too_few(families, judged.level):
         logger.warning("%d family(ies) of test classes are too few to tell a difference from chance, so all are ties", families)
     logger.info("%s %s: %s", verdict["decision"], judged.recipe, " ".join(verdict["reasons"]))
 

@@ -1,4 +1,4 @@
-"""Section «Data»: how many images were read, rejected and kept, and in which splits. Curating is curated_images'."""
+"""Section «Data»: how many images were read, rejected and kept, in which splits; what they cannot show. Curating is curated_images'."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from assets import artifacts
+from assets.limits import Sides, limits, sides
 from assets.measures import percent
 from assets.pictures.schema import SPLITS
 from assets.pictures.table import read_rows
@@ -30,6 +32,22 @@ def count_rows() -> list[dict[str, Any]]:
         for split in SPLITS
         if split in by_split
     ]
+
+
+def read_sides() -> Sides:
+    rows = read_rows(artifacts.CURATED_IMAGES, columns=["split", "label", "family", "captions"])
+    captioned = bool(pc.max(pc.list_value_length(rows["captions"])).as_py())
+    return sides(*(rows[name].to_pylist() for name in ("split", "label", "family")), captions=captioned)
+
+
+def limits_view(found: Sides, histories: Mapping[str, Mapping[str, Any]], level: float) -> list[str]:
+    """What these pictures cannot show; also of which recipe validation kept the start, and why."""
+    stayed = [
+        f"what {recipe} is worth: it is as it started. It keeps {history['kept']['said']}"
+        for recipe, history in histories.items()
+        if history["kept"]["epoch"] == 0
+    ]
+    return [*limits(found, level=level), *stayed]
 
 
 def funnel_view(rejected: Sequence[tuple[str, int]], splits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -84,6 +84,7 @@ def make_report(settings: params.Report, promotion: params.Promotion, about: Map
         **health.health_view(in_order),
         "table_1": benchmarks.table_1_view(benchmarks.read_benchmarks(measured), measured),
         "histories": trained,
+        "limits": funnel.limits_view(funnel.read_sides(), histories, published.level),
         "funnel": funnel.funnel_view(funnel.count_rejected(), funnel.count_rows()),
         **words.readable_view(words.read_readable()),
         **provenance.provenance_view([each.made_with for each in evaluations.values()], verdict, champion, settings, promotion),

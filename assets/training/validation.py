@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from assets.limits import ENOUGH_UNSEEN, unseen_classes
 from assets.metrics.retrieval import average_precisions
 from assets.pictures.split import Split
 from assets.pictures.table import read_rows
 
 SEARCH = "search"  # the measure that chooses what is kept: the mean of both ways
-ENOUGH_UNSEEN = 10  # unseen classes of two pictures or more; with fewer, all validation pictures search
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_validation_set(table: Path) -> ValidationSet:
     labels, class_names = (np.array(rows[name].to_pylist(), dtype=object) for name in ("label", "class_name"))
     trained = set(read_rows(table, "train", ["label"])["label"].to_pylist())
     new = np.array([label not in trained for label in labels], dtype=bool)
-    enough = sum(count > 1 for count in Counter(labels[new]).values()) >= ENOUGH_UNSEEN
+    enough = unseen_classes(Counter(labels), trained) >= ENOUGH_UNSEEN
     searching = np.flatnonzero(new) if enough else np.arange(len(labels))
     return ValidationSet(Split(table, "validation"), labels, searching, class_names, frozenset(labels[new]))
 

@@ -37,7 +37,7 @@ def test_the_plan_counts_as_the_split_does_and_names_what_cannot_be_measured(tin
     params, written = read_params()
     found = plan.listing(params, written)
     assert found is not None
-    split = plan.sides(found, params)
+    split = plan.split_of(found, params)
     kept = [(each, label) for each, label in zip(found.ids, found.labels, strict=True) if label != "lonely"]
     labels = [label for _, label in kept]
     settings = params.curated_images
@@ -78,10 +78,10 @@ def test_families_and_a_split_of_the_source_are_planned_as_they_are_kept(tiny: P
         params, written = read_params()
         found = plan.listing(params, written)
         assert found is not None
-        split = plan.sides(found, params)
-        assert len(split.families["test"]) == tested, (folders, split.families)
-        assert any("test families (classes that belong together)" in each for each in plan.not_measurable(params, found, split))
-        assert any("the source gives the split" in each for each in plan.not_measurable(params, found, split)) == (root == "by_split")
+        split = plan.split_of(found, params)
+        assert len(split.sides.families["test"]) == tested, (folders, split.families)
+        assert any("test families (classes that belong together)" in each for each in plan.not_measurable(params, split))
+        assert any("the source gives the split" in each for each in plan.not_measurable(params, split)) == (root == "by_split")
 
 
 def test_the_trial_is_of_each_tower_that_trains_and_is_kept(tiny: Path, monkeypatch: pytest.MonkeyPatch):
@@ -110,7 +110,7 @@ def test_steps_are_timed_in_batches_as_large_as_they_will_be(tiny: Path, monkeyp
     asked: list[dict[str, int]] = []
     monkeypatch.setattr(trial, "_measure", lambda params, batch_sizes: asked.append(dict(batch_sizes)))
     list(plan.lines(params, written))
-    wanted = {name: run.batch_size for name, run in plan.lengths(params, plan.sides(found, params).pictures["train"]).items()}
+    wanted = {name: run.batch_size for name, run in plan.lengths(params, plan.split_of(found, params).pictures["train"]).items()}
     assert asked == [wanted]
 
 
@@ -143,7 +143,7 @@ def test_a_folder_of_one_class_fails_before_anything_runs(tiny: Path):
     found = plan.listing(params, written)
     assert found is not None
     with pytest.raises(UserError, match=r"data/images: 1 class.*At least 2 are needed"):
-        plan.sides(found, params)
+        plan.split_of(found, params)
 
 
 def test_the_demo_s_plan_before_its_drawings_are_there(tiny: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,0 +1,62 @@
+"""What a collection of pictures cannot show, however it is trained on: said before a run by `plan` and after it by the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from assets.metrics.bootstrap import too_few
+
+ENOUGH_UNSEEN = 10  # validation classes that training never sees, of two pictures or more; with fewer, all validation pictures search
+
+
+@dataclass(frozen=True)
+class Sides:
+    """By split: which classes it has and which families (what an interval draws)."""
+
+    classes: dict[str, set[str]]
+    families: dict[str, set[str]]
+    unseen: int  # validation classes with two pictures or more that training does not see
+    captions: bool  # whether any picture has some
+
+
+def sides(splits: Sequence[str], labels: Sequence[str | None], families: Sequence[str | None], *, captions: bool) -> Sides:
+    """Of pictures, each with its split, label and family; pictures without a label are in none."""
+    classes: dict[str, set[str]] = {split: set() for split in ("train", "validation", "test")}
+    families_of: dict[str, set[str]] = {split: set() for split in classes}
+    held_out: Counter[str] = Counter()
+    for split, label, family in zip(splits, labels, families, strict=True):
+        if label is not None and family is not None and split in classes:
+            classes[split].add(label)
+            families_of[split].add(family)
+            held_out[label] += split == "validation"
+    return Sides(classes, families_of, unseen_classes(held_out, classes["train"]), captions)
+
+
+def unseen_classes(held_out: Counter[str], trained: set[str]) -> int:
+    """`held_out`: validation pictures by class."""
+    return sum(pictures > 1 for label, pictures in held_out.items() if label not in trained)
+
+
+def limits(found: Sides, *, level: float) -> Iterator[str]:
+    """One sentence for each; `level`: of the intervals."""
+    tested, trained = len(found.families["test"]), len(found.classes["train"])
+    least = next(count for count in range(1, 1000) if not too_few(count, level))
+    if tested < least:
+        yield (
+            f"differences between recipes: {tested} test families (classes that belong together), and with fewer than {least} every"
+            " difference is a tie"
+        )
+    if trained < 2:
+        yield "training: there is one class to train on, and nothing to distinguish it from. Give at least 3 classes"
+    if found.unseen < ENOUGH_UNSEEN:
+        yield (
+            f"what training does to classes that it does not see: {found.unseen or 'no'} validation classes are such, and fewer than"
+            f" {ENOUGH_UNSEEN} are too few, so validation may rise while the test does not. {trained} classes train: from few classes"
+            " others gain little"
+        )
+    if both := found.classes["test"] & (found.classes["train"] | found.classes["validation"]):
+        yield f"unseen classes alone: the source gives the split, and {len(both)} test classes are trained on too"
+    if not found.captions:
+        yield "what captions add: the pictures have none, so pseudo-captions are class names alone, and so are text queries"
