@@ -217,6 +217,18 @@ def test_words_that_the_base_cannot_read_are_reported(report, page):
     assert "\nCaptions: 1,900, of their tokens 37.5 % unknown. 950 captions \\<b\\>\\|\\</b\\> …\n" in markdown
 
 
+def test_what_the_pictures_cannot_show_stands_at_the_top(inputs, settings, promotion):
+    """A folder of few classes came out as ties, and nothing said that no other result was possible."""
+    inputs(groups=False, captions=False, validation=False)
+    draw(settings, promotion, "gpr")
+    text = "".join(Page(artifacts.REPORT_PAGE.read_text(encoding="utf-8")).text)
+    markdown = artifacts.REPORT_MARKDOWN.read_text(encoding="utf-8")
+    head = text[: text.index("The recipes side by side")]
+    for said in ("what captions add: the pictures have none", "no validation classes are such, and fewer than 10 are too few"):
+        assert said in head
+        assert said in markdown
+
+
 def test_names_are_shown_as_they_are(page, html):
     assert "<b>blue</b>" not in html
     assert "<b>blue</b> & 'square'" in "".join(page.text)
