@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -23,13 +22,13 @@ from torch.nn.functional import normalize
 from assets import artifacts
 from assets.clip.device import resolve_device
 from assets.clip.encoding import embedding_size, encode_images, encode_texts, text_features
-from assets.clip.kept import kept
 from assets.clip.model import WEIGHTS, Clip, Preprocess, Tokenizer, load_clip
 from assets.clip.text_projection import is_text_projection, project, projection_width, without_text_projection
 from assets.imports import PACKAGE, imported_files
+from assets.kept import kept_rows
 
 BATCH_SIZE = 256  # of stages that have no setting for it; one for all, so that they find each other's embeddings
-BATCHES_A_CHUNK = 256  # written together, so that memory does not grow with N
+BATCHES_A_CHUNK = 16  # kept together: a killed run goes on after them
 
 Item = TypeVar("Item")
 Loaded = tuple[Clip, Preprocess, Tokenizer]
@@ -38,9 +37,8 @@ Loaded = tuple[Clip, Preprocess, Tokenizer]
 class Pictures(Protocol[Item]):
     """Pictures in an order of their own: a split of a picture table, the files of a benchmark."""
 
-    @property
-    def sha256(self) -> str:
-        """Of all that decides which pixels they show, in which order."""
+    def digests(self) -> list[bytes]:
+        """Of each, in order: of all that decides which pixels it shows, besides code."""
 
     def __len__(self) -> int: ...
 
@@ -103,14 +101,15 @@ class Encoder:
     def images(self, pictures: Pictures[Any]) -> np.ndarray:
         """float32 [N, d], unit norm, mapped from disk."""
 
-        def chunks() -> Iterator[np.ndarray]:
-            items = iter(pictures.items())
-            for start in range(0, len(pictures), self.batch_size * BATCHES_A_CHUNK):
-                size = min(self.batch_size * BATCHES_A_CHUNK, len(pictures) - start)
+        def compute(rows: Sequence[int]) -> Iterator[np.ndarray]:
+            wanted = set(rows)
+            items = (item for row, item in enumerate(pictures.items()) if row in wanted)
+            for start in range(0, len(rows), self.batch_size * BATCHES_A_CHUNK):
+                size = min(self.batch_size * BATCHES_A_CHUNK, len(rows) - start)
                 yield encode_images(self.model, self.preprocess, itertools.islice(items, size), pictures.open, total=size, **self.how)
 
-        determined_by = {"tower": self.tower_sha256("image"), "pictures": pictures.sha256, **self.how}
-        return kept("images", determined_by, _code_of(pictures), (len(pictures), self.dimension), chunks)
+        determined_by = {"tower": self.tower_sha256("image"), **self.how}
+        return kept_rows("images", determined_by, _code_of(pictures), pictures.digests(), self.dimension, compute)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [T, d], unit norm, in the order of `texts`."""
@@ -123,13 +122,13 @@ class Encoder:
     def text_features(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [T, w], mapped from disk: what the text tower's projection takes, in the order of `texts`."""
 
-        def chunks() -> Iterator[np.ndarray]:
+        def compute(rows: Sequence[int]) -> Iterator[np.ndarray]:
             with without_text_projection(self.model):
-                yield text_features(self.model, self.tokenizer, texts, **self.how).cpu().numpy()
+                yield text_features(self.model, self.tokenizer, [texts[row] for row in rows], **self.how).cpu().numpy()
 
-        spoken = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
-        determined_by = {"tower": self.tower_sha256("text"), "texts": spoken, **self.how}
-        return kept("texts", determined_by, imported_files(__name__), (len(texts), projection_width(self.model)), chunks)
+        digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+        determined_by = {"tower": self.tower_sha256("text"), **self.how}
+        return kept_rows("texts", determined_by, imported_files(__name__), digests, projection_width(self.model), compute)
 
     def images_now(self, pictures: Pictures[Any]) -> np.ndarray:
         """float32 [N, d], unit norm, by the model as it is now."""

@@ -1,18 +1,17 @@
-"""One split of a picture table as an encoder takes it: its pictures opened, and a hash of all that decides what they show."""
+"""One split of a picture table as an encoder takes it: its pictures opened, and a digest of each."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
 
-from assets import artifacts
 from assets.pictures.decoding import decode
-from assets.pictures.table import Group, groups_of, shards
+from assets.pictures.table import Group, groups_of
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,9 @@ class Split:
     table: Path
     name: str
 
-    @cached_property
-    def sha256(self) -> str:
-        """Of the whole table and the split's name."""
-        files = tuple((shard, shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards(self.table))
-        return hashlib.sha256(f"{_table_sha256(self.table, files)} {self.name}".encode()).hexdigest()
+    def digests(self) -> list[bytes]:
+        """Of the encoded pictures."""
+        return [hashlib.sha256(item).digest() for item in self.items()]
 
     @cached_property
     def _groups(self) -> list[Group]:
@@ -42,9 +39,3 @@ class Split:
 
     def open(self, item: bytes) -> Image.Image:
         return decode(item)
-
-
-@lru_cache(maxsize=8)
-def _table_sha256(table: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
-    """A stage asks for several splits of one table; size and time of change are there to read again what was written anew."""
-    return artifacts.sha256_of(table)

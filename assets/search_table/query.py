@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,13 +81,9 @@ class QueryPictures:
 
     pictures: Sequence[Image.Image]
 
-    @cached_property
-    def sha256(self) -> str:
+    def digests(self) -> list[bytes]:
         """Of the pixels."""
-        digest = hashlib.sha256()
-        for picture in self.pictures:
-            digest.update(f"{picture.size}\0".encode() + picture.tobytes())
-        return digest.hexdigest()
+        return [hashlib.sha256(f"{picture.size}\0".encode() + picture.tobytes()).digest() for picture in self.pictures]
 
     def __len__(self) -> int:
         return len(self.pictures)

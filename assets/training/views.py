@@ -5,8 +5,9 @@ Shapes: B images of a batch, R side as trained; N training images, V views of ea
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from assets.clip.device import autocast
 from assets.clip.encoder import Encoder
 from assets.clip.encoding import ahead
 from assets.clip.image_towers import image_tower_of
-from assets.clip.kept import kept
 from assets.clip.model import Clip
 from assets.imports import imported_files
+from assets.kept import kept_rows
 from assets.pictures.split import Split
 from assets.progress import track
 from assets.training.augmentation import apply_views, augment, draw_views, stored_size
@@ -87,7 +88,7 @@ def view_embeddings(encoder: Encoder, pictures: Split, *, views: int, augmentati
     size = tower.size
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in tower.normalization)
 
-    def chunks() -> Iterator[np.ndarray]:
+    def compute(_: Sequence[int]) -> Iterator[np.ndarray]:
         images = track(pictures.items(), total, "encoding views", "images")
         pixels = ahead(lambda item: resized(pictures.open(item), stored_size(size)), images, depth=2 * encoder.batch_size)
         for number in itertools.count():
@@ -105,10 +106,12 @@ def view_embeddings(encoder: Encoder, pictures: Split, *, views: int, augmentati
 
     determined_by = {
         "tower": encoder.tower_sha256("image"),
-        "pictures": pictures.sha256,
         "views": views,
         "augmentation": augmentation,
         "seed": seed,
         **encoder.how,
     }
-    return kept("views", determined_by, imported_files(__name__), (total * views, encoder.dimension), chunks)
+    # a view depends on the batch that it is drawn in: all are kept, or none
+    everything = hashlib.sha256(b"".join(pictures.digests())).digest()
+    digests = [hashlib.sha256(everything + row.to_bytes(8)).digest() for row in range(total * views)]
+    return kept_rows("views", determined_by, imported_files(__name__), digests, encoder.dimension, compute)

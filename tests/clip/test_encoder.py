@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from assets import artifacts
-from assets.clip import encoder, kept
+from assets.clip import encoder
 from assets.clip.encoder import Encoder
 from assets.clip.encoding import encode_images, encode_texts
 from assets.clip.model import CONFIG, WEIGHTS, load_clip
@@ -88,26 +88,38 @@ def test_embeddings_of_images_are_the_models_and_mapped_from_disk(workspace, mon
 def test_images_are_encoded_once_for_the_same_and_again_for_anything_else(workspace, encoded, monkeypatch):
     np.testing.assert_array_equal(of_images(workspace), of_images(workspace))
     assert encoded == [9]
-    write_table(workspace / "others", range(1, 12))
-    of_images(workspace, table="others")
     of_images(workspace, precision="bf16")
     of_images(workspace, batch_size=3)
-    assert encoded == [9] * 4
+    assert encoded == [9] * 3
     shutil.copytree(workspace / "base", workspace / "darker")
     config = artifacts.read_json(workspace / "darker" / CONFIG)
     config["preprocess_cfg"]["mean"] = [0.6, 0.6, 0.6]
     artifacts.write_json(workspace / "darker" / CONFIG, config)
     of_images(workspace, directory="darker")
-    assert encoded == [9] * 5
+    assert encoded == [9] * 4
     monkeypatch.setattr(encoder, "imported_files", lambda *modules: (workspace / "base" / CONFIG,))  # other code
     of_images(workspace)
-    assert encoded == [9] * 6
+    assert encoded == [9] * 5
+
+
+def test_of_a_grown_table_the_new_pictures_alone_are_decoded_and_encoded(workspace, encoded, monkeypatch):
+    """One new picture decoded and embedded everything again."""
+    before = of_images(workspace)
+    write_table(workspace / "grown", [3, 20, *range(3), 21, 8, 4, 5, 6, 7])
+
+    opened, real = [], Split.open
+    monkeypatch.setattr(Split, "open", lambda split, item: opened.append(item) or real(split, item))
+    found = of_images(workspace, table="grown")
+    assert encoded == [9, 2]
+    assert opened == [png(20), png(21)]
+    np.testing.assert_array_equal(found[[0, 2, 3, 4, 6]], before[[3, 0, 1, 2, 8]])
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
 def test_the_code_that_reads_and_opens_the_pictures_counts(workspace, monkeypatch):
     """A changed decoder must not find embeddings of the old one's pixels."""
     seen = []
-    monkeypatch.setattr(encoder, "kept", lambda what, determined_by, code, shape, chunks: seen.extend(code) or np.zeros(shape))
+    monkeypatch.setattr(encoder, "kept_rows", lambda what, determined_by, code, *given: seen.extend(code) or np.zeros(()))
     of_images(workspace)
     assert {"encoding.py", "model.py", "device.py", "table.py", "decoding.py", "kept.py"} <= {path.name for path in seen}
     assert not any("metrics" in path.parts or path.name in ("lora.py", "trainable.py") for path in seen)
@@ -115,7 +127,8 @@ def test_the_code_that_reads_and_opens_the_pictures_counts(workspace, monkeypatc
 
 def test_pictures_of_a_benchmark_of_ones_own(workspace, encoded):
     class Files:
-        sha256 = "of the files"
+        def digests(self):
+            return [b"5", b"6", b"7"]
 
         def __len__(self):
             return 3
@@ -212,19 +225,24 @@ def test_texts_are_encoded_once_for_models_whose_text_towers_differ_in_the_proje
     of_texts(workspace / "base", first)
     of_texts(copy_with(workspace, "rea", realigned), first)
     assert passes == [first]
-    of_texts(workspace / "base", second)
+    of_texts(workspace / "base", ["red heart", "a new one", *second])
     of_texts(copy_with(workspace, "deeper", deeper), first)
-    assert passes == [first, second, first]
+    assert passes == [first, ["a new one"], first]
 
 
-def test_a_pass_that_is_killed_leaves_nothing_that_is_taken_for_whole(workspace, monkeypatch):
+def test_a_pass_that_is_killed_goes_on_where_it_was(workspace, encoded, monkeypatch):
+    monkeypatch.setattr(encoder, "BATCHES_A_CHUNK", 1)
+    encode = encoder.encode_images
+
     def dies(*given, **named):
-        raise KeyboardInterrupt
+        if len(encoded) == 2:
+            raise KeyboardInterrupt
+        return encode(*given, **named)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(encoder, "encode_images", dies)
         of_images(workspace)
-    assert not list(kept.FOLDER.iterdir())
+    assert encoded == [4, 4]
     assert np.abs(np.linalg.norm(of_images(workspace), axis=1) - 1).max() < 1e-5
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +52,14 @@ class Pictures:
     names: Sequence[str]
     crop: Crop | None = None
 
-    @cached_property
-    def sha256(self) -> str:
-        """Of the files' names, sizes and times of change, and of the crop: millions of pictures are not read twice."""
-        digest = hashlib.sha256(f"{MAX_PIXELS} {self.crop!r}\0".encode())
-        for name in self.names:
+    def digests(self) -> list[bytes]:
+        """Of each file's name, size and time of change, and of its crop: millions of pictures are not read twice."""
+        found = []
+        for row, name in enumerate(self.names):
             file = (self.folder / name).stat()
-            digest.update(f"{name}\0{file.st_size}\0{file.st_mtime_ns}\0".encode())
-        return digest.hexdigest()
+            crop = self.crop.of_rows[row] if isinstance(self.crop, Boxes) else self.crop
+            found.append(hashlib.sha256(f"{MAX_PIXELS}\0{crop!r}\0{name}\0{file.st_size}\0{file.st_mtime_ns}".encode()).digest())
+        return found
 
     def __len__(self) -> int:
         return len(self.names)
