@@ -1,6 +1,7 @@
 """The stage curated_images: every source image ends in one of two tables, kept or rejected. Each rule is a module of this package.
 
-The stage reads and decodes the source once, in order of id. Usable images wait on disk until the split of every image is known.
+The stage reads the source once, in order of id, and decodes what no run before it has seen. Usable images wait on disk until the split of
+every image is known.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets import artifacts, params
-from assets.curated_images.inspection import inspect
+from assets.curated_images.inspection import Usable, inspect_all, inspections
 from assets.curated_images.nearest import NEAREST_SCHEMA, VALUES, near_identical, nearest
 from assets.curated_images.rejection import REJECTED_SCHEMA, repeated_pictures, too_small_classes
 from assets.curated_images.split import split_images
@@ -80,22 +81,20 @@ def make_curated_images(settings: params.CuratedImages) -> None:
 
 
 def _inspect_all(settings: params.CuratedImages) -> tuple[list[Inspected], list[dict[str, str]]]:
-    """Decode the whole source and write usable images to the table USABLE. Return their other columns, and the rejected rows."""
+    """Read the whole source and write usable images to the table USABLE. Return their other columns, and the rejected rows."""
     if not read_schema(artifacts.SOURCE_IMAGES).equals(IMAGES_SCHEMA):
         raise UserError(f"{artifacts.SOURCE_IMAGES} has other columns than this version reads. `dvc repro source_images` makes it anew.")
     usable: list[Inspected] = []
     rejected: list[dict[str, str]] = []
     max_pixels = int(settings.max_megapixels * 1_000_000)
 
-    def inspected() -> Iterator[tuple[dict[str, Any], Any]]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+    how = {"max_pixels": max_pixels, "min_side": settings.min_side}
+
+    def inspected() -> Iterator[tuple[dict[str, Any], Usable | BadPicture]]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool, inspections(**how) as known:
             for batch in read_batches(artifacts.SOURCE_IMAGES, IMAGES_SCHEMA.names, ROWS_PER_BATCH):
                 rows = batch.to_pylist()
-                yield from zip(
-                    rows,
-                    pool.map(lambda row: inspect(row["image"], max_pixels=max_pixels, min_side=settings.min_side), rows),
-                    strict=True,
-                )
+                yield from zip(rows, inspect_all([row["image"] for row in rows], known, pool, **how), strict=True)
 
     previous = None
     with warnings.catch_warnings(), writing_rows(USABLE, USABLE_SCHEMA) as write:

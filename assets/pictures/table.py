@@ -1,11 +1,13 @@
 """A picture table: a directory of Parquet shards, written and read here alone, with one row group in memory at most.
 
 Its shards are `00000.parquet`, `00001.parquet` …; their rows, one shard after the other, are the table's order. Columns: schema.py.
+Where a shard ends depends on its rows: new rows change the shards that they stand in, and dvc stores the others no second time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ from assets.errors import UserError
 
 ROWS_PER_GROUP = 512
 BYTES_PER_GROUP = 64 << 20  # big photographs: fewer rows in a group, so that a reader's memory stays bounded
-GROUPS_PER_SHARD = 16
+ROWS_PER_SHARD = 128  # on average: a shard ends after a row whose id has a hash that is a multiple of it
+GROUPS_PER_SHARD = 16  # at most
 BYTES_PER_SHARD = 256 << 20  # a shard ends after the group that reaches them
 SHARD = re.compile(r"(\d{5,})\.parquet")
 MAKE_ANEW = "`dvc checkout` brings back the recorded one, `dvc repro` makes it anew."
@@ -54,8 +57,11 @@ class _Writer:
     def add(self, row: dict[str, Any]) -> None:
         self.held.append(row)
         self.held_bytes += len(row["image"])
-        if len(self.held) == ROWS_PER_GROUP or self.held_bytes >= BYTES_PER_GROUP:
+        ends = _ends_shard(row["id"])
+        if ends or len(self.held) == ROWS_PER_GROUP or self.held_bytes >= BYTES_PER_GROUP:
             self._write_group()
+        if ends:
+            self.close()
 
     def finish(self) -> None:
         if self.held:
@@ -86,6 +92,10 @@ class _Writer:
         self.shards += 1
         self.groups = self.bytes = 0
         return self.file
+
+
+def _ends_shard(identifier: str) -> bool:
+    return int.from_bytes(hashlib.sha256(identifier.encode("utf-8", "surrogatepass")).digest()[:8]) % ROWS_PER_SHARD == 0
 
 
 def shards(table: Path) -> list[Path]:

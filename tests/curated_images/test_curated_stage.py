@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from assets import artifacts, params
-from assets.curated_images import stage
+from assets import kept as store
+from assets.curated_images import inspection, stage
 from assets.curated_images.stage import make_curated_images
 from assets.errors import UserError
 from assets.pictures import table
@@ -126,7 +127,7 @@ def read_all(path: Path) -> list[dict[str, Any]]:
 
 def files_left() -> set[str]:
     found = [path for path in artifacts.DATA.parent.rglob("*") if path.is_file()]
-    return {path.as_posix() for path in found if artifacts.SOURCE_IMAGES not in path.parents}
+    return {path.as_posix() for path in found if not {artifacts.SOURCE_IMAGES, store.FOLDER} & set(path.parents)}
 
 
 def test_every_image_is_kept_or_rejected_with_a_reason(monkeypatch, caplog):
@@ -308,3 +309,26 @@ def test_a_given_split_is_honoured_with_its_classes_on_both_sides():
     write_source([*rows, twin])
     make_curated_images(SETTINGS)
     assert splits_of_ids() == {each["id"]: each["given_split"] for each in rows}, "and the test picture stays, not its copy to train on"
+
+
+def test_of_a_grown_source_the_new_pictures_alone_are_decoded(monkeypatch):
+    """Every run decoded everything: a hundred new pictures cost as much as ten thousand."""
+    rows = good_rows() + odd_rows()
+    write_source(rows)
+    make_curated_images(SETTINGS)
+    looked, real = [], inspection.inspect
+    monkeypatch.setattr(inspection, "inspect", lambda data, **how: looked.append(data) or real(data, **how))
+    new = [row(f"{label}/new.png", encode(noise(7000 + number)), label) for number, label in enumerate("abc")]
+    moved = [each | {"id": f"moved/{each['id']}"} for each in rows if each["id"].startswith("c/")]
+    gone = [each for each in rows if not each["id"].startswith(("c/", "d/"))]
+    write_source([*gone, *moved, *new])
+    make_curated_images(SETTINGS)
+    assert sorted(looked) == sorted(each["image"] for each in new)
+    outputs = (artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS, artifacts.NEAREST)
+    known = [artifacts.sha256_of(path) for path in outputs]
+    shutil.rmtree(store.FOLDER)
+    make_curated_images(SETTINGS)
+    assert [artifacts.sha256_of(path) for path in outputs] == known
+    looked.clear()
+    make_curated_images(SETTINGS.model_copy(update={"min_side": SETTINGS.min_side + 1}))
+    assert len(looked) == len({each["image"] for each in [*gone, *moved, *new]})

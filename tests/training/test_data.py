@@ -27,11 +27,12 @@ def table(tmp_path, monkeypatch):
         buffer = io.BytesIO()
         Image.new("RGB", (4, 4), (next(levels),) * 3 if split == "train" else (255, 0, 0)).save(buffer, "PNG")
         pictures.append(buffer.getvalue())
+    monkeypatch.setattr(tables, "ROWS_PER_SHARD", 1 << 62)
     monkeypatch.setattr(tables, "ROWS_PER_GROUP", 9)
     monkeypatch.setattr(tables, "GROUPS_PER_SHARD", 2)
     with writing_rows(tmp_path / "images", SCHEMA) as write:
-        for picture, split in zip(pictures, splits, strict=True):
-            write({"image": picture, "split": split})
+        for number, (picture, split) in enumerate(zip(pictures, splits, strict=True)):
+            write({"id": str(number), "image": picture, "split": split})
     assert len(shards(tmp_path / "images")) == 3
     return tmp_path / "images"
 
@@ -113,12 +114,13 @@ def test_shards_do_not_change_the_order_of_training(tmp_path, monkeypatch, pool,
         classes = np.arange(1800) % 70
         return list(how(path, split, generator, data.ClassPool(classes, 2, generator) if by_class else data.Pool(generator)))
 
+    monkeypatch.setattr(tables, "ROWS_PER_SHARD", 1 << 62)
     for groups_per_shard in (1, 4, 16):
         monkeypatch.setattr(tables, "GROUPS_PER_SHARD", groups_per_shard)
         table = tmp_path / f"shards of {groups_per_shard}"
         with writing_rows(table, SCHEMA) as write:
-            for row in pa.table(given, schema=SCHEMA).to_pylist():
-                write(row)
+            for number, row in enumerate(pa.table(given, schema=SCHEMA).to_pylist()):
+                write(row | {"id": str(number)})
         assert len(shards(table)) == -(-6 // groups_per_shard)
         for split in ("train", "validation", "test"):
             order = shuffled(data._shuffled, table, split)
