@@ -95,11 +95,11 @@ def _write(table: Path, rows: int) -> None:
         blocks = chance.integers(0, 256, (16, 16, 3), dtype=np.uint8)
         Image.fromarray(blocks).resize((SIDE, SIDE), Image.Resampling.NEAREST).save(buffer, "PNG")
         pictures.append(buffer.getvalue())
-    schema = pa.schema([("image", pa.binary()), ("split", pa.string())])
+    schema = pa.schema([("id", pa.string()), ("image", pa.binary()), ("split", pa.string())])
     with writing_rows(table, schema) as write:
         for row in range(rows):
             # bytes after a PNG's end are ignored: every row is another one
-            write({"image": pictures[row % DISTINCT] + row.to_bytes(4, "little"), "split": "train"})
+            write({"id": str(row), "image": pictures[row % DISTINCT] + row.to_bytes(4, "little"), "split": "train"})
 
 
 if __name__ == "__main__":
