@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from assets.metrics.bootstrap import too_few
-
-ENOUGH_UNSEEN = 10  # validation classes that training never sees, of two pictures or more; with fewer, all validation pictures search
+from assets.training.validation import ENOUGH_UNSEEN, unseen_classes
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,6 @@ def sides(splits: Sequence[str], labels: Sequence[str | None], families: Sequenc
             families_of[split].add(family)
             held_out[label] += split == "validation"
     return Sides(classes, families_of, unseen_classes(held_out, classes["train"]), captions)
-
-
-def unseen_classes(held_out: Counter[str], trained: set[str]) -> int:
-    """`held_out`: validation pictures by class."""
-    return sum(pictures > 1 for label, pictures in held_out.items() if label not in trained)
 
 
 def limits(found: Sides, *, level: float) -> Iterator[str]:

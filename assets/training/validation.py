@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from assets.limits import ENOUGH_UNSEEN, unseen_classes
 from assets.metrics.retrieval import average_precisions
 from assets.pictures.split import Split
 from assets.pictures.table import read_rows
 
 SEARCH = "search"  # the measure that chooses what is kept: the mean of both ways
+ENOUGH_UNSEEN = 10  # unseen classes of two pictures or more; with fewer, all validation pictures search
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ def read_validation_set(table: Path) -> ValidationSet:
     enough = unseen_classes(Counter(labels), trained) >= ENOUGH_UNSEEN
     searching = np.flatnonzero(new) if enough else np.arange(len(labels))
     return ValidationSet(Split(table, "validation"), labels, searching, class_names, frozenset(labels[new]))
+
+
+def unseen_classes(held_out: Counter[str], trained: set[str]) -> int:
+    """How many classes validate that training never sees, of two pictures or more. `held_out`: validation pictures by class."""
+    return sum(pictures > 1 for label, pictures in held_out.items() if label not in trained)
 
 
 def measures(held_out: ValidationSet, images: np.ndarray, texts: np.ndarray) -> dict[str, float | None]:
