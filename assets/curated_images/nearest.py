@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 SIDE = 16  # pixels of a thumbnail
 VALUES = 3 * SIDE * SIDE
 NEAR_CORRELATION = 0.98  # with a small difference alone, thin lines on white would all be alike
-GALLERY_BLOCK, QUERY_BLOCK = 65_536, 256  # rows held as floating-point numbers; every pair of two blocks may be alike
+GALLERY_BLOCK, QUERY_BLOCK = 8_192, 256  # rows held as floating-point numbers; every pair of two blocks may be alike
 PAIRS = 256  # whose differences are computed at once
 
 NEAREST_SCHEMA = pa.schema(
@@ -31,12 +32,37 @@ NEAREST_SCHEMA = pa.schema(
 )
 
 
+class Thumbnails:
+    """Rows of a file of thumbnails, read as they are asked for: uint8 [N, 768], as an array that does not fit into memory."""
+
+    def __init__(self, file: Path, rows: np.ndarray) -> None:
+        """`rows`: int64 [N], ascending."""
+        self.file = file
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, wanted: slice | np.ndarray) -> np.ndarray:
+        rows = self.rows[wanted]
+        if not len(rows):
+            return np.zeros((0, VALUES), np.uint8)
+        if isinstance(wanted, slice):  # side by side but for those of other splits
+            first, last = int(rows[0]), int(rows[-1])
+            read = np.fromfile(self.file, np.uint8, (last - first + 1) * VALUES, offset=first * VALUES)
+            return read.reshape(-1, VALUES)[rows - first]
+        return np.stack([np.fromfile(self.file, np.uint8, VALUES, offset=int(row) * VALUES) for row in rows])
+
+
+Gallery = np.ndarray | Thumbnails
+
+
 def thumbnail(picture: Image.Image) -> bytes:
     """An RGB picture squeezed to 16 × 16 pixels: nearly the same for its copies of another size or file format."""
     return picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0).tobytes()
 
 
-def near_identical(queries: np.ndarray, gallery: np.ndarray, min_difference: float) -> dict[int, int]:
+def near_identical(queries: Gallery, gallery: Gallery, min_difference: float) -> dict[int, int]:
     """Query → the gallery picture of which it is a copy as far as anyone can see, the most correlated one; only queries that have one.
 
     Copies differ by less than `min_difference` and correlate more than 0.98.
@@ -59,7 +85,7 @@ def near_identical(queries: np.ndarray, gallery: np.ndarray, min_difference: flo
     return {query: row for query, (_, row) in sorted(found.items())}
 
 
-def nearest(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def nearest(queries: Gallery, gallery: Gallery) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each query: the most correlated row of the gallery, int64 [Q]; their correlation and their difference, float32 [Q]."""
     best = np.full(len(queries), -np.inf, np.float32)
     rows = np.zeros(len(queries), np.int64)
@@ -76,7 +102,7 @@ def nearest(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.nd
     return rows, np.round(best, 4), np.round(np.concatenate(differences), 4).astype(np.float32)
 
 
-def _indices(gallery: np.ndarray) -> Iterator[tuple[int, Any]]:
+def _indices(gallery: Gallery) -> Iterator[tuple[int, Any]]:
     import faiss
 
     for start, vectors in _blocks(gallery, GALLERY_BLOCK):
@@ -85,7 +111,7 @@ def _indices(gallery: np.ndarray) -> Iterator[tuple[int, Any]]:
         yield start, index
 
 
-def _blocks(thumbnails: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
+def _blocks(thumbnails: Gallery, size: int) -> Iterator[tuple[int, np.ndarray]]:
     """Centred by colour and of unit norm, so that a dot product is a correlation; zero for a picture of one colour."""
     for start in range(0, len(thumbnails), size):
         colours = thumbnails[start : start + size].astype(np.float32).reshape(-1, SIDE * SIDE, 3)
@@ -98,5 +124,5 @@ def _differences(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.abs(one.astype(np.int16) - other).mean(axis=1) / 255
 
 
-def _starts(queries: np.ndarray) -> range:
+def _starts(queries: Gallery) -> range:
     return range(0, max(1, len(queries)), QUERY_BLOCK)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,9 +52,8 @@ def _name(label: str | None) -> str:
     return "the library" if label is None else f"class {label}"
 
 
-def too_small_classes(labels: Sequence[str | None], min_images: int) -> dict[str, Reason]:
-    """Labels with fewer than `min_images` images, each with its reason. The library does not count as a class."""
-    counts = Counter(label for label in labels if label is not None)
+def too_small_classes(counts: Mapping[str, int], min_images: int) -> dict[str, Reason]:
+    """Labels with fewer than `min_images` images, each with its reason. `counts`: images by label."""
     return {
         label: ("class_too_small", f"class {label} has {count} usable picture(s); a class needs {min_images}")
         for label, count in counts.items()

@@ -2,7 +2,24 @@
 
 from typing import Any
 
-from assets.curated_images.expectations import failures, validate
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from assets.curated_images import expectations
+from assets.curated_images.expectations import failures
+from assets.pictures.schema import CURATED_SCHEMA
+
+
+def validate(rows: list[dict[str, Any]], min_side: int) -> dict[str, Any]:
+    nullable = pa.schema([pa.field(each.name, each.type) for each in CURATED_SCHEMA if each.name != "image"])
+    return expectations.validate(pl.DataFrame(pa.Table.from_pylist(rows, schema=nullable)), min_side)
+
+
+@pytest.fixture(autouse=True, params=[20_000, 2], ids=["at once", "two rows at a time"])
+def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Great Expectations holds every value as an object, so a large table goes through it in pieces."""
+    monkeypatch.setattr(expectations, "CHECKED_AT_ONCE", request.param)
 
 
 def row(name: str, split: str, label: str | None, **other: Any) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def test_captions_of_another_class_are_not_merged():
 
 
 def test_small_classes():
-    assert too_small_classes(["a", "a", "b", None, "c", "c", "c"], 3) == {
+    assert too_small_classes({"a": 2, "b": 1, "c": 3}, 3) == {
         "a": ("class_too_small", "class a has 2 usable picture(s); a class needs 3"),
         "b": ("class_too_small", "class b has 1 usable picture(s); a class needs 3"),
     }
