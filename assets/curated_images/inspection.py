@@ -19,7 +19,7 @@ from PIL import Image, ImageChops, features
 from assets.curated_images.nearest import thumbnail
 from assets.imports import imported_files
 from assets.kept import Kept, opened
-from assets.pictures.decoding import BadPicture, decode, open_picture
+from assets.pictures.decoding import BadPicture, decode, open_untrusted
 
 JPEG_ABOVE_SIDE = 512  # pixels
 
@@ -76,13 +76,14 @@ def _unpacked(data: bytes, digest: bytes, packed: bytes) -> Usable | BadPicture:
 def inspect(data: bytes, *, max_pixels: int, min_side: int) -> Usable | BadPicture:
     """Decode an image of the source for good. The bytes kept need nothing more than `Image.open(…).convert("RGB")`."""
     try:
-        picture = open_picture(data, max_pixels)
+        picture, plain = open_untrusted(data, max_pixels)
     except BadPicture as bad:
         return bad
     if min(picture.size) < min_side:
         return BadPicture("too_small", f"{picture.width} x {picture.height} pixels; a side needs at least {min_side}")
     digest = hashlib.sha256(f"{picture.width} {picture.height} ".encode() + picture.tobytes()).digest()
-    return Usable(kept_bytes(data, picture), *picture.size, hashlib.sha256(data).hexdigest(), digest, thumbnail(picture))
+    image = data if plain else kept_bytes(data, picture)
+    return Usable(image, *picture.size, hashlib.sha256(data).hexdigest(), digest, thumbnail(picture))
 
 
 def kept_bytes(data: bytes, picture: Image.Image) -> bytes:

@@ -10,7 +10,7 @@ import struct
 from io import BytesIO
 from typing import cast
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 # Nothing else is tried: Pillow's other formats are rare, and some start programs (PostScript) or read other files.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
@@ -43,6 +43,11 @@ def open_picture(data: bytes, max_pixels: int) -> Image.Image:
     Raises BadPicture, and nothing else, for bytes that are no picture, break off, or claim more than `max_pixels` pixels; the claim is
     read from the header, before memory is taken for the pixels.
     """
+    return open_untrusted(data, max_pixels)[0]
+
+
+def open_untrusted(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
+    """(what `open_picture` gives; whether `decode` is known to give the same: nothing had to be turned, laid on white or rescaled)."""
     try:
         return _open_picture(data, max_pixels)
     except BadPicture:
@@ -53,7 +58,7 @@ def open_picture(data: bytes, max_pixels: int) -> Image.Image:
         raise BadPicture("undecodable", f"cannot be decoded: {_describe(error)}") from error
 
 
-def _open_picture(data: bytes, max_pixels: int) -> Image.Image:
+def _open_picture(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
     if not data:
         raise BadPicture("undecodable", "no bytes: the file is empty, or could not be read")
     picture = _open(data)
@@ -61,16 +66,18 @@ def _open_picture(data: bytes, max_pixels: int) -> Image.Image:
     if width * height > max_pixels:
         raise BadPicture("too_large", f"{width} x {height} pixels, more than the {max_pixels:,} allowed")
     picture.load()
+    plain = False
     with contextlib.suppress(Exception):  # unreadable EXIF: the pixels are good, and viewers show them as they lie
+        plain = picture.getexif().get(ExifTags.Base.Orientation, 1) == 1
         ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I") or picture.mode == "F":
-        picture = _to_8_bits(picture)
+        picture, plain = _to_8_bits(picture), False
     if picture.has_transparency_data:
         with_alpha = picture.convert("RGBA")
         flat = Image.new("RGB", picture.size, WHITE)
         flat.paste(with_alpha, mask=with_alpha.getchannel("A"))
-        return flat
-    return picture.convert("RGB")
+        return flat, False
+    return picture.convert("RGB"), plain
 
 
 def _open(data: bytes) -> Image.Image:

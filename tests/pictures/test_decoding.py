@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assets.pictures.decoding import BadPicture, decode, open_picture
+from assets.pictures.decoding import BadPicture, decode, open_picture, open_untrusted
 
 LIMIT = 1_000_000
 
@@ -234,3 +234,42 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size_where_that_is_enough():
     assert small.mode == "RGB"
     assert decode(data, enough=1000).size == (800, 400)
     assert decode(encode(noise(size=(800, 400)), "PNG"), enough=100).size == (800, 400)  # other formats can't be
+
+
+def made(mode: str, kind: str, **options: object) -> bytes:
+    gradient = Image.linear_gradient("L").resize((24, 20))
+    return encode((gradient if mode == "I;16" else gradient.convert("RGB")).convert(mode), kind, **options)
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("data", "plain"),
+    [
+        (made("RGB", "PNG"), True),
+        (made("RGB", "JPEG"), True),
+        (made("CMYK", "JPEG"), True),
+        (made("L", "JPEG"), True),
+        (made("1", "PNG"), True),
+        (made("P", "PNG"), True),
+        (made("P", "GIF"), True),
+        (made("P", "GIF", save_all=True, append_images=[Image.new("P", (24, 20), 3)]), True),
+        (made("RGB", "WEBP"), True),
+        (made("RGB", "JPEG", exif=turned(1)), True),
+        (made("RGB", "JPEG", exif=turned(6)), False),
+        (made("P", "PNG", transparency=0), False),
+        (made("RGBA", "PNG"), False),
+        (made("LA", "PNG"), False),
+        (made("I;16", "PNG"), False),
+    ],
+)
+def test_what_is_known_to_decode_plainly_does(data, plain):
+    """Every picture was decoded a second time to find out; a wrong answer would keep bytes that show something else."""
+    picture, found = open_untrusted(data, 10**6)
+    assert found == plain
+    if found:
+        assert decode(data).tobytes() == picture.tobytes()
