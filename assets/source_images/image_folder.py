@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from assets.errors import UserError
-from assets.progress import track
 from assets.source_images import captions_file
 from assets.source_images.captions_file import Written
 from assets.source_images.folder_levels import Place, place_of, recognise, split_folders
 from assets.source_images.folder_names import refuse_linked_folders
+from assets.source_images.listed import Listed, one_family
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,14 @@ LAYOUT = f"Put pictures ({', '.join(SUFFIXES)}) into {{root}}/<label>/, or strai
 
 
 def read_image_folder(root: Path, license: str, attribution: str, folders: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows of IMAGES_SCHEMA in order of id, the path relative to `root`.
+    """Rows of IMAGES_SCHEMA in order of id."""
+    listed = list_image_folder(root, license, attribution, folders)
+    for row, image in zip(listed.rows, listed.read(range(len(listed.rows))), strict=True):
+        yield row | {"image": image}
+
+
+def list_image_folder(root: Path, license: str, attribution: str, folders: Sequence[str]) -> Listed:
+    """The pictures of a folder; the id is the path relative to `root`.
 
     `folders`: what the folders under `root` are, outermost first, the label last; a picture in fewer folders has no label. The captions
     file may give families and splits too; what contradicts itself is refused. Files are read as they are. One that cannot be read becomes
@@ -32,18 +39,16 @@ def read_image_folder(root: Path, license: str, attribution: str, folders: Seque
     """
     layout = LAYOUT.format(root=root)
     if not root.is_dir():
-        raise UserError(f"source_images.sources[0].root: {root} is {'not a folder' if root.exists() else 'missing'}. {layout}")
+        raise UserError(f"source_images.sources, root: {root} is {'not a folder' if root.exists() else 'missing'}. {layout}")
     files = find_pictures(root)
     if not files:
-        raise UserError(f"source_images.sources[0].root: {root} holds no pictures. {layout}")
+        raise UserError(f"source_images.sources, root: {root} holds no pictures. {layout}")
     written = captions_file.read_captions(root, list(files))
     places = places_of(files, written, folders)
     _log_places(root, places, folders)
-    for each, file in track(files.items(), total=len(files), what="reading pictures", unit="images"):
-        place = places[each]
-        yield {
+    rows = [
+        {
             "id": each,
-            "image": _read(file),
             "label": place.label,
             "class_name": class_name_of(place.label),
             "group": None,
@@ -54,6 +59,10 @@ def read_image_folder(root: Path, license: str, attribution: str, folders: Seque
             "license": license,
             "attribution": attribution,
         }
+        for each, place in places.items()
+    ]
+    ids = list(places)
+    return Listed(rows, lambda positions: (_read(files[ids[position]]) for position in positions))
 
 
 def places_of(pictures: Collection[str], written: Mapping[str, Written], folders: Sequence[str]) -> dict[str, Place]:
@@ -61,7 +70,6 @@ def places_of(pictures: Collection[str], written: Mapping[str, Written], folders
     folders = recognise(pictures, folders)
     found = {each: place_of(each, folders) for each in pictures}
     split_of = split_folders({place.split for place in found.values() if place.split is not None})
-    family_of: dict[str, tuple[str, str]] = {}  # of a label, and a picture that has it
     for each, place in found.items():
         if place.label is None:
             continue
@@ -72,19 +80,9 @@ def places_of(pictures: Collection[str], written: Mapping[str, Written], folders
                 raise UserError(
                     f"the picture {each} is of the {name} {by_folder} by its folder and {by_file} by the captions file: keep one."
                 )
-        family = place.family or said.family
-        if family is not None:
-            other, example = family_of.setdefault(place.label, (family, each))
-            if other != family:
-                raise UserError(
-                    f"the class {place.label} is of two families: {other} ({example}) and {family} ({each}). A class has one family:"
-                    " correct it, or give two classes two names."
-                )
-        found[each] = place._replace(split=split or said.split)
-    return {
-        each: place if place.label is None else place._replace(family=family_of.get(place.label, (None, ""))[0])
-        for each, place in found.items()
-    }
+        found[each] = place._replace(split=split or said.split, family=place.family or said.family)
+    family_of = one_family((place.label, place.family, each) for each, place in found.items())
+    return {each: place if place.label is None else place._replace(family=family_of.get(place.label)) for each, place in found.items()}
 
 
 def _log_places(root: Path, places: Mapping[str, Place], folders: Sequence[str]) -> None:
