@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import IO, Any
@@ -11,6 +12,10 @@ from fsspec.utils import get_protocol
 
 from assets.errors import UserError
 from assets.source_images.folder_names import refuse_linked_folders
+
+logger = logging.getLogger(__name__)
+
+MAX_FILE_BYTES = 1 << 30  # an Arrow binary column holds less than 2 GiB at a time
 
 
 def is_remote(address: str) -> bool:
@@ -53,6 +58,21 @@ def opened(address: str, *, unpacked: bool = False) -> IO[bytes]:
         return fsspec.open(address, "rb", compression="infer" if unpacked else None).open()
     except (OSError, ValueError, ImportError) as error:
         raise _unreachable(address, error) from error
+
+
+def read_file(address: str) -> bytes:
+    """b"" for a file of more than MAX_FILE_BYTES."""
+    with opened(address) as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    return limited(content, address)
+
+
+def limited(content: bytes, where: str) -> bytes:
+    """b"" in place of more than a picture table can hold."""
+    if len(content) > MAX_FILE_BYTES:
+        logger.warning("%s: not read, it has more than %d bytes", where, MAX_FILE_BYTES)
+        return b""
+    return content
 
 
 def _filesystem(address: str) -> tuple[Any, str]:

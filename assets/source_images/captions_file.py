@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.errors import UserError
+from assets.source_images.addresses import exists, opened
 from assets.source_images.delimited import as_text, read_delimited, unreadable
 from assets.source_images.folder_levels import SPLIT_NAMES, split_named
 from assets.source_images.known_paths import KnownPaths
@@ -38,13 +39,13 @@ class Written:
     split: str | None = None
 
 
-def read_captions(root: Path, pictures: Sequence[str]) -> dict[str, Written]:
+def read_captions(root: Path | str, pictures: Sequence[str]) -> dict[str, Written]:
     """What is written of each picture (its path relative to `root`) that is named; {} without such a file.
 
     Skips empty captions and logs how many there were. Raises UserError for a row that names a picture not in `pictures`, for a split that
     is none, and for two families or splits of one picture.
     """
-    present = [root / name for name in NAMES if (root / name).is_file()]
+    present = [file for name in NAMES if exists(file := f"{root}/{name}")]
     if len(present) > 1:
         raise UserError(f"{root} has both {' and '.join(NAMES)}. Keep the one that is meant.")
     if not present:
@@ -54,7 +55,7 @@ def read_captions(root: Path, pictures: Sequence[str]) -> dict[str, Written]:
     found: dict[str, Written] = {}
     absent: dict[str, None] = {}
     empty = rows = 0
-    for row in _read_csv(file) if file.suffix == ".csv" else _read_parquet(file):
+    for row in _read_csv(file) if file.endswith(".csv") else _read_parquet(file):
         rows += 1
         path, caption = row["path"] or "", one_spelling((row["caption"] or "").strip())
         picture = known.find(path)
@@ -79,7 +80,7 @@ def read_captions(root: Path, pictures: Sequence[str]) -> dict[str, Written]:
     return found
 
 
-def _take(file: Path, picture: str, written: Written, row: Row) -> bool:
+def _take(file: str, picture: str, written: Written, row: Row) -> bool:
     """Keep the row's family and split; whether it has any of the two."""
     family, split = (one_spelling((row.get(name) or "").strip()) for name in OPTIONAL)
     if split and split_named(split) is None:
@@ -91,9 +92,9 @@ def _take(file: Path, picture: str, written: Written, row: Row) -> bool:
     return bool(family or split)
 
 
-def _read_csv(file: Path) -> Iterator[Row]:
+def _read_csv(file: str) -> Iterator[Row]:
     try:
-        with as_text(file.open("rb")) as text:
+        with as_text(opened(file)) as text:
             header, rows = read_delimited(text, (*COLUMNS, *OPTIONAL))
             _check_columns(file, header)
             for line, row in rows:
@@ -104,12 +105,12 @@ def _read_csv(file: Path) -> Iterator[Row]:
                     )
                 yield row
     except (csv.Error, UnicodeError) as error:
-        raise unreadable(str(file), error, "a header line path,caption, then one row per caption") from error
+        raise unreadable(file, error, "a header line path,caption, then one row per caption") from error
 
 
-def _read_parquet(file: Path) -> Iterator[Row]:
+def _read_parquet(file: str) -> Iterator[Row]:
     try:
-        with pq.ParquetFile(file) as parquet:
+        with opened(file) as stream, pq.ParquetFile(stream) as parquet:
             given = parquet.schema_arrow.names
             called = {name: next((each for each in given if each.strip().casefold() == name), name) for name in (*COLUMNS, *OPTIONAL)}
             called |= {name: name for name in called if name in given}
@@ -126,6 +127,6 @@ def _read_parquet(file: Path) -> Iterator[Row]:
         raise UserError(f"{file} is not a readable Parquet file: {error}. Expected: string columns path and caption.") from error
 
 
-def _check_columns(file: Path, given: Sequence[str]) -> None:
+def _check_columns(file: str, given: Sequence[str]) -> None:
     if missing := [name for name in COLUMNS if name not in given]:
         raise UserError(f"{file} lacks the column(s) {', '.join(missing)}; it has {', '.join(given) or 'none'}. Needed: path, caption.")

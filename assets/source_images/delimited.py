@@ -52,7 +52,7 @@ def read_delimited(text: IO[str], wanted: Sequence[str]) -> tuple[list[str], Ite
 
 
 def _names(header: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    given = [name.strip() for name in header]
+    given = [name.strip("\ufeff \r\n") for name in header]
     meant = {name.casefold(): name for name in wanted if name not in given}
     return [meant.get(name.casefold(), name) for name in given]
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from assets.errors import UserError
 from assets.source_images.hugging_face import open_hugging_face
@@ -57,6 +61,9 @@ def recognised(root: str) -> dict[str, Any]:
     """The settings of a source that reads `root`, a path that exists. UserError where no kind of source can."""
     path = Path(root)
     kind = _kind(path)
+    if kind == "table" and path.suffix == ".parquet":
+        with contextlib.suppress(pa.ArrowException, OSError):  # the table's reader says what is wrong with it
+            kind = "hugging_face" if b"huggingface" in (pq.read_schema(path).metadata or {}) else kind  # it names the labels' numbers
     if kind == "image_folder":
         check_root(root)
         return {"kind": kind, "root": root, "folders": ["label"], **UNSAID}

@@ -12,7 +12,7 @@ from typing import Any
 
 from assets.errors import UserError
 from assets.params import Records as Settings
-from assets.source_images.addresses import files_under, is_folder, opened
+from assets.source_images.addresses import files_under, is_folder, limited, read_file
 from assets.source_images.folder_levels import SPLIT_NAMES, split_named
 from assets.source_images.image_folder import class_name_of
 from assets.source_images.known_paths import KnownPaths
@@ -21,7 +21,6 @@ from assets.source_images.spelling import one_spelling
 
 logger = logging.getLogger(__name__)
 
-MAX_PICTURE_BYTES = 1 << 30  # an Arrow binary column holds less than 2 GiB at a time
 SHOWN = 3
 
 
@@ -57,8 +56,7 @@ class Files:
 
     def read(self, name: str) -> bytes:
         try:
-            with opened(self.addresses[name]) as file:
-                return limited(file.read(MAX_PICTURE_BYTES + 1), name)
+            return read_file(self.addresses[name])
         except (OSError, UserError) as error:
             logger.warning("%s: cannot be read (%s)", name, error)
             return b""
@@ -201,10 +199,3 @@ def picture_of(value: Any, where: str, column: str | None) -> bytes:
             logger.warning("%s: column %s holds no picture in base64, but %r", where, column, value[:40])
             return b""
     return limited(bytes(value), where) if value is not None else b""
-
-
-def limited(picture: bytes, where: str) -> bytes:
-    if len(picture) > MAX_PICTURE_BYTES:
-        logger.warning("%s: not read, it has more than %d bytes", where, MAX_PICTURE_BYTES)
-        return b""
-    return picture

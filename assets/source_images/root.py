@@ -39,7 +39,7 @@ def check_root(root: str) -> None:
     """UserError where no pictures can come from the image folder `root`."""
     folder = Path(root)
     if is_remote(root):
-        raise UserError(f"{SETTING}: {root} is an address, and an image_folder is a folder of this machine. Copy it, or pack it into .tar.")
+        return
     if not folder.is_dir():
         raise UserError(f"{SETTING}: {root} is {'not a folder' if folder.exists() else 'missing'}.{_hint(root)}")
     check_names(folder)
@@ -49,7 +49,7 @@ def check_root(root: str) -> None:
 
 def holds_pictures(source: Any) -> bool:
     """Whether all that it names is there."""
-    if isinstance(source, params.ImageFolder):
+    if isinstance(source, params.ImageFolder) and not is_remote(source.root):
         return Path(source.root).is_dir() and bool(find_pictures(Path(source.root)))
     paths = (source.root, getattr(source, "pictures", None))
     return all(path is None or is_remote(path) or Path(path).exists() for path in paths)

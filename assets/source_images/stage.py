@@ -10,6 +10,7 @@ from assets import artifacts, params
 from assets.pictures.schema import IMAGES_SCHEMA
 from assets.pictures.table import writing_rows
 from assets.progress import track
+from assets.source_images.addresses import is_remote
 from assets.source_images.emoji import check_vendors, read_emoji
 from assets.source_images.hugging_face import list_hugging_face
 from assets.source_images.image_folder import list_image_folder
@@ -46,7 +47,8 @@ def _emoji(source: params.Emoji) -> Iterator[dict[str, Any]]:
 
 
 def _image_folder(source: params.ImageFolder) -> Listed:
-    return list_image_folder(Path(source.root), source.license, source.attribution, source.folders)
+    root = source.root if is_remote(source.root) else Path(source.root)
+    return list_image_folder(root, source.license, source.attribution, source.folders)
 
 
 # What is known of the pictures before they are read, for each kind of source that is not drawn.

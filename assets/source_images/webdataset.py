@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from assets import params
 from assets.errors import UserError
-from assets.source_images.addresses import exists, files_under, is_folder, opened
+from assets.source_images.addresses import MAX_FILE_BYTES, exists, files_under, is_folder, opened
 from assets.source_images.image_folder import SUFFIXES
 from assets.source_images.listed import Listed
-from assets.source_images.records import MAX_PICTURE_BYTES, Record, Records, list_records
+from assets.source_images.records import Record, Records, list_records
 
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 KEY, SHARD = "__key__", "__shard__"  # columns that every sample has, as the library webdataset calls them or nearly so
@@ -66,9 +66,7 @@ def shards_of(root: str) -> dict[str, str]:
         raise UserError(f"source_images.sources, root: {root} is missing. Allowed: a .tar file, or a folder of such files.")
     found = files_under(root) if is_folder(root) else {root.rstrip("/").rpartition("/")[2]: root}
     if packed := [name for name in found if name.endswith(PACKED)]:
-        raise UserError(
-            f"{root} holds packed shards, such as {packed[0]}. Pictures are found by their place in a .tar: unpack to .tar first."
-        )
+        raise UserError(f"{root} holds packed shards, such as {packed[0]}. Unpack them to .tar: a picture is found by its place there.")
     shards = {name.removesuffix(".tar"): address for name, address in found.items() if name.endswith(".tar")}
     if not shards:
         raise UserError(f"source_images.sources, root: {root} holds no .tar file. Allowed: a .tar file, or a folder of such files.")
@@ -139,7 +137,7 @@ def read_members(members: Sequence[Member | None]) -> Iterator[bytes]:
     address, stream = None, None
     try:
         for member in members:
-            if member is None or member.length > MAX_PICTURE_BYTES:
+            if member is None or member.length > MAX_FILE_BYTES:
                 yield b""
                 continue
             if stream is None or member.address != address:
