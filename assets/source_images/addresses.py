@@ -55,6 +55,8 @@ def files_under(root: str) -> dict[str, str]:
 def opened(address: str, *, unpacked: bool = False) -> IO[bytes]:
     """The file to read from, at any place; `unpacked`: what a suffix such as .gz packs is unpacked, and read from its start on alone."""
     try:
+        if not unpacked and not is_remote(address):
+            return Path(address).open("rb")
         return fsspec.open(address, "rb", compression="infer" if unpacked else None).open()
     except (OSError, ValueError, ImportError) as error:
         raise _unreachable(address, error) from error

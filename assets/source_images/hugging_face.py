@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from assets import params
 from assets.errors import UserError
-from assets.source_images.addresses import exists, files_under, is_folder, opened
+from assets.source_images.addresses import exists, files_under, is_folder, is_remote, opened
 from assets.source_images.listed import Listed, in_order
 from assets.source_images.records import Record, Records, list_records
 from assets.source_images.table import ROWS_PER_BATCH, row_id
@@ -108,7 +108,8 @@ def _batches(address: str, columns: Sequence[str] | None) -> Iterator[pa.RecordB
                     for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=columns and list(columns)):
                         yield batch.replace_schema_metadata(file.schema_arrow.metadata)
                 return
-            with pa.ipc.open_stream(stream) as reader:
+            # of a file of this machine, columns that are not wanted stay unread
+            with pa.ipc.open_stream(stream if is_remote(address) else pa.memory_map(address)) as reader:
                 for batch in reader:
                     yield batch if columns is None else batch.select(list(columns))
     except (pa.ArrowException, OSError) as error:

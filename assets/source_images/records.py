@@ -86,7 +86,9 @@ def list_records(records: Records, settings: Settings, pictures: str | None = No
             found = files.known.find(written)
             own_id = found or written or record.id
             place = found
-            problem = "" if found else f"{record.id}: no file {written!r} in {pictures}.{files.known.hint(written)}"
+            if found is None:
+                hint = files.known.hint(written) if len(problems) < SHOWN else ""  # it looks at all the files
+                problem = f"{record.id}: no file {written!r} in {pictures}.{hint}"
         row = _row(values, own_id, settings, record.id)
         if problem:
             problems.append(problem)

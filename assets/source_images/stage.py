@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from assets import artifacts, params
+from assets.errors import UserError
 from assets.pictures.schema import IMAGES_SCHEMA
 from assets.pictures.table import writing_rows
 from assets.progress import track
@@ -20,12 +22,22 @@ from assets.source_images.npm_packages import install
 from assets.source_images.table import list_table
 from assets.source_images.webdataset import list_webdataset
 
+logger = logging.getLogger(__name__)
+
 
 def make_source_images(settings: params.SourceImages) -> None:
     with artifacts.replacing(artifacts.SOURCE_IMAGES) as temporary, writing_rows(temporary, IMAGES_SCHEMA) as write:
         for source in sorted(settings.sources, key=lambda source: f"{source.name}/"):  # so that all ids are in order
-            for row in read_source(source):
-                write(named(row, source))
+            if is_remote(source.root):
+                again = "dvc repro --force --single-item source_images"
+                logger.info("%s: dvc does not see what changes there. `%s` reads it again", source.root, again)
+            try:
+                for row in read_source(source):
+                    write(named(row, source))
+            except UserError as error:
+                if source.name is None:
+                    raise
+                raise type(error)(f"source {source.name}: {error}") from error
 
 
 def read_source(source: Any) -> Iterator[dict[str, Any]]:
