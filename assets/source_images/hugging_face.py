@@ -1,12 +1,12 @@
 """Datasets that Hugging Face's library wrote with save_to_disk, or as Parquet: Arrow's files, which pyarrow reads. Meaning: records.py.
 
-Numbers of a ClassLabel are replaced by its names. The splits of a DatasetDict are its folders: column `split`, where it has no other.
+Numbers of a ClassLabel are replaced by its names. Where folders or files are called after splits, there is a column `split`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from assets import params
 from assets.errors import UserError
 from assets.source_images.addresses import exists, files_under, is_folder, is_remote, opened
+from assets.source_images.folder_levels import split_named
 from assets.source_images.listed import Listed, in_order
 from assets.source_images.records import Record, Records, list_records
 from assets.source_images.table import ROWS_PER_BATCH, row_id
@@ -30,7 +31,7 @@ def open_hugging_face(root: str) -> Records:
     files = data_files(root)
     schema = _schema(next(iter(files.values())))
     names = class_names(schema)
-    splits = {name: name.partition("/")[0] for name in files} if all("/" in name for name in files) else {}
+    splits = splits_of(files)
     columns = [*schema.names, *(["split"] if splits and "split" not in schema.names else [])]
 
     def batches(wanted: Sequence[str]) -> Iterator[tuple[str, int, list[dict[str, Any]]]]:
@@ -69,6 +70,21 @@ def data_files(root: str) -> dict[str, str]:
     if not named:
         raise UserError(f"source_images.sources, root: {root} holds no dataset. {WAY_OUT}.")
     return {name: found[name] for name in sorted(named)}
+
+
+def splits_of(files: Iterable[str]) -> dict[str, str]:
+    """The split of each file, by its folder in a DatasetDict, or by its own name as on the hub, train-00000-of-00002.parquet.
+
+    Empty where a file is of none.
+    """
+    found = {}
+    for name in files:
+        folder, _, file = name.rpartition("/")
+        split = next((each for each in (folder.partition("/")[0], file.partition("-")[0]) if split_named(each)), None)
+        if split is None:
+            return {}
+        found[name] = split
+    return found
 
 
 def _json(address: str) -> Any:

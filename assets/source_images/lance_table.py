@@ -13,8 +13,6 @@ from assets.source_images.listed import Listed
 from assets.source_images.records import Record, Records, list_records
 from assets.source_images.table import ROWS_PER_BATCH, row_id
 
-BLOB = b"lance-encoding:blob"  # mark of a column whose scans give places, not bytes
-
 
 def list_lance(source: params.Lance) -> Listed:
     return list_records(open_lance(source.root), source)
@@ -34,14 +32,18 @@ def open_lance(root: str) -> Records:
     def pictures(positions: Sequence[int], column: str | None) -> Iterator[Any]:
         for start in range(0, len(positions), ROWS_PER_BATCH):
             part = list(positions[start : start + ROWS_PER_BATCH])
-            if (dataset.schema.field(column).metadata or {}).get(BLOB) == b"true":
+            if _is_blob(dataset.schema.field(column)):
                 for blob in dataset.take_blobs(column, indices=part):
-                    with blob:
-                        yield blob.readall()
+                    yield None if blob is None else blob.readall()
             else:
                 yield from dataset.take(part, columns=[column])[column].to_pylist()
 
     return Records(dataset.schema.names, read, pictures)
+
+
+def _is_blob(field: Any) -> bool:
+    """Whether reading the column gives places of bytes, not bytes: as Lance marks it since 2.2, and before."""
+    return getattr(field.type, "extension_name", "").startswith("lance.blob") or b"lance-encoding:blob" in (field.metadata or {})
 
 
 def _dataset(root: str) -> Any:

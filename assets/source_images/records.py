@@ -22,6 +22,7 @@ from assets.source_images.spelling import one_spelling
 logger = logging.getLogger(__name__)
 
 SHOWN = 3
+ENOUGH_TEXTS = 10  # of the first pictures, none of which is one
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,20 @@ def list_records(records: Records, settings: Settings, pictures: str | None = No
     logger.info("%s: %d pictures, %d labels, %d without a label", settings.root, len(rows), len(labels), without)
 
     def read(positions: Sequence[int]) -> Iterator[bytes]:
+        texts = decoded = 0
         places = [rows[position][1] for position in positions]
         held = records.pictures([place for place in places if isinstance(place, int)], image)
         for position, place in zip(positions, places, strict=True):
             if isinstance(place, int):
-                yield picture_of(next(held), rows[position][0]["id"], image)
+                value = next(held)
+                picture = picture_of(value, rows[position][0]["id"], image)
+                texts, decoded = texts + isinstance(value, str), decoded + bool(picture)
+                if texts == ENOUGH_TEXTS and not decoded:
+                    raise UserError(
+                        f"{settings.root}: column {image} holds no picture in base64, but such as {value[:40]!r}. Where these are paths,"
+                        " set pictures to the folder in which they begin."
+                    )
+                yield picture
             elif isinstance(place, str) and files is not None:
                 yield files.read(place)
             else:
@@ -200,4 +210,7 @@ def picture_of(value: Any, where: str, column: str | None) -> bytes:
         except (binascii.Error, ValueError):
             logger.warning("%s: column %s holds no picture in base64, but %r", where, column, value[:40])
             return b""
-    return limited(bytes(value), where) if value is not None else b""
+    if not isinstance(value, bytes):
+        logger.warning("%s: column %s holds no picture, but %s", where, column, str(value)[:40])
+        return b""
+    return limited(value, where)

@@ -55,6 +55,13 @@ def test_a_picture_that_is_not_in_base64_is_rejected_as_a_picture(caplog):
     assert "column path holds no picture in base64, but 'owl/1.jpg!'" in caplog.text
 
 
+def test_a_value_that_is_no_picture_is_rejected_as_one(caplog):
+    """A number n was read as n zero bytes."""
+    rows = read(a_parquet(image=[7, None], label=["a", "a"]))
+    assert [row["image"] for row in rows.values()] == [b"", b""]
+    assert "column image holds no picture, but 7" in caplog.text
+
+
 def test_files_outside_the_folder_of_pictures_are_not_read():
     """dvc would not notice that they change."""
     Path("secret.jpg").write_bytes(b"secret")
@@ -105,6 +112,10 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         r"t\.parquet: t\.parquet#000000001, column label: given \['a', 'b'\]; allowed is one text or number",
     ),
     "bytes where paths are meant": (lambda: a_parquet(image=[b"\x89PNG"], label=["a"]) | {"pictures": "files"}, r"no file .* in files"),
+    "paths in place of pictures": (
+        lambda: table("t.csv", "path,label\n" + "owl/1.jpg,x\n" * 12, pictures=None),
+        r"t\.csv: column path holds no picture in base64, but such as 'owl/1\.jpg'\. Where these are paths, set pictures to",
+    ),
     "no Parquet": (lambda: table("t.parquet", "PAR"), r"t\.parquet is not a readable Parquet file"),
     "two kinds": (lambda: two_kinds(), r"root: both has tables of 2 kinds, csv and jsonl: name one file"),
     "unknown protocol": (

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import lance
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -111,3 +113,26 @@ def test_what_the_libraries_themselves_wrote():
     assert {row["captions"][0]: ("owl", "fox")[int(row["label"])] for row in rows} == expected
     assert [row["id"] for row in rows] == [f"{number // 3:05}/{number:09}" for number in range(5)]
     assert all(row["image"].startswith(b"\x89PNG") for row in rows)
+
+
+def test_a_dataset_as_the_hub_lays_it_out_gives_its_splits(tmp_path):
+    """The folder `data` was taken for the split of every picture, which is none."""
+    source = KINDS["hugging_face"](tmp_path / "source")
+    with pa.ipc.open_stream(tmp_path / "source/data-00000-of-00002.arrow") as stream:
+        rows = stream.read_all()
+    (tmp_path / "hub/data").mkdir(parents=True)
+    for name in ("train-00000-of-00001", "test-00000-of-00001"):
+        pq.write_table(rows.slice(2, 2) if name.startswith("train") else rows.slice(4, 1), tmp_path / "hub/data" / f"{name}.parquet")
+    columns = {"image": "picture", "label": "kind", "split": "split"}
+    rows = read(source | {"root": str(tmp_path / "hub"), "columns": columns})
+    assert [row["id"].partition("-")[0] for row in rows] == ["data/test", "data/train", "data/train"]
+    assert [(row["given_split"], row["label"]) for row in rows] == [("test", "café"), ("train", "café"), ("train", "café")]
+
+
+def test_blobs_of_a_lance_table_are_read(tmp_path):
+    """A scan of such a column gives places in a file, which were taken for pictures."""
+    schema = pa.schema([pa.field("name", pa.string()), pa.field("picture", pa.large_binary(), metadata={"lance-encoding:blob": "true"})])
+    rows = [{"name": name, "picture": row["picture"]} for name, row in pictures().items()]
+    lance.write_dataset(pa.Table.from_pylist(rows, schema=schema), tmp_path / "blobs.lance")
+    found = read({"kind": "lance", "root": str(tmp_path / "blobs.lance"), "columns": {"image": "picture", "id": "name"}})
+    assert [row["image"] for row in found] == [row["picture"] for row in pictures().values()]
