@@ -145,6 +145,8 @@ def find_pictures(root: Path) -> dict[str, Path]:
                 found[name] = Path(entry.path)
             else:
                 ignored["." + suffix if suffix else "without suffix"] += 1
+                if not prefix and Path(name).stem.casefold() in ("captions", "metadata"):
+                    logger.warning("%s is not read: captions are in %s", entry.path, " or ".join(captions_file.NAMES))
 
     walk(root, "")
     refuse_linked_folders(root, linked)

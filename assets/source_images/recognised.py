@@ -76,10 +76,8 @@ def recognised(root: str) -> dict[str, Any]:
             f"SOURCE: {root} has the columns {', '.join(records.columns)}, and none of them is called as columns of pictures usually are:"
             f" {', '.join(USUAL['image'])}. Name it in source_images.sources of params.yaml: columns: {{image: …}}."
         )
-    found: dict[str, Any] = {"kind": kind, "root": root, "columns": columns, **UNSAID}
-    if kind == "table":
-        found["pictures"] = _folder_of_pictures(path, records, columns["image"])
-    return found
+    pictures = {"pictures": _folder_of_pictures(path, records, columns["image"])} if kind == "table" else {}
+    return {"kind": kind, "root": root, **pictures, "columns": columns, **UNSAID}
 
 
 def _kind(path: Path) -> str:
@@ -114,9 +112,15 @@ def usual_columns(there: Sequence[str]) -> dict[str, str]:
 
 
 def _folder_of_pictures(table: Path, records: Records, image: str) -> str | None:
-    """The table's folder where its first picture is a path to a file there; None where the table holds the pictures."""
-    folder = table if table.is_dir() else table.parent
+    """The folder beside the table in which its first picture's path begins; None where the table holds the pictures."""
     value = next(iter(records.pictures([0], image)), None)
-    if isinstance(value, str) and len(value) < 4096 and (folder / value.replace("\\", "/")).is_file():
-        return str(folder)
-    return None
+    if not isinstance(value, str) or Path(value).suffix.casefold().removeprefix(".") not in PICTURES:
+        return None
+    beside = table if table.is_dir() else table.parent
+    for folder in (beside, *sorted(each for each in beside.iterdir() if each.is_dir())):
+        if (folder / value.replace("\\", "/")).is_file():
+            return str(folder)
+    raise UserError(
+        f"SOURCE: {table} names pictures by paths, such as {value!r}, which begin neither in {beside} nor in a folder there. Put the table"
+        " beside them, or set the source in params.yaml by hand: pictures is the folder in which they begin."
+    )

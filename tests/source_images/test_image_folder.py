@@ -54,6 +54,14 @@ def test_labels_are_the_first_folders(root, caplog):
     assert "ignored 5 file(s): 1 .heic, 1 .txt, 2 hidden, 1 without suffix" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["Captions.csv", "captions.tsv", "metadata.jsonl"])
+def test_a_captions_file_of_another_name_is_not_passed_over_in_silence(name, root, caplog):
+    """All captions were missing, and nothing said why."""
+    (root / name).write_text("path,caption\nlonely.gif,alone\n")
+    read(root)
+    assert f"{root / name} is not read: captions are in captions.csv or captions.parquet" in caplog.text
+
+
 def test_missing_empty_or_wrong_root(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".gitkeep").touch()

@@ -37,6 +37,11 @@ def test_a_table_of_paths_finds_its_pictures_beside_it(tmp_path):
     found = recognised(str(tmp_path / "paths.csv"))
     assert (found["pictures"], found["columns"]) == (str(tmp_path), {"image": "file_name", "label": "class"})
     assert recognised(str(tmp_path / "bytes.csv"))["pictures"] is None
+    (tmp_path / "inside.csv").write_text("path\n1.jpg\n")
+    assert recognised(str(tmp_path / "inside.csv"))["pictures"] == str(tmp_path / "owl")
+    (tmp_path / "elsewhere.csv").write_text("path\nfox/1.jpg\n")
+    with pytest.raises(UserError, match=r"such as 'fox/1\.jpg', which begin neither in .* nor in a folder there\. Put the table beside"):
+        recognised(str(tmp_path / "elsewhere.csv"))
 
 
 def test_a_dataset_in_parquet_keeps_the_names_of_its_labels(tmp_path):
