@@ -6,7 +6,7 @@ Numbers of a ClassLabel are replaced by its names. Where folders or files are ca
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from assets import params
 from assets.errors import UserError
-from assets.source_images.addresses import exists, files_under, is_folder, is_remote, opened
+from assets.source_images.addresses import exists, files_under, is_folder, opened
 from assets.source_images.folder_levels import split_named
 from assets.source_images.listed import Listed, in_order
 from assets.source_images.records import Record, Records, list_records
@@ -61,8 +61,13 @@ def data_files(root: str) -> dict[str, str]:
     if not is_folder(root):
         return {root.rstrip("/").rpartition("/")[2]: root}
     found = files_under(root)
-    states = {name: _json(address) for name, address in found.items() if name.rpartition("/")[2] == "state.json"}
-    named = [f"{name.removesuffix('state.json')}{file['filename']}" for name, state in states.items() for file in state["_data_files"]]
+    named: list[str] = []
+    for state in [name for name in found if name.rpartition("/")[2] == "state.json"]:
+        try:
+            with opened(found[state]) as file:
+                named += [f"{state.removesuffix('state.json')}{each['filename']}" for each in json.load(file)["_data_files"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{found[state]} does not name the dataset's files: {error!r}. Save the dataset anew.") from error
     if missing := [name for name in named if name not in found]:
         raise UserError(f"{root} lacks {missing[0]}, which its state.json names. Save the dataset anew.")
     if not named:
@@ -87,14 +92,6 @@ def splits_of(files: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _json(address: str) -> Any:
-    with opened(address) as file:
-        try:
-            return json.load(file)
-        except ValueError as error:
-            raise UserError(f"{address} is not JSON: {error}. Save the dataset anew.") from error
-
-
 def _schema(address: str) -> pa.Schema:
     for batch in _batches(address, None):
         return batch.schema
@@ -103,9 +100,12 @@ def _schema(address: str) -> pa.Schema:
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """The names of each ClassLabel, by column: what the library writes about its features into the schema."""
-    about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features: Mapping[str, Any] = about.get("info", {}).get("features", {})
-    return {name: each["names"] for name, each in features.items() if isinstance(each, dict) and each.get("_type") == "ClassLabel"}
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+        labels = {name: each for name, each in features.items() if isinstance(each, dict) and each.get("_type") == "ClassLabel"}
+        return {name: list(each["names"]) for name, each in labels.items()}
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"what the dataset says of its features is broken: {error!r}. Save it anew.") from error
 
 
 def _named(value: Any, names: list[str] | None) -> Any:
@@ -124,9 +124,9 @@ def _batches(address: str, columns: Sequence[str] | None) -> Iterator[pa.RecordB
                     for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=columns and list(columns)):
                         yield batch.replace_schema_metadata(file.schema_arrow.metadata)
                 return
-            # of a file of this machine, columns that are not wanted stay unread
-            with pa.ipc.open_stream(stream if is_remote(address) else pa.memory_map(address)) as reader:
+            with pa.ipc.open_stream(stream) as reader:  # no memory map: where the file is cut meanwhile, that kills the process
                 for batch in reader:
+                    batch.validate(full=True)  # a broken file may point anywhere
                     yield batch if columns is None else batch.select(list(columns))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError, UnicodeError) as error:
         raise UserError(f"{address} is not a readable Arrow or Parquet file: {error}. {WAY_OUT}.") from error

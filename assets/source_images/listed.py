@@ -40,32 +40,38 @@ def named(row: Row, source: Source) -> Row:
     return row | mine | {"id": f"{source.name}/{row['id']}", "source": row["source"] if drawn else source.name}
 
 
-def in_order(stream: Callable[[], Iterable[bytes]], positions: Sequence[int]) -> Iterator[bytes]:
-    """Of a source that can only be read from its start on, the pictures at `positions`, in the order of these.
+def in_order(stream: Callable[[], Iterable[Any]], positions: Sequence[int]) -> Iterator[Any]:
+    """Of a source that can only be read from its start on, what it holds at `positions`, in the order of these.
 
-    Where that is not the source's own order, they wait in a file beside the pipeline's other work, never in memory.
+    Where that is not the source's own order, the pictures wait in a file beside the pipeline's other work, never in memory.
     """
     wanted = set(positions)
     if all(before < after for before, after in pairwise(positions)):
         if not wanted:
             return
-        for position, picture in enumerate(stream()):
+        for position, value in enumerate(stream()):
             if position in wanted:
-                yield picture
+                yield value
             if position == positions[-1]:
                 return
         return
     artifacts.WORK.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=artifacts.WORK) as waiting:
-        places: dict[int, tuple[int, int]] = {}
-        for position, picture in enumerate(stream()):
-            if position in wanted:
-                places[position] = (waiting.tell(), len(picture))
-                waiting.write(picture)
+        places: dict[int, tuple[int, int, bool]] = {}  # start, length, whether it is text
+        for position, value in enumerate(stream()):
+            held = value.get("bytes") if isinstance(value, dict) else value
+            content = held.encode() if isinstance(held, str) else held
+            if position in wanted and isinstance(content, bytes):
+                places[position] = (waiting.tell(), len(content), isinstance(held, str))
+                waiting.write(content)
         for position in positions:
-            start, length = places[position]
+            if position not in places:
+                yield None
+                continue
+            start, length, text = places[position]
             waiting.seek(start)
-            yield waiting.read(length)
+            content = waiting.read(length)
+            yield content.decode() if text else content
 
 
 def one_family(pictures: Iterable[tuple[str | None, str | None, str]]) -> dict[str, str]:

@@ -77,7 +77,7 @@ def _parquet(files: dict[str, str]) -> Records:
                     for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=list(columns)):
                         yield name, before, batch.to_pylist() if columns else [{}] * batch.num_rows
                         before += batch.num_rows
-            except (pa.ArrowException, OSError, KeyError) as error:
+            except (pa.ArrowException, OSError, KeyError, UnicodeError) as error:
                 raise UserError(
                     f"{address} is not a readable Parquet file: {error}. Write it anew, or remove it from the folder."
                 ) from error
@@ -98,7 +98,7 @@ def _parquet_columns(address: str) -> list[str]:
     try:
         with opened(address) as stream, pq.ParquetFile(stream) as file:
             return list(file.schema_arrow.names)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise UserError(f"{address} is not a readable Parquet file: {error}. Write it anew, or remove it.") from error
 
 

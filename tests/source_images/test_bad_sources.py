@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import random
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from pydantic import TypeAdapter
 from assets import params
 from assets.errors import UserError
 from assets.source_images.stage import read_source
-from tests.source_images.same_pictures import CREDIT, KINDS
+from tests.source_images.same_pictures import CREDIT, KINDS, pictures
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +55,22 @@ def test_a_picture_that_is_not_in_base64_is_rejected_as_a_picture(caplog):
     rows = read(table("t.csv", 'path\nMTIz\n"data:image/png;base64,MTIz"\nowl/1.jpg!\n', pictures=None, columns={"image": "path"}))
     assert [row["image"] for row in rows.values()] == [b"123", b"123", b""]
     assert "column path holds no picture in base64, but 'owl/1.jpg!'" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "hugging_face"])
+def test_pictures_that_are_not_bytes_wait_until_their_turn(kind):
+    """Base64 and Hugging Face's pairs, in another order than that of their ids, ended in a traceback."""
+    source = KINDS[kind](Path("source"))
+    order = list(read(source))
+    lines = Path("source/table.jsonl")
+    if kind == "jsonl":
+        lines.write_text("".join(lines.read_text().splitlines(keepends=True)[::-1]))
+    else:
+        for old, new in (("data-00000", "later"), ("data-00001", "data-00000"), ("later", "data-00001")):
+            Path(f"source/{old}-of-00002.arrow").rename(f"source/{new}-of-00002.arrow")
+    rows = read(source)
+    assert list(rows) == order
+    assert [row["image"] for row in rows.values()] == [row["picture"] for row in pictures().values()]
 
 
 def test_a_value_that_is_no_picture_is_rejected_as_one(caplog):
@@ -132,6 +150,7 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         r"files holds no dataset\. Allowed: a folder",
     ),
     "dataset without a file": (lambda: half_a_dataset(), r"half lacks data-00001-of-00002\.arrow, which its state\.json names"),
+    "a broken state": (lambda: half_a_dataset('{"_data_files": [1]}'), r"half/state\.json does not name the dataset's files"),
     "a database": (lambda: a_database(), r"root: db is a database; name one of its tables, such as db/mine\.lance"),
     "no Lance": (lambda: {"kind": "lance", "root": "files", "columns": {"image": "image"}}, r"root: files is no Lance table"),
 }
@@ -148,9 +167,11 @@ def two_kinds() -> dict[str, Any]:
     return table("both/a.csv", "") | table("both/b.jsonl", "") | {"root": "both"}
 
 
-def half_a_dataset() -> dict[str, Any]:
+def half_a_dataset(state: str | None = None) -> dict[str, Any]:
     source = KINDS["hugging_face"](Path("half"))
     Path("half/data-00001-of-00002.arrow").unlink()
+    if state is not None:
+        Path("half/state.json").write_text(state)
     return source
 
 
@@ -188,3 +209,22 @@ def test_samples_of_a_shard_that_cannot_be_used_are_rejected_alone(caplog):
         "t/a/2": (b"", None),
     }
     assert "t.tar: no picture of a/2" in caplog.text and "t.tar, 3.json: not JSON in UTF-8" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lance_table"])  # Lance checks its own files
+def test_files_with_changed_bytes_are_read_or_refused(kind):
+    """Broken UTF-8 in a Parquet column, a broken state.json or schema ended in a traceback; a cut Arrow file killed the process."""
+    source = KINDS[kind](Path("source"))
+    files = [file for file in sorted(Path("source").rglob("*")) if file.is_file() and file.suffix != ".png"]
+    drawn = random.Random(0)
+    for _ in range(100):
+        file = drawn.choice(files)
+        right = file.read_bytes()
+        wrong = bytearray(right)
+        for _ in range(drawn.choice([1, 3, 20])):
+            place = drawn.randrange(max(1, len(wrong)))
+            wrong[place : place + drawn.choice([0, 1, 1, 500])] = drawn.randbytes(drawn.choice([0, 1, 8]))
+        file.write_bytes(wrong)
+        with contextlib.suppress(UserError):
+            read(source)
+        file.write_bytes(right)
