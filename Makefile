@@ -10,7 +10,7 @@ TORCH_ARGS ?=
 PORT ?= 3000
 Q ?= a red heart
 SELECT ?= report
-# for `make demo` and `make plan`: a folder of pictures; the command line alone gives it, with any signs in it, and no variable of the shell's does
+# for `make demo` and `make plan`: a folder of pictures, a table, tar shards, a dataset; the command line alone gives it, with any signs in it, and no variable of the shell's does
 ifeq ($(origin SOURCE),command line)
 override SOURCE := $(value SOURCE)
 else
@@ -37,12 +37,14 @@ help: ## list the targets
 
 demo: $(VENV) scm ## make everything that is out of date, then show the results: make demo, or make demo SOURCE=/path/to/pictures
 	@test -z "$$SOURCE" || $(RUN) assets.commands.source "$$SOURCE"
+	@$(RUN) assets.commands.code --sources
 	@stages="$$($(RUN) assets --check)" && $(RUN) assets.commands.plan || exit $$?; \
 	  code=0; $(RUN) dvc repro $$stages || { code=$$?; $(RUN) dvc status --quiet --with-deps report; } \
 	  && { $(RUN) assets.commands.summary || code=$$?; }; exit $$code
 
 plan: $(VENV) ## what `make demo` would do: counts, time, memory, what cannot be measured. SOURCE=… is set as there
 	@test -z "$$SOURCE" || $(RUN) assets.commands.source "$$SOURCE"
+	@$(RUN) assets.commands.code --sources
 	@stages="$$($(RUN) assets --check)" && $(RUN) assets.commands.plan
 
 test: lint ## everything that .ci/run checks: lint, README and dvc.yaml against what they show, pytest
@@ -75,7 +77,7 @@ promote: $(VENV) ## make the published recipe the champion, which later ones may
 record: $(VENV) ## copy this run's figures and pictures to data/record and write them into README.md
 	@$(RUN) assets.commands.record
 
-code: $(VENV) ## write into dvc.yaml which files under assets/ each stage imports
+code: $(VENV) ## write into dvc.yaml which files under assets/ each stage imports, and the sources' paths
 	@$(RUN) assets.commands.code
 
 materialize: $(VENV) scm ## run stages through Dagster: make materialize SELECT='evaluation/mcip_rea+'
@@ -90,7 +92,7 @@ benchmark: $(VENV) ## measure speed and memory as ratios; the machine should be 
 	@for module in $(basename $(notdir $(wildcard tests/benchmarks/*.py))); do echo "== $$module"; $(RUN) tests.benchmarks.$$module || exit 1; done
 
 profile: $(VENV) ## put a profile's settings into params.yaml: make profile NAME=vit_b_32
-	@$(RUN) assets.profiles use "$$NAME"
+	@$(RUN) assets.profiles use "$$NAME" && $(RUN) assets.commands.code --sources
 
 check-profiles: $(VENV) ## check every profile and print what training it costs
 	@$(RUN) assets.profiles

@@ -20,9 +20,9 @@ from assets import artifacts, machine, progress
 from assets.errors import UserError
 from assets.imports import imported_files
 from assets.leftovers import remove_leftovers
-from assets.params import PARAMS_FILE, Emoji, read_params
-from assets.source_images.folder_names import check_names
-from assets.source_images.root import check_root, holds_pictures, recorded
+from assets.params import PARAMS_FILE, read_params
+from assets.source_images.root import check_source, holds_pictures, recorded
+from assets.source_images.watched import check_watched, watched
 from assets.stages import addresses, find
 
 IN_A_CLONE = "In a clone of a project with its own pictures, `dvc pull` first brings what was made from them."
@@ -60,14 +60,13 @@ def main(arguments: list[str]) -> int:
 def check() -> str:
     """Arguments for `dvc repro`. UserError for wrong settings, and for a source whose pictures are neither here nor read already."""
     params, written = read_params()
-    (source,) = params.source_images.sources
-    if isinstance(source, Emoji):
-        check_names(Path(source.root))
-        return ""
+    sources = params.source_images.sources
+    check_watched(sources)
     try:
-        check_root(source.root)
+        for source in sources:
+            check_source(source)
     except UserError as problem:
-        if holds_pictures(source.root):
+        if all(holds_pictures(source) for source in sources):
             raise
         if not recorded(written):
             raise UserError(f"{problem} {IN_A_CLONE}") from None
@@ -82,12 +81,14 @@ def run(wanted: str) -> None:
     params, written = read_params()
     stage, recipe = find(wanted, params)
     inputs = stage.inputs(params, recipe)
-    own_pictures = {Path(source.root) for source in params.source_images.sources}  # what belongs there, the stage says better
+    own_pictures = set(map(Path, watched(params.source_images.sources)))  # what belongs there, the stage says better
     if missing := [str(path) for path in inputs if not path.exists() and path not in own_pictures]:
         raise UserError(
             f"missing input {', '.join(missing)}. `dvc checkout` restores what dvc.lock records (in a clone, `dvc pull`), `dvc repro"
             f" {wanted}` makes it."
         )
+    if stage.name == "source_images":
+        check_watched(params.source_images.sources)
     machine.tune_for_torch()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

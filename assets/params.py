@@ -1,6 +1,6 @@
 """params.yaml, typed: one frozen class for each section. Unknown keys fail, every key must be given, bounds are checked.
 
-The values are in params.yaml alone: nothing here has a default. What a setting does is explained there.
+The values are in params.yaml alone, and what they do is explained there. Nothing here has a default; only a source may go without a name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from assets.measures import GATED
 from assets.recipes import Recipe, WrongRecipes
 
 PARAMS_FILE = Path("params.yaml")
-VARIANTS = {"base_clip": ("demo", "open_clip"), "source_images": ("emoji", "image_folder")}
+VARIANTS = {
+    "base_clip": ("demo", "open_clip"),
+    "source_images": ("emoji", "image_folder", "table", "webdataset", "hugging_face", "lance"),
+}
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where to compute; auto takes cuda, then mps, then cpu")]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -53,9 +56,20 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Emoji(Section):
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^\w[\w .-]*$")]
+
+
+class AnySource(Section):
+    """What every kind of source has. `name` and `labels` may be left out: they tell several sources apart."""
+
+    name: Name | None = None
+    labels: Name | None = None
+    root: Text  # a path; of the kinds but emoji also an address that fsspec opens
+
+
+class Emoji(AnySource):  # its root: the folder of package.json and package-lock.json
     kind: Literal["emoji"]
-    root: Annotated[str, Field(min_length=1)]  # the folder of package.json and package-lock.json
     size: Annotated[int, Field(ge=16, le=1024)]  # pixels
     vendors: Annotated[list[str], Field(min_length=1)]
 
@@ -69,19 +83,60 @@ def _known_levels(folders: list[str]) -> list[str]:
     return folders
 
 
-class ImageFolder(Section):
+class ImageFolder(AnySource):
     kind: Literal["image_folder"]
-    root: Annotated[str, Field(min_length=1)]
     folders: Annotated[list[str], AfterValidator(_known_levels)]  # outermost first
     license: str
     attribution: str
 
 
-Source = Annotated[Emoji | ImageFolder, Field(discriminator="kind")]
+Column = Literal["id", "label", "class_name", "group", "family", "split", "captions", "license", "attribution"]
+
+
+def _with_image(columns: dict[str, str]) -> dict[str, str]:
+    if "image" not in columns:
+        raise ValueError("must name the column of the pictures: {image: …}")
+    return columns
+
+
+Columns = Annotated[dict[Column | Literal["image"], Text], AfterValidator(_with_image)]  # what a column is → how the source calls it
+
+
+class Table(AnySource):
+    kind: Literal["table"]
+    pictures: Text | None  # the folder of the files that the column image names; null: the column holds the pictures
+    columns: Columns
+    license: str
+    attribution: str
+
+
+class WebDataset(AnySource):
+    kind: Literal["webdataset"]
+    columns: dict[Column, Text]
+    license: str
+    attribution: str
+
+
+class HuggingFace(AnySource):
+    kind: Literal["hugging_face"]
+    columns: Columns
+    license: str
+    attribution: str
+
+
+class Lance(AnySource):
+    kind: Literal["lance"]
+    columns: Columns
+    license: str
+    attribution: str
+
+
+Records = Table | WebDataset | HuggingFace | Lance  # the kinds whose pictures are rows with columns
+Source = Annotated[Emoji | ImageFolder | Records, Field(discriminator="kind")]
 
 
 class SourceImages(Section):
-    sources: Annotated[list[Source], Field(min_length=1, max_length=1)]  # dvc watches the root of the first
+    sources: Annotated[list[Source], Field(min_length=1)]
 
 
 class CuratedImages(Section):
@@ -337,6 +392,7 @@ def checked_params(written: Any, named: str) -> Params:
 
 def _across_sections(params: Params) -> Iterator[tuple[str, str]]:
     """(setting, problem) for settings that do not fit together."""
+    yield from _sources_alike(params.source_images.sources)
     try:
         recipes = params.recipe
     except WrongRecipes as wrong:
@@ -361,6 +417,15 @@ def _across_sections(params: Params) -> Iterator[tuple[str, str]]:
                 "training.processes",
                 f"given {processes}; the batch_size of {recipe.name} must be a multiple, and is {recipe.settings.batch_size}",
             )
+
+
+def _sources_alike(sources: list[Any]) -> Iterator[tuple[str, str]]:
+    names = [source.name for source in sources]
+    for number, source in enumerate(sources):
+        if source.name is None and (source.labels or len(sources) > 1):
+            yield f"source_images.sources[{number}].name", "missing; of several sources each has a name, with which its ids begin"
+        elif source.name in names[:number]:
+            yield f"source_images.sources[{number}].name", f"given {source.name!r} twice; of several sources each has a name of its own"
 
 
 def _wrong(named: str, problems: list[str]) -> UserError:

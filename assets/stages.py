@@ -13,6 +13,7 @@ from assets import artifacts
 from assets.errors import UserError
 from assets.params import Params
 from assets.recipes import BASE
+from assets.source_images.watched import watched
 
 # Each run function imports its package when called: listing the stages must not import torch.
 
@@ -128,7 +129,7 @@ STAGES = (
         "source_images",
         _source_images,
         settings=_section("source_images"),
-        inputs=lambda params, recipe: [Path(params.source_images.sources[0].root)],
+        inputs=lambda params, recipe: [Path(path) for path in watched(params.source_images.sources)],
         outputs=lambda params, recipe: [artifacts.SOURCE_IMAGES],
     ),
     Stage(

@@ -8,10 +8,10 @@ import logging
 import os
 import signal
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dagster import (
     DagsterInstance,
     DefaultSensorStatus,
@@ -25,7 +25,8 @@ from dagster import (
     sensor,
 )
 
-from assets.params import Orchestration
+from assets.params import Orchestration, read_params
+from assets.source_images.watched import watched
 from orchestration.dvc_stage import dead_runs, end_orphans, living_runs, running
 from orchestration.record import Describe, Judge, report
 from orchestration.schedules import RETRAIN
@@ -82,16 +83,17 @@ def new_images_sensor(checkout: Path, settings: Orchestration) -> SensorDefiniti
         description=f"Starts a retraining when {settings.retrain_from_new_images} files of the source's folder are new, changed or gone.",
     )
     def new_images(context: SensorEvaluationContext) -> SensorResult:
-        (source,) = yaml.safe_load((checkout / "params.yaml").read_text(encoding="utf-8"))["source_images"]["sources"]
-        if source["kind"] != "image_folder":
-            return SensorResult(skip_reason=f"a lock file pins the source {source['kind']}: nothing comes by itself")
-        root = checkout / source["root"]
+        sources = read_params(checkout / "params.yaml")[0].source_images.sources
+        roots = [checkout / path for path in watched([source for source in sources if source.kind != "emoji"])]
+        if not roots:
+            kinds = ", ".join(source.kind for source in sources)
+            return SensorResult(skip_reason=f"the sources ({kinds}) are pinned by a lock file or lie elsewhere: nothing comes by itself")
         seen = json.loads(context.cursor) if context.cursor else None
-        now = fingerprint(root, since=seen["newest"] if seen else 0)
+        now = fingerprint(roots, since=seen["newest"] if seen else 0)
         if seen is None:
             return SensorResult(skip_reason=f"{now['files']} files to begin with", cursor=json.dumps(now))
         if not now["files"]:
-            return SensorResult(skip_reason=f"{root} is empty or not there: there is nothing to train on")
+            return SensorResult(skip_reason=f"{', '.join(map(str, roots))}: empty or not there, so there is nothing to train on")
         changed = now["newer"] + max(0, seen["files"] - now["files"])  # at least: a file that went while another came is not seen
         if changed < settings.retrain_from_new_images:
             return SensorResult(
@@ -104,14 +106,22 @@ def new_images_sensor(checkout: Path, settings: Orchestration) -> SensorDefiniti
     return new_images
 
 
-def fingerprint(root: Path, since: int) -> dict[str, int]:
-    """How many files there are, how many changed after `since`, and the latest change (nanoseconds of st_ctime). Nothing is read.
+def fingerprint(roots: Sequence[Path], since: int) -> dict[str, int]:
+    """How many files there are in folders, how many changed after `since`, and the latest change (nanoseconds of st_ctime).
+
+    A root that is a file counts as one. Nothing is read.
 
     Links are followed, never in circles, so that what changes behind one is counted; one that leads nowhere counts by itself.
     """
     files = newer = 0
     newest = since
-    folders: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
+    folders: list[tuple[Path, frozenset[tuple[int, int]]]] = []
+    for root in roots:
+        if not root.is_file():
+            folders.append((root, frozenset()))
+            continue
+        changed = root.stat().st_ctime_ns
+        files, newer, newest = files + 1, newer + (changed > since), max(newest, changed)
     while folders:
         folder, above = folders.pop()
         try:

@@ -123,3 +123,32 @@ def test_dvc_works_in_a_checkout_without_git_and_with_git_again(fresh: Project, 
     fresh.run("git", "init", "-q")
     fresh.run("make", "-s", "-o", ".venv/installed", "scm")
     assert "no_scm" not in (fresh.folder / ".dvc/config.local").read_text(encoding="utf-8")
+
+
+def test_what_changes_in_any_of_several_sources_is_noticed(fresh: Project):
+    """dvc watched the first source alone: pictures added to the second changed nothing, «up to date»."""
+    make_pictures(fresh.folder / "data/images")
+    shop = fresh.folder / "shop"
+    (shop / "files").mkdir(parents=True)
+    drawn = (fresh.folder / "data/images/red_circle/0.png").read_bytes()
+    (shop / "files/1.png").write_bytes(drawn)
+    (shop / "table.csv").write_text("path;label\n1.png;circle\n2.png;circle\n", encoding="utf-8")
+    credit = {"license": "unknown", "attribution": "unknown"}
+    table = {"kind": "table", "root": "shop/table.csv", "pictures": "shop/files", "columns": {"image": "path", "label": "label"}}
+    folder = {"kind": "image_folder", "root": "data/images", "folders": ["label"]}
+    fresh.change("source_images", sources=[credit | folder | {"name": "mine"}, credit | table | {"name": "shop"}])
+    assert "`make code` writes into it what the sources name" in check(fresh, code=1)
+    assert "`make code` writes into it" in fresh.dvc("repro", "source_images", code=255), "it does not run with half of its inputs watched"
+    fresh.run(sys.executable, "-m", "assets.commands.code", "--sources")
+    assert check(fresh) == ""
+    fresh.dvc("repro", "source_images")
+    assert row_count(fresh.folder / "data/source_images/images") == 49
+    assert "source_images" not in fresh.status()
+    (shop / "files/2.png").write_bytes(drawn)
+    assert "source_images" in fresh.status(), "a picture that the table names"
+    fresh.dvc("repro", "source_images")
+    (shop / "table.csv").write_text("path;label\n1.png;circle\n", encoding="utf-8")
+    assert "source_images" in fresh.status(), "the table itself"
+    fresh.run(sys.executable, "-m", "assets.profiles", "use", "demo")
+    fresh.run(sys.executable, "-m", "assets.commands.code", "--sources")
+    fresh.status()

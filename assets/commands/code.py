@@ -1,4 +1,6 @@
-"""python -m assets.commands.code [--check]: write into dvc.yaml which files of assets each stage imports, or fail where they differ.
+"""python -m assets.commands.code: write into dvc.yaml which files of assets each stage imports, and which paths the sources name.
+
+--check: fail where dvc.yaml differs. --sources: write the sources' paths alone, as `make demo` does first.
 
 What else a stage depends on stands in dvc.yaml as people wrote it, and in assets/stages.py.
 """
@@ -7,17 +9,18 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
 from assets import artifacts
 from assets.errors import UserError
 from assets.imports import PACKAGE, imported_files
+from assets.params import read_params
+from assets.source_images.watched import PIPELINE, SETTINGS, watched
 from assets.stages import STAGES
-
-PIPELINE = Path("dvc.yaml")
 
 
 def code_of(stage: str) -> list[str]:
@@ -36,36 +39,59 @@ def _folded(files: Iterable[Path]) -> list[Path]:
 
 def with_code(text: str) -> str:
     """dvc.yaml with each stage's code in place of what it lists of assets; all else stays as it is, comments too."""
+
+    def edit(pipeline: Any) -> None:
+        for stage in STAGES:
+            entry = pipeline["stages"][stage.name]
+            dependencies = entry.get("do", entry)["deps"]
+            others = [each for each in dependencies if not str(each).startswith(f"{PACKAGE.name}/")]
+            dependencies[:] = [*code_of(stage.name), *others]
+
+    return _edited(text, edit)
+
+
+def _edited(text: str, edit: Callable[[Any], None]) -> str:
     yaml = YAML()
     yaml.width, yaml.preserve_quotes = 10_000, True
     yaml.indent(mapping=2, sequence=4, offset=2)
     pipeline = yaml.load(text)
-    for stage in STAGES:
-        entry = pipeline["stages"][stage.name]
-        dependencies = entry.get("do", entry)["deps"]
-        others = [each for each in dependencies if not str(each).startswith(f"{PACKAGE.name}/")]
-        dependencies[:] = [*code_of(stage.name), *others]
+    edit(pipeline)
     written = io.StringIO()
     yaml.dump(pipeline, written)
     return written.getvalue()
 
 
+def with_sources(text: str, sources: Sequence[Any]) -> str:
+    """dvc.yaml with the paths of these sources as what source_images depends on besides its code."""
+    return _edited(text, lambda pipeline: _watch(pipeline["stages"]["source_images"]["deps"], sources))
+
+
+def _watch(dependencies: list[str], sources: Sequence[Any]) -> None:
+    others = [each for each in dependencies if not str(each).startswith(SETTINGS)]
+    wanted = list(watched(sources).values())
+    if [each for each in dependencies if str(each).startswith(SETTINGS)] != wanted:
+        dependencies[:] = [*others, *wanted]
+
+
 def main(arguments: list[str]) -> int:
-    if arguments not in ([], ["--check"]):
+    if arguments not in ([], ["--check"], ["--sources"]):
         print(__doc__, file=sys.stderr)
         return 2
     text = PIPELINE.read_text(encoding="utf-8")
-    wanted = with_code(text)
     try:
-        if arguments and wanted != text:
-            raise UserError(f"{PIPELINE} does not list exactly the files that the stages import. `make code` writes it.")
+        wanted = with_sources(text, read_params()[0].source_images.sources)
+        wanted = wanted if arguments == ["--sources"] else with_code(wanted)
+        if arguments == ["--check"] and wanted != text:
+            raise UserError(
+                f"{PIPELINE} does not list exactly the files that the stages import and the sources name. `make code` writes it."
+            )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if wanted != text:
         with artifacts.replacing(PIPELINE) as temporary:
             temporary.write_text(wanted, encoding="utf-8")
-        print(f"{PIPELINE}: code written")
+        print(f"{PIPELINE}: {'paths of the sources' if arguments else 'code and paths of the sources'} written")
     return 0
 
 

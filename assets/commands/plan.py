@@ -10,7 +10,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,12 +19,12 @@ from assets.commands.trial import Trial, inspected_per_second, trial
 from assets.curated_images.split import split_images
 from assets.errors import UserError
 from assets.limits import Sides, limits, sides
-from assets.params import DemoClip, Emoji, Params, read_params
+from assets.params import DemoClip, Params, read_params
 from assets.pictures.table import read_batches, read_rows
 from assets.recipes import BASE
-from assets.source_images.captions_file import read_captions
-from assets.source_images.image_folder import find_pictures, places_of
+from assets.source_images.listed import named
 from assets.source_images.root import holds_pictures, recorded
+from assets.source_images.stage import LISTED
 from assets.stages import addresses
 from assets.training.length import Length, length
 
@@ -59,28 +58,32 @@ class Split:
 
 def listing(params: Params, written: dict[str, Any]) -> Listing | None:
     """None where the pictures are still to be fetched."""
-    (source,) = params.source_images.sources
-    if not isinstance(source, Emoji) and holds_pictures(source.root):
-        files = find_pictures(Path(source.root))
-        captions = read_captions(Path(source.root), list(files))
-        places = places_of(files, captions, source.folders)
-        placed = [places[each] for each in files]
-        every = max(1, len(files) // SAMPLED)
-        sample = [file.read_bytes() for file in list(files.values())[::every][:SAMPLED] if file.is_file()]
-        distinct = len({caption for own in captions.values() for caption in own.captions})
-        captioned = sum(bool(own.captions) for own in captions.values())
-        labels, families = [each.label for each in placed], [each.family or each.label for each in placed]
-        return Listing(source.root, list(files), labels, families, [each.split for each in placed], captioned, distinct, sample)
+    sources = params.source_images.sources
+    if all(source.kind in LISTED and holds_pictures(source) for source in sources):
+        rows, sample = [], []
+        for source in sources:
+            listed = LISTED[source.kind](source)
+            rows += [named(row, source) for row in listed.rows]
+            sample += [picture for picture in listed.read(_some(source, len(listed.rows))) if picture]
+        return _listing(", ".join(source.root for source in sources), rows, sample)
     if not artifacts.SOURCE_IMAGES.is_dir() or not recorded(written):
         return None
     rows = read_rows(artifacts.SOURCE_IMAGES, columns=["id", "label", "family", "given_split", "captions"]).to_pylist()
     first = next(read_batches(artifacts.SOURCE_IMAGES, ["image"], SAMPLED))
+    return _listing(f"{artifacts.SOURCE_IMAGES}, read earlier", rows, first["image"].to_pylist())
+
+
+def _some(source: Any, pictures: int) -> range:
+    """Positions of a few pictures: of a folder spread over all, else the first, since some kinds are read from their start on."""
+    return range(0, pictures, max(1, pictures // SAMPLED) if source.kind == "image_folder" else 1)[:SAMPLED]
+
+
+def _listing(where: str, rows: list[dict[str, Any]], sample: list[bytes]) -> Listing:
     distinct = len({caption for row in rows for caption in row["captions"]})
     captioned = sum(bool(row["captions"]) for row in rows)
-    where = f"{artifacts.SOURCE_IMAGES}, read earlier"
     ids, labels, given = ([row[name] for row in rows] for name in ("id", "label", "given_split"))
     families = [row["family"] or row["label"] for row in rows]
-    return Listing(where, ids, labels, families, given, captioned, distinct, first["image"].to_pylist())
+    return Listing(where, ids, labels, families, given, captioned, distinct, sample)
 
 
 def split_of(found: Listing, params: Params) -> Split:

@@ -9,13 +9,16 @@ import csv
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets.errors import UserError
+from assets.source_images.addresses import exists, opened
+from assets.source_images.delimited import as_text, read_delimited, unreadable
 from assets.source_images.folder_levels import SPLIT_NAMES, split_named
+from assets.source_images.known_paths import KnownPaths
 from assets.source_images.spelling import one_spelling
 
 logger = logging.getLogger(__name__)
@@ -36,26 +39,26 @@ class Written:
     split: str | None = None
 
 
-def read_captions(root: Path, pictures: Sequence[str]) -> dict[str, Written]:
+def read_captions(root: Path | str, pictures: Sequence[str]) -> dict[str, Written]:
     """What is written of each picture (its path relative to `root`) that is named; {} without such a file.
 
     Skips empty captions and logs how many there were. Raises UserError for a row that names a picture not in `pictures`, for a split that
     is none, and for two families or splits of one picture.
     """
-    present = [root / name for name in NAMES if (root / name).is_file()]
+    present = [file for name in NAMES if exists(file := f"{root}/{name}")]
     if len(present) > 1:
         raise UserError(f"{root} has both {' and '.join(NAMES)}. Keep the one that is meant.")
     if not present:
         return {}
     file = present[0]
-    known = {_normal(each): each for each in pictures} | {each: each for each in pictures}  # the very name before another spelling of it
+    known = KnownPaths(pictures, str(root))
     found: dict[str, Written] = {}
     absent: dict[str, None] = {}
     empty = rows = 0
-    for row in _read_csv(file) if file.suffix == ".csv" else _read_parquet(file):
+    for row in _read_csv(file) if file.endswith(".csv") else _read_parquet(file):
         rows += 1
         path, caption = row["path"] or "", one_spelling((row["caption"] or "").strip())
-        picture = known.get(path) or known.get(_normal(path))
+        picture = known.find(path)
         if picture is None:
             absent[path] = None
             continue
@@ -68,7 +71,7 @@ def read_captions(root: Path, pictures: Sequence[str]) -> dict[str, Written]:
         raise UserError(
             f"{file} names {len(absent)} picture(s) that are not in {root}: {', '.join(map(repr, list(absent)[:3]))}"
             f"{', …' if len(absent) > 3 else ''}. The column path is relative to {root}, with /, such as"
-            f" {pictures[0]!r}; correct or remove these rows."
+            f" {pictures[0]!r}; correct or remove these rows.{known.hint(next(iter(absent)))}"
         )
     if empty:
         logger.warning("%s: skipped %d row(s) with an empty caption", file, empty)
@@ -77,7 +80,7 @@ def read_captions(root: Path, pictures: Sequence[str]) -> dict[str, Written]:
     return found
 
 
-def _take(file: Path, picture: str, written: Written, row: Row) -> bool:
+def _take(file: str, picture: str, written: Written, row: Row) -> bool:
     """Keep the row's family and split; whether it has any of the two."""
     family, split = (one_spelling((row.get(name) or "").strip()) for name in OPTIONAL)
     if split and split_named(split) is None:
@@ -89,42 +92,41 @@ def _take(file: Path, picture: str, written: Written, row: Row) -> bool:
     return bool(family or split)
 
 
-def _normal(path: str) -> str:
-    """One spelling for ./a.jpg and a.jpg too."""
-    return one_spelling(PurePosixPath(path).as_posix())
-
-
-def _read_csv(file: Path) -> Iterator[Row]:
+def _read_csv(file: str) -> Iterator[Row]:
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:  # spreadsheets put a byte order mark first
-            reader = csv.DictReader(stream, strict=True)
-            _check_columns(file, reader.fieldnames or [])
-            for row in reader:
-                if None in row or None in row.values():
+        with as_text(opened(file)) as text:
+            header, rows = read_delimited(text, (*COLUMNS, *OPTIONAL))
+            _check_columns(file, header)
+            for line, row in rows:
+                if row is None:
                     raise UserError(
-                        f"{file}, line {reader.line_num}: expected {len(reader.fieldnames or [])} fields, found another number."
+                        f"{file}, line {line}: expected {len(header)} fields, found another number."
                         " A caption with a comma needs quotation marks around it."
                     )
                 yield row
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not CSV in UTF-8: {error}. Expected: a header line path,caption, then one row per caption.") from error
+    except (csv.Error, UnicodeError) as error:
+        raise unreadable(file, error, "a header line path,caption, then one row per caption") from error
 
 
-def _read_parquet(file: Path) -> Iterator[Row]:
+def _read_parquet(file: str) -> Iterator[Row]:
     try:
-        with pq.ParquetFile(file) as parquet:
-            _check_columns(file, parquet.schema_arrow.names)
-            taken = [name for name in (*COLUMNS, *OPTIONAL) if name in parquet.schema_arrow.names]
-            for name in taken:
-                kind = parquet.schema_arrow.field(name).type
+        with opened(file) as stream, pq.ParquetFile(stream) as parquet:
+            given = parquet.schema_arrow.names
+            called = {name: next((each for each in given if each.strip().casefold() == name), name) for name in (*COLUMNS, *OPTIONAL)}
+            called |= {name: name for name in called if name in given}
+            _check_columns(file, [*given, *(name for name, each in called.items() if each in given)])
+            taken = {name: each for name, each in called.items() if each in given}
+            for each in taken.values():
+                kind = parquet.schema_arrow.field(each).type
                 if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                    raise UserError(f"{file}: column {name} is of type {kind}; it must be string.")
-            for batch in parquet.iter_batches(columns=taken):
-                yield from batch.to_pylist()
+                    raise UserError(f"{file}: column {each} is of type {kind}; it must be string.")
+            for batch in parquet.iter_batches(columns=list(taken.values())):
+                for row in batch.to_pylist():
+                    yield {name: row[each] for name, each in taken.items()}
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} is not a readable Parquet file: {error}. Expected: string columns path and caption.") from error
 
 
-def _check_columns(file: Path, given: Sequence[str]) -> None:
+def _check_columns(file: str, given: Sequence[str]) -> None:
     if missing := [name for name in COLUMNS if name not in given]:
         raise UserError(f"{file} lacks the column(s) {', '.join(missing)}; it has {', '.join(given) or 'none'}. Needed: path, caption.")

@@ -55,7 +55,7 @@ def check_vendors(vendors: Sequence[str]) -> None:
     wrong = [vendor for vendor in vendors if vendor not in VENDORS]
     if wrong or len(set(vendors)) < len(vendors):
         raise UserError(
-            f"source_images.sources[0].vendors: {'unknown ' + ', '.join(wrong) if wrong else 'a set is listed twice'}."
+            f"source_images.sources, vendors: {'unknown ' + ', '.join(wrong) if wrong else 'a set is listed twice'}."
             f" Allowed, each once: {', '.join(VENDORS)}."
         )
 

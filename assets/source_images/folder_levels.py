@@ -51,7 +51,7 @@ def recognise(pictures: Collection[str], folders: Sequence[str]) -> list[str]:
         return ["split", "label"]
     logger.warning(
         "the folder(s) %s are called like splits and are read as classes. If the folders in them are the classes, set"
-        " source_images.sources[0].folders: [split, label]",
+        " source_images.sources, folders: [split, label]",
         ", ".join(firsts),
     )
     return list(folders)
@@ -72,7 +72,7 @@ def split_folders(names: Collection[str]) -> dict[str, str]:
     found = {name: split for name in sorted(names) if (split := split_named(name)) is not None}
     if wrong := sorted(set(names) - found.keys()):
         raise UserError(
-            f"source_images.sources[0].folders: the first folders are to be splits, and {', '.join(wrong[:SHOWN])}"
+            f"source_images.sources, folders: the first folders are to be splits, and {', '.join(wrong[:SHOWN])}"
             f"{', …' if len(wrong) > SHOWN else ''} is none. Allowed, in any case: {', '.join(SPLIT_NAMES)}."
         )
     if "test" not in found.values() and "validation" in found.values():

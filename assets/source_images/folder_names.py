@@ -30,7 +30,7 @@ def check_names(root: Path) -> None:
         if found
     ]
     if problems:
-        raise UserError(f"source_images.sources[0].root: dvc cannot read {root}: it holds {' and '.join(problems)}. Remove or rename them.")
+        raise UserError(f"source_images.sources, root: dvc cannot read {root}: it holds {' and '.join(problems)}. Remove or rename them.")
     refuse_linked_folders(root, linked)
 
 
@@ -38,7 +38,7 @@ def refuse_linked_folders(root: Path, linked: Sequence[Path]) -> None:
     """UserError where `root` holds links to folders: what is added or removed behind one goes unnoticed."""
     if linked:
         raise UserError(
-            f"source_images.sources[0].root: {root} holds {len(linked)} link(s) to a folder:"
+            f"source_images.sources, root: {root} holds {len(linked)} link(s) to a folder:"
             f" {', '.join(f'{each} → {each.readlink()}' for each in sorted(linked)[:SHOWN])}{', …' if len(linked) > SHOWN else ''}. dvc"
             " does not see what changes behind such a link. Copy or move the folder itself there, or make the folder that holds it the"
             " root; the root may be a link."

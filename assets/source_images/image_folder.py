@@ -10,40 +10,45 @@ from pathlib import Path
 from typing import Any
 
 from assets.errors import UserError
-from assets.progress import track
 from assets.source_images import captions_file
+from assets.source_images.addresses import MAX_FILE_BYTES, exists, files_under, is_folder, read_file
 from assets.source_images.captions_file import Written
 from assets.source_images.folder_levels import Place, place_of, recognise, split_folders
 from assets.source_images.folder_names import refuse_linked_folders
+from assets.source_images.listed import Listed, one_family
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = ("jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff")
-MAX_FILE_BYTES = 1 << 30  # an Arrow binary column holds less than 2 GiB at a time
 LAYOUT = f"Put pictures ({', '.join(SUFFIXES)}) into {{root}}/<label>/, or straight into {{root}} to be searched only."
 
 
-def read_image_folder(root: Path, license: str, attribution: str, folders: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows of IMAGES_SCHEMA in order of id, the path relative to `root`.
+def read_image_folder(root: Path | str, license: str, attribution: str, folders: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Rows of IMAGES_SCHEMA in order of id."""
+    listed = list_image_folder(root, license, attribution, folders)
+    for row, image in zip(listed.rows, listed.read(range(len(listed.rows))), strict=True):
+        yield row | {"image": image}
+
+
+def list_image_folder(root: Path | str, license: str, attribution: str, folders: Sequence[str]) -> Listed:
+    """The pictures of a folder, a path or an address; the id is the path relative to `root`.
 
     `folders`: what the folders under `root` are, outermost first, the label last; a picture in fewer folders has no label. The captions
     file may give families and splits too; what contradicts itself is refused. Files are read as they are. One that cannot be read becomes
     a row without bytes, so that curated_images counts and rejects it like any broken picture.
     """
     layout = LAYOUT.format(root=root)
-    if not root.is_dir():
-        raise UserError(f"source_images.sources[0].root: {root} is {'not a folder' if root.exists() else 'missing'}. {layout}")
-    files = find_pictures(root)
+    if not is_folder(str(root)):
+        raise UserError(f"source_images.sources, root: {root} is {'not a folder' if exists(str(root)) else 'missing'}. {layout}")
+    files: Mapping[str, Path | str] = find_pictures(root) if isinstance(root, Path) else _pictures_at(root)
     if not files:
-        raise UserError(f"source_images.sources[0].root: {root} holds no pictures. {layout}")
+        raise UserError(f"source_images.sources, root: {root} holds no pictures. {layout}")
     written = captions_file.read_captions(root, list(files))
     places = places_of(files, written, folders)
     _log_places(root, places, folders)
-    for each, file in track(files.items(), total=len(files), what="reading pictures", unit="images"):
-        place = places[each]
-        yield {
+    rows = [
+        {
             "id": each,
-            "image": _read(file),
             "label": place.label,
             "class_name": class_name_of(place.label),
             "group": None,
@@ -54,6 +59,10 @@ def read_image_folder(root: Path, license: str, attribution: str, folders: Seque
             "license": license,
             "attribution": attribution,
         }
+        for each, place in places.items()
+    ]
+    ids = list(places)
+    return Listed(rows, lambda positions: (_read(files[ids[position]]) for position in positions))
 
 
 def places_of(pictures: Collection[str], written: Mapping[str, Written], folders: Sequence[str]) -> dict[str, Place]:
@@ -61,7 +70,6 @@ def places_of(pictures: Collection[str], written: Mapping[str, Written], folders
     folders = recognise(pictures, folders)
     found = {each: place_of(each, folders) for each in pictures}
     split_of = split_folders({place.split for place in found.values() if place.split is not None})
-    family_of: dict[str, tuple[str, str]] = {}  # of a label, and a picture that has it
     for each, place in found.items():
         if place.label is None:
             continue
@@ -72,22 +80,21 @@ def places_of(pictures: Collection[str], written: Mapping[str, Written], folders
                 raise UserError(
                     f"the picture {each} is of the {name} {by_folder} by its folder and {by_file} by the captions file: keep one."
                 )
-        family = place.family or said.family
-        if family is not None:
-            other, example = family_of.setdefault(place.label, (family, each))
-            if other != family:
-                raise UserError(
-                    f"the class {place.label} is of two families: {other} ({example}) and {family} ({each}). A class has one family:"
-                    " correct it, or give two classes two names."
-                )
-        found[each] = place._replace(split=split or said.split)
+        found[each] = place._replace(split=split or said.split, family=place.family or said.family)
+    family_of = one_family((place.label, place.family, each) for each, place in found.items())
+    return {each: place if place.label is None else place._replace(family=family_of.get(place.label)) for each, place in found.items()}
+
+
+def _pictures_at(address: str) -> dict[str, str]:
+    """As find_pictures, of a folder that is not of this machine: the path relative to it → the picture's address."""
     return {
-        each: place if place.label is None else place._replace(family=family_of.get(place.label, (None, ""))[0])
-        for each, place in found.items()
+        name: each
+        for name, each in files_under(address).items()
+        if Path(name).suffix.lower().removeprefix(".") in SUFFIXES and name not in captions_file.NAMES
     }
 
 
-def _log_places(root: Path, places: Mapping[str, Place], folders: Sequence[str]) -> None:
+def _log_places(root: Path | str, places: Mapping[str, Place], folders: Sequence[str]) -> None:
     labels = {place.label for place in places.values()} - {None}
     families = {place.family for place in places.values()} - {None}
     given = sum(place.split is not None for place in places.values())
@@ -138,6 +145,8 @@ def find_pictures(root: Path) -> dict[str, Path]:
                 found[name] = Path(entry.path)
             else:
                 ignored["." + suffix if suffix else "without suffix"] += 1
+                if not prefix and Path(name).stem.casefold() in ("captions", "metadata"):
+                    logger.warning("%s is not read: captions are in %s", entry.path, " or ".join(captions_file.NAMES))
 
     walk(root, "")
     refuse_linked_folders(root, linked)
@@ -151,12 +160,14 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path | str) -> bytes:
     try:
+        if isinstance(file, str):
+            return read_file(file)
         if (size := file.stat().st_size) > MAX_FILE_BYTES:
             logger.warning("%s: not read, its %d bytes are more than %d", file, size, MAX_FILE_BYTES)
             return b""
         return file.read_bytes()
-    except OSError as error:
-        logger.warning("%s: cannot be read (%s)", file, error.strerror)
+    except (OSError, UserError) as error:
+        logger.warning("%s: cannot be read (%s)", file, getattr(error, "strerror", None) or error)
         return b""

@@ -1,6 +1,6 @@
-"""The folder that a source names: is it there, does it hold pictures, and how is it written into params.yaml. Reading it is image_folder's.
+"""What a source names: is it there, does it hold pictures, and how is it written into params.yaml. Reading it is each kind's concern.
 
-Checked before anything runs: dvc hashes the folder first, and stops at a missing one without a word of what to do.
+Checked before anything runs: dvc hashes the files first, and stops at a missing one without a word of what to do.
 """
 
 from __future__ import annotations
@@ -12,17 +12,34 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from assets import artifacts
+from assets import artifacts, params
 from assets.errors import UserError
+from assets.source_images.addresses import is_remote
 from assets.source_images.folder_names import check_names
 from assets.source_images.image_folder import LAYOUT, find_pictures
 
-SETTING = "source_images.sources[0].root"
+SETTING = "source_images.sources, root"
+
+
+def check_source(source: Any) -> None:
+    """UserError where no pictures can come from a source of params.yaml; what lies at an address is not asked for."""
+    if isinstance(source, params.ImageFolder):
+        check_root(source.root)
+        return
+    for key in ("root", "pictures"):
+        path = getattr(source, key, None)
+        if path is None or is_remote(path):
+            continue
+        if not Path(path).exists() and not isinstance(source, params.Emoji):  # the stage says what an emoji folder lacks
+            raise UserError(f"source_images.sources, {key}: {path} is missing.{_hint(path)}")
+        check_names(Path(path))
 
 
 def check_root(root: str) -> None:
-    """UserError where no pictures can come from `root`, the value in params.yaml."""
+    """UserError where no pictures can come from the image folder `root`."""
     folder = Path(root)
+    if is_remote(root):
+        return
     if not folder.is_dir():
         raise UserError(f"{SETTING}: {root} is {'not a folder' if folder.exists() else 'missing'}.{_hint(root)}")
     check_names(folder)
@@ -30,8 +47,12 @@ def check_root(root: str) -> None:
         raise UserError(f"{SETTING}: {root} holds no pictures. {LAYOUT.format(root=root)}")
 
 
-def holds_pictures(root: str) -> bool:
-    return Path(root).is_dir() and bool(find_pictures(Path(root)))
+def holds_pictures(source: Any) -> bool:
+    """Whether all that it names is there."""
+    if isinstance(source, params.ImageFolder) and not is_remote(source.root):
+        return Path(source.root).is_dir() and bool(find_pictures(Path(source.root)))
+    paths = (source.root, getattr(source, "pictures", None))
+    return all(path is None or is_remote(path) or Path(path).exists() for path in paths)
 
 
 def recorded(written: Mapping[str, Any]) -> bool:
@@ -42,21 +63,21 @@ def recorded(written: Mapping[str, Any]) -> bool:
     return False
 
 
-def real_folder(given: str, made: Collection[Path]) -> str:
+def real_path(given: str, made: Collection[Path]) -> str:
     """`given` as params.yaml should hold it: without ~ and links, relative where it lies in the checkout, the working directory.
 
     `made` are paths that the pipeline writes; a folder that holds one, or lies in one, would be an input made from itself.
     """
-    folder = _spelt_as_on_disk(Path(given.strip()).expanduser())
-    if not folder.is_dir():
-        raise UserError(f"SOURCE: {given} is {'not a folder' if folder.exists() else 'missing'}.{_hint(str(folder))}")
-    folder, checkout = folder.resolve(), Path.cwd().resolve()
-    written = [*((checkout / path).resolve() for path in made), *(checkout / own for own in ("assets", ".cache", ".dvc", ".git", ".venv"))]
-    if any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in written):
+    path = _spelt_as_on_disk(Path(given.strip()).expanduser())
+    if not path.exists():
+        raise UserError(f"SOURCE: {given} is missing.{_hint(str(path))}")
+    path, checkout = path.resolve(), Path.cwd().resolve()
+    written = [*((checkout / each).resolve() for each in made), *(checkout / own for own in ("assets", ".cache", ".dvc", ".git", ".venv"))]
+    if any(each.is_relative_to(path) or path.is_relative_to(each) for each in written):
         raise UserError(
-            f"SOURCE: {given} is {folder}, where onespace itself keeps what it makes. Give a folder of pictures alone, such as data/images."
+            f"SOURCE: {given} is {path}, where onespace itself keeps what it makes. Give a folder of pictures alone, such as data/images."
         )
-    return str(folder.relative_to(checkout)) if folder.is_relative_to(checkout) else str(folder)
+    return str(path.relative_to(checkout)) if path.is_relative_to(checkout) else str(path)
 
 
 def _spelt_as_on_disk(path: Path) -> Path:
@@ -75,11 +96,11 @@ def _hint(root: str) -> str:
         return f" {LAYOUT.format(root='a folder')} Then name that folder."
     if root.startswith("~"):
         return f" dvc does not know what ~ stands for: write {folder.expanduser()}, or run `make demo SOURCE={root}` once."
-    if (spelt := _spelt_as_on_disk(folder)).is_dir():
-        return " A folder of that name is there, its accents coded otherwise: `make demo SOURCE=…` writes the name as it is on disk."
+    if (spelt := _spelt_as_on_disk(folder)).exists():
+        return " It is there, its accents coded otherwise: `make demo SOURCE=…` writes the name as it is on disk."
     there = next(parent for parent in (spelt, *spelt.parents) if parent.is_dir())
     missing = spelt.relative_to(there).parts[0]
-    near = difflib.get_close_matches(missing, [name for name in _names(there) if (there / name).is_dir()], n=3)
+    near = difflib.get_close_matches(missing, _names(there), n=3)
     meant = f" Did you mean {' or '.join(str(there / name) for name in near)}?" if near else f" {there} is there and has no {missing!r}."
     return f"{meant} `make demo SOURCE=/path/to/folder` names another folder, `make profile NAME=demo` brings the demo back."
 

@@ -1,25 +1,55 @@
-"""The stage source_images: the source's pictures and captions as one picture table. Each kind of source is a module of this package."""
+"""The stage source_images: the pictures and captions of all sources as one picture table. Each kind of source is a module here."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from assets import artifacts, params
+from assets.errors import UserError
 from assets.pictures.schema import IMAGES_SCHEMA
 from assets.pictures.table import writing_rows
+from assets.progress import track
+from assets.source_images.addresses import is_remote
 from assets.source_images.emoji import check_vendors, read_emoji
-from assets.source_images.image_folder import read_image_folder
+from assets.source_images.hugging_face import list_hugging_face
+from assets.source_images.image_folder import list_image_folder
+from assets.source_images.lance_table import list_lance
+from assets.source_images.listed import Listed, named
 from assets.source_images.npm_packages import install
+from assets.source_images.table import list_table
+from assets.source_images.webdataset import list_webdataset
+
+logger = logging.getLogger(__name__)
 
 
 def make_source_images(settings: params.SourceImages) -> None:
-    (source,) = settings.sources
-    rows = ROWS_OF[source.kind](source)
     with artifacts.replacing(artifacts.SOURCE_IMAGES) as temporary, writing_rows(temporary, IMAGES_SCHEMA) as write:
-        for row in rows:
-            write(row)
+        for source in sorted(settings.sources, key=lambda source: f"{source.name}/"):  # so that all ids are in order
+            if is_remote(source.root):
+                again = "dvc repro --force --single-item source_images"
+                logger.info("%s: dvc does not see what changes there. `%s` reads it again", source.root, again)
+            try:
+                for row in read_source(source):
+                    write(named(row, source))
+            except UserError as error:
+                if source.name is None:
+                    raise
+                raise type(error)(f"source {source.name}: {error}") from error
+
+
+def read_source(source: Any) -> Iterator[dict[str, Any]]:
+    """The rows of IMAGES_SCHEMA of one source, in order of id, as it names them itself."""
+    if isinstance(source, params.Emoji):
+        yield from _emoji(source)
+        return
+    listed = LISTED[source.kind](source)
+    pictures = listed.read(range(len(listed.rows)))
+    rows = zip(listed.rows, pictures, strict=True)
+    for row, picture in track(rows, total=len(listed.rows), what="reading pictures", unit="images"):
+        yield row | {"image": picture}
 
 
 def _emoji(source: params.Emoji) -> Iterator[dict[str, Any]]:
@@ -28,9 +58,16 @@ def _emoji(source: params.Emoji) -> Iterator[dict[str, Any]]:
     return read_emoji(packages, source.vendors, source.size)
 
 
-def _image_folder(source: params.ImageFolder) -> Iterator[dict[str, Any]]:
-    return read_image_folder(Path(source.root), source.license, source.attribution, source.folders)
+def _image_folder(source: params.ImageFolder) -> Listed:
+    root = source.root if is_remote(source.root) else Path(source.root)
+    return list_image_folder(root, source.license, source.attribution, source.folders)
 
 
-# The rows of IMAGES_SCHEMA, in order of id, of each kind of source.
-ROWS_OF: dict[str, Callable[[Any], Iterator[dict[str, Any]]]] = {"emoji": _emoji, "image_folder": _image_folder}
+# What is known of the pictures before they are read, for each kind of source that is not drawn.
+LISTED: dict[str, Callable[[Any], Listed]] = {
+    "image_folder": _image_folder,
+    "table": list_table,
+    "webdataset": list_webdataset,
+    "hugging_face": list_hugging_face,
+    "lance": list_lance,
+}

@@ -16,6 +16,7 @@ from assets.params import checked_params, read_params
 from tests.settings import demo_settings
 
 GONE = object()
+TABLE = {"kind": "table", "root": "x.csv", "pictures": None, "columns": {"image": "x"}, "license": "", "attribution": ""}
 
 
 def edited(tmp_path: Path, setting: str, value: Any) -> Path:
@@ -146,6 +147,12 @@ def test_a_row_that_several_processes_cannot_train_is_named(row_of_gpr, told):
             [{"kind": "image_folder", "root": "x", "folders": ["label", "split"], "license": "", "attribution": ""}],
             r"folders.*must be \[label\] or \[family, label\] or",
         ),
+        ("source_images.sources", [TABLE | {"columns": {"label": "x"}}], r"columns: given .*must name the column of the pictures"),
+        ("source_images.sources", [TABLE | {"columns": {"image": "x", "lable": "y"}}], r"sources\[0\]\.columns\.lable"),
+        ("source_images.sources", [TABLE, TABLE | {"name": "b"}], r"source_images\.sources\[0\]\.name: missing; of several sources each"),
+        ("source_images.sources", [TABLE | {"name": "b"}] * 2, r"source_images\.sources\[1\]\.name: given 'b' twice"),
+        ("source_images.sources", [TABLE | {"name": "a/b"}], r"source_images\.sources\[0\]\.name: given 'a/b'"),
+        ("source_images.sources", [TABLE | {"labels": "b"}], r"source_images\.sources\[0\]\.name: missing"),
         ("source_images.sources", [{"kind": "folder"}], r"source_images\.sources\[0\]\.kind.*'folder'.*'emoji', 'image_folder'"),
     ],
 )

@@ -195,16 +195,16 @@ def test_the_fingerprint_counts_what_is_new_without_reading(tmp_path):
     for name in ("a/1.png", "a/2.png", "3.png", ".hidden"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    first = fingerprint(tmp_path, since=0)
+    first = fingerprint([tmp_path], since=0)
     assert (first["files"], first["newer"]) == (3, 3)
-    assert fingerprint(tmp_path, since=first["newest"]) == first | {"newer": 0}
+    assert fingerprint([tmp_path], since=first["newest"]) == first | {"newer": 0}
     late = first["newest"] + 1
     while True:  # the clock of the file system moves in steps
         (tmp_path / "a/4.png").write_bytes(b"")
         os.utime(tmp_path / "a/4.png", ns=(0, 0))  # as a copy that keeps times
         if (tmp_path / "a/4.png").stat().st_ctime_ns >= late:
             break
-    now = fingerprint(tmp_path, since=first["newest"])
+    now = fingerprint([tmp_path], since=first["newest"])
     assert (now["files"], now["newer"]) == (4, 1)
 
 
@@ -215,7 +215,7 @@ def test_links_are_followed_but_not_in_circles_and_one_that_leads_nowhere_hides_
     (tmp_path / "a/circle").symlink_to(tmp_path)
     (tmp_path / "a/dangling.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    assert fingerprint(tmp_path, since=0)["files"] == 8
+    assert fingerprint([tmp_path], since=0)["files"] == 8
     with pytest.raises(UserError, match="2 link"):  # the stage says so when the change that is counted here starts it
         find_pictures(tmp_path)
 

@@ -71,7 +71,7 @@ def test_a_source_of_ones_own_and_back_to_the_letter(params_file: Path):
     text, params, changes = with_values(as_loaded({"source_images": {"sources": [folder]}}), "ours", params_file)
     assert len(changes) == 1 and params.source_images.sources[0].root == folder["root"]
     assert sum(not line for line in text.splitlines()) == sum(not line for line in before.splitlines())
-    assert "README.md, «Use your own images»" in text
+    assert "data/README.md, «Pictures of your own»" in text
     params_file.write_text(text, encoding="utf-8")
     use("demo", params_file)
     assert params_file.read_text(encoding="utf-8") == before

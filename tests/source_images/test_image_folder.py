@@ -54,13 +54,21 @@ def test_labels_are_the_first_folders(root, caplog):
     assert "ignored 5 file(s): 1 .heic, 1 .txt, 2 hidden, 1 without suffix" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["Captions.csv", "captions.tsv", "metadata.jsonl"])
+def test_a_captions_file_of_another_name_is_not_passed_over_in_silence(name, root, caplog):
+    """All captions were missing, and nothing said why."""
+    (root / name).write_text("path,caption\nlonely.gif,alone\n")
+    read(root)
+    assert f"{root / name} is not read: captions are in captions.csv or captions.parquet" in caplog.text
+
+
 def test_missing_empty_or_wrong_root(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".gitkeep").touch()
     (tmp_path / "file").touch()
     for name, problem in (("absent", "is missing"), ("empty", "holds no pictures"), ("file", "is not a folder")):
         with pytest.raises(
-            UserError, match=rf"source_images\.sources\[0\]\.root: .*{name} {problem}\. Put pictures \(jpg, .*\) into .*/<label>/"
+            UserError, match=rf"source_images\.sources, root: .*{name} {problem}\. Put pictures \(jpg, .*\) into .*/<label>/"
         ):
             read(tmp_path / name)
 
@@ -171,7 +179,7 @@ def test_folders_that_only_sound_like_splits_stay_classes(names, warned, tmp_pat
     rows = read(fill(tmp_path, *names))
     assert {row["label"] for row in rows.values()} == {name.partition("/")[0] for name in names}
     assert {row["given_split"] for row in rows.values()} == {None}
-    assert ("set source_images.sources[0].folders: [split, label]" in caplog.text) is warned
+    assert ("set source_images.sources, folders: [split, label]" in caplog.text) is warned
 
 
 def test_a_folder_that_is_no_split(tmp_path):

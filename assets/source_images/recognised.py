@@ -1,0 +1,126 @@
+"""What kind of source a path is, by what lies there, for `make demo SOURCE=`. What is written into params.yaml can be corrected there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from assets.errors import UserError
+from assets.source_images.hugging_face import open_hugging_face
+from assets.source_images.image_folder import LAYOUT
+from assets.source_images.image_folder import SUFFIXES as PICTURES
+from assets.source_images.lance_table import open_lance
+from assets.source_images.records import Records
+from assets.source_images.root import check_root
+from assets.source_images.table import SUFFIXES as TABLES
+from assets.source_images.table import open_table
+from assets.source_images.webdataset import open_webdataset
+
+# What people call a column, the likeliest first; upper and lower case are the same.
+USUAL = {
+    "image": (
+        "image",
+        "picture",
+        "img",
+        "photo",
+        "jpg",
+        "png",
+        "image_bytes",
+        "bytes",
+        "image_path",
+        "path",
+        "file_name",
+        "filename",
+        "file",
+    ),
+    "id": ("id",),
+    "label": ("label", "class", "category", "cls"),
+    "class_name": ("class_name",),
+    "family": ("family",),
+    "group": ("group",),
+    "split": ("split",),
+    "captions": ("captions", "caption", "text", "txt", "description"),
+    "license": ("license", "licence"),
+    "attribution": ("attribution",),
+}
+OPENED: dict[str, Callable[[str], Records]] = {
+    "table": lambda root: open_table(root, ()),
+    "webdataset": lambda root: open_webdataset(root, None),
+    "hugging_face": open_hugging_face,
+    "lance": open_lance,
+}
+UNSAID = {"license": "unknown", "attribution": "unknown"}
+
+
+def recognised(root: str) -> dict[str, Any]:
+    """The settings of a source that reads `root`, a path that exists. UserError where no kind of source can."""
+    path = Path(root)
+    kind = _kind(path)
+    if kind == "table" and path.suffix == ".parquet":
+        with contextlib.suppress(pa.ArrowException, OSError):  # the table's reader says what is wrong with it
+            kind = "hugging_face" if b"huggingface" in (pq.read_schema(path).metadata or {}) else kind  # it names the labels' numbers
+    if kind == "image_folder":
+        check_root(root)
+        return {"kind": kind, "root": root, "folders": ["label"], **UNSAID}
+    records = OPENED[kind](root)
+    columns = usual_columns(records.columns)
+    if kind == "webdataset":
+        columns.pop("image", None)
+    elif "image" not in columns:
+        raise UserError(
+            f"SOURCE: {root} has the columns {', '.join(records.columns)}, and none of them is called as columns of pictures usually are:"
+            f" {', '.join(USUAL['image'])}. Name it in source_images.sources of params.yaml: columns: {{image: …}}."
+        )
+    pictures = {"pictures": _folder_of_pictures(path, records, columns["image"])} if kind == "table" else {}
+    return {"kind": kind, "root": root, **pictures, "columns": columns, **UNSAID}
+
+
+def _kind(path: Path) -> str:
+    if path.is_file():
+        suffix = path.name.casefold()
+        if suffix.endswith(tuple(TABLES)):
+            return "table"
+        kind = {".tar": "webdataset", ".arrow": "hugging_face"}.get(path.suffix.casefold())
+        if kind is None:
+            raise UserError(
+                f"SOURCE: {path} is not a folder, and no table or shard: {', '.join(TABLES)}, .tar. {LAYOUT.format(root='a folder')} Then"
+                " name that folder."
+            )
+        return kind
+    if (path / "_versions").is_dir():
+        return "lance"
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        return "hugging_face"
+    names = [each.name.casefold() for each in path.iterdir()]
+    if any(name.endswith(".lance") for name in names):
+        return "lance"
+    if any(name.endswith(".tar") for name in names):
+        return "webdataset"
+    pictures = any(each.suffix.casefold().removeprefix(".") in PICTURES for each in path.rglob("*"))
+    return "table" if not pictures and any(name.endswith(tuple(TABLES)) for name in names) else "image_folder"
+
+
+def usual_columns(there: Sequence[str]) -> dict[str, str]:
+    """What each column is → its name, of those that have a usual name."""
+    called = {name.casefold(): name for name in reversed(there)}
+    return {column: called[names] for column, usual in USUAL.items() if (names := next((each for each in usual if each in called), None))}
+
+
+def _folder_of_pictures(table: Path, records: Records, image: str) -> str | None:
+    """The folder beside the table in which its first picture's path begins; None where the table holds the pictures."""
+    value = next(iter(records.pictures([0], image)), None)
+    if not isinstance(value, str) or Path(value).suffix.casefold().removeprefix(".") not in PICTURES:
+        return None
+    beside = table if table.is_dir() else table.parent
+    for folder in (beside, *sorted(each for each in beside.iterdir() if each.is_dir())):
+        if (folder / value.replace("\\", "/")).is_file():
+            return str(folder)
+    raise UserError(
+        f"SOURCE: {table} names pictures by paths, such as {value!r}, which begin neither in {beside} nor in a folder there. Put the table"
+        " beside them, or set the source in params.yaml by hand: pictures is the folder in which they begin."
+    )
