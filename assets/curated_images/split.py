@@ -91,7 +91,7 @@ def _check_enough(labels: Collection[str], families: Collection[str], given_of: 
     if len(families) < 2 and len(given_of.get(next(iter(families)), ())) < 2:
         raise UserError(
             f"all {len(labels)} classes are of one family, {next(iter(families))}, and a family is never trained on and tested with. Give"
-            " at least 2 families, or the split of each picture (column split of the captions file, or source_images.sources[0].folders)."
+            " at least 2 families, or the split of each picture (column split of the captions file, or folders of its source)."
         )
 
 
