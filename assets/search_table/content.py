@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 VECTOR_STEP = 1e-4  # vectors are compared and hashed in whole steps of this size: fp32 noise below it seldom shows
 DESCRIBED = [name for name in METADATA.names if name not in ("image", "model")]  # sha256 stands for the picture
+_encoded = json.JSONEncoder(ensure_ascii=False).encode  # one for all rows: json.dumps would make one for each
 PRINTS = pa.schema([("id", pa.string()), ("sha256", pa.string()), ("words", pa.binary(32)), ("vector", pa.binary(32))])
 
 
@@ -24,12 +25,12 @@ def prints_of(batches: Iterable[pa.RecordBatch]) -> pa.Table:
     """One row of hashes for each row of `batches`, sorted by id; they need the columns DESCRIBED and `vector`."""
     found = []
     for batch in batches:
-        rows = batch.select(DESCRIBED).to_pylist()
+        described = {name: batch[name].to_pylist() for name in DESCRIBED}
         flat = batch[VECTOR].flatten().to_numpy(zero_copy_only=False)
-        steps = np.rint(flat / np.float32(VECTOR_STEP)).astype("<i2").reshape(len(rows), -1)
-        words = [hashlib.sha256(json.dumps(row, ensure_ascii=False).encode()).digest() for row in rows]
+        steps = np.rint(flat / np.float32(VECTOR_STEP)).astype("<i2").reshape(len(batch), -1)
+        words = [hashlib.sha256(_encoded(row).encode()).digest() for row in zip(*described.values(), strict=True)]
         vectors = [hashlib.sha256(row.tobytes()).digest() for row in steps]
-        columns = [[row["id"] for row in rows], [row["sha256"] for row in rows], words, vectors]
+        columns = [described["id"], described["sha256"], words, vectors]
         found.append(pa.record_batch([pa.array(column, field.type) for column, field in zip(columns, PRINTS, strict=True)], schema=PRINTS))
     return pa.Table.from_batches(found, PRINTS).sort_by("id")
 
