@@ -15,7 +15,6 @@ from dagster import AssetSelection, DagsterInstance
 from assets.params import read_params
 from orchestration.asset_checks import CHECKS
 from orchestration.definitions import define
-from orchestration.rollback import rollback_job
 from orchestration.stage_assets import read_pipeline
 from tests.settings import demo_settings
 
@@ -96,19 +95,6 @@ def test_jobs_select_what_they_say(defs, graph):
     assert selected("publish") == {"search_table"}
     recipes = read_params()[0].recipes.measured
     assert selected("evaluate_only") == {"promotion", "report", *(f"evaluation/{recipe}" for recipe in recipes)}
-
-
-@pytest.mark.parametrize("version", [None, "publish-0007"])
-def test_the_job_rollback_fails_in_the_command_s_words(
-    version: str | None, tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """A rollback that did nothing was shown as a success."""
-    monkeypatch.setenv("PYTHONPATH", str(checkout))
-    with DagsterInstance.ephemeral() as instance:
-        config = {"ops": {"roll_back": {"config": {"version": version}}}}
-        done = rollback_job(tmp_path).execute_in_process(run_config=config, instance=instance, raise_on_error=False)
-    assert not done.success
-    assert "there is no table in data/lancedb, so there is nothing to go back to" in str(done.failure_data_for_node("roll_back").error)
 
 
 def test_a_new_row_adds_its_assets(checkout: Path, tmp_path: Path):

@@ -329,7 +329,7 @@ def test_publishes_that_are_killed_at_random_moments(rows: Rows, settings_with: 
         assert open_table().search("dusk", query_type="fts", fts_columns=["captions"]).limit(9).to_arrow()["id"].to_pylist() == ["b.png"]
     publish(settings_with(), RECIPE)
     ended = told()
-    assert [row["id"] for row in table_rows()] == sorted(row["id"] for row in states[7 % 3])
+    assert [row["id"] for row in table_rows()] == sorted(row["id"] for row in states[number % 3])
     shutil.rmtree(artifacts.LANCEDB)
     publish(settings_with(), RECIPE)
     assert told() == ended
@@ -449,6 +449,22 @@ def test_cleaning_keeps_what_is_tagged_recent_or_visible(rows: Rows, settings_wi
     for version in all_versions():
         assert lance.dataset(TABLE, version=version.number).to_table().num_rows == version.rows
     assert len(held.to_arrow()) == 82
+
+
+@pytest.mark.parametrize("index_from_rows", [1, 1000])
+@pytest.mark.parametrize("count", [1, 26])
+def test_few_rows_without_words(count: int, index_from_rows: int, unpublished: Path, settings_with: Settings) -> None:
+    """Indexes of nothing: a folder of pictures without labels and captions could not be published."""
+    rows = [row | {"captions": [], "class_name": "", "label": None, "split": "library"} for row in curated_rows()[:count]]
+    write_curated(rows)
+    publish(settings_with(index_from_rows=index_from_rows), RECIPE)
+    assert open_table().search("heart", query_type="fts", fts_columns=["captions"]).limit(9).to_arrow().num_rows == 0
+    rows[0]["captions"] = ["heart"]
+    write_curated(rows)
+    publish(settings_with(index_from_rows=index_from_rows), RECIPE)
+    found = open_table().search("heart", query_type="fts", fts_columns=["captions"]).limit(9).to_arrow()
+    assert found["id"].to_pylist() == [rows[0]["id"]]
+    assert search(rows[-1]["image"], k=1)["id"].to_pylist() == [rows[-1]["id"]]
 
 
 def test_a_table_of_the_time_before_versions_is_gone_on_from(unpublished: Path, settings_with: Settings) -> None:
