@@ -29,6 +29,8 @@ from assets.search_table.table import DISTANCE, METADATA, TABLE, VECTOR, model_n
 
 logger = logging.getLogger(__name__)
 
+CURATED = [name for name in METADATA.names if name not in ("caption", "model")]  # columns that are taken as they are
+WORDS = [name for name in CURATED if name != "image"]
 INDEXES = {"caption": "FTS", "captions": "FTS"}
 # 8-bit scalars: with refining, recall@10 of 0.98 and more where the default IVF_PQ has 0.5, and any dimension will do
 VECTOR_INDEX = {VECTOR: "IvfSq"}
@@ -70,10 +72,6 @@ class Library:
             values[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
             names = [name for name in schema.names if name in values]
             yield pa.record_batch([values[name] for name in names], schema=pa.schema([schema.field(name) for name in names]))
-
-
-CURATED = [name for name in METADATA.names if name not in ("caption", "model")]
-WORDS = [name for name in CURATED if name != "image"]
 
 
 def write_table(
