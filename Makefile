@@ -16,7 +16,11 @@ override SOURCE := $(value SOURCE)
 else
 SOURCE :=
 endif
-export Q SELECT NAME SOURCE
+# for `make rollback`: a tag or number of `make versions`; without it, the publish before the visible one. From the command line alone, too
+ifneq ($(origin VERSION),command line)
+VERSION :=
+endif
+export Q SELECT NAME SOURCE VERSION
 # for `make seeds`: how many, and how many side by side
 N ?= 3
 J ?= 1
@@ -30,7 +34,7 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report seeds search promote record code materialize ui benchmark profile check-profiles clean scm plan
+.PHONY: help demo test lint format lock report seeds search versions rollback promote record code materialize ui benchmark profile check-profiles clean scm plan
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +74,12 @@ seeds: $(VENV) scm ## repeat training and evaluation with N seeds, J at a time: 
 
 search: $(VENV) ## search the table: make search Q="a red heart"
 	@$(RUN) assets.search_table "$$Q"
+
+versions: $(VENV) ## list the published versions of the table
+	@$(RUN) assets.commands.versions
+
+rollback: $(VENV) ## show an earlier version of the table again: make rollback, or make rollback VERSION=publish-0007
+	@$(RUN) assets.commands.rollback "$$VERSION"
 
 promote: $(VENV) ## make the published recipe the champion, which later ones may be compared with
 	@$(RUN) assets.commands.promote

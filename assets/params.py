@@ -324,6 +324,8 @@ class SearchTable(Section):
     max_share_left_out: Fraction
     index_from_rows: PositiveInt
     refine_factor: PositiveInt
+    kept_publishes: PositiveInt
+    kept_days: NonNegativeFloat
 
 
 class Orchestration(Section):

@@ -11,6 +11,7 @@ from orchestration.asset_checks import checks_of, evaluate, report_failed_expect
 from orchestration.dvc_stage import CHECKOUT
 from orchestration.in_turn import in_turn
 from orchestration.metadata import describe
+from orchestration.rollback import rollback_job
 from orchestration.schedules import jobs_of, schedules_of
 from orchestration.sensors import dvc_lock_sensor, new_images_sensor, run_failure_hook
 from orchestration.stage_assets import outside_assets, read_pipeline, stage_asset
@@ -41,7 +42,10 @@ def define(checkout: Path) -> Definitions:
             ),
         ],
         asset_checks=checks_of(stages, checkout, settings),
-        jobs=[define_asset_job(job.name, job.selection, description=job.description) for job in jobs_of(stages)],
+        jobs=[
+            *(define_asset_job(job.name, job.selection, description=job.description) for job in jobs_of(stages)),
+            rollback_job(checkout),
+        ],
         schedules=schedules_of(settings),
         sensors=[
             dvc_lock_sensor(checkout, shown, judge),

@@ -257,6 +257,26 @@ def test_a_deleted_table_is_missed_and_made_again(project):
     assert project.status() == {}
 
 
+def test_an_old_revision_gets_its_own_lock_and_table_back(project):
+    """dvc.lock held a hash of the table's files, which differ between equal tables."""
+    settings, lock, before = project.folder / "params.yaml", project.folder / "dvc.lock", project.table().sort_by("id")
+    written, recorded = settings.read_text(encoding="utf-8"), lock.read_text(encoding="utf-8")
+    try:
+        project.change("promotion", recipe="gpr_rea", override_reason="another model")
+        assert "search_table" in project.repro("search_table")
+        assert not project.table().sort_by("id").equals(before)
+        assert lock.read_text(encoding="utf-8") != recorded
+        project.run(sys.executable, "-m", "assets.commands.rollback")
+        assert project.table().sort_by("id").equals(before)
+        assert "search_table" in project.status(), "after a rollback the table is not what dvc.lock says"
+    finally:
+        settings.write_text(written, encoding="utf-8")
+        project.repro()
+    assert lock.read_text(encoding="utf-8") == recorded
+    assert project.table().sort_by("id").equals(before)
+    assert project.status() == {}
+
+
 def test_an_empty_source_is_reported_and_leaves_the_table_alone(project):
     before = (project.folder / "params.yaml").read_text(encoding="utf-8")
     rows = project.table().num_rows

@@ -1,6 +1,7 @@
 """python -m assets.commands.promote: make the published recipe the champion that later ones are compared with (data/champion.json).
 
-What may be published is decided by promotion's verdict, not here.
+The version of the table that its model made gets the tag `champion`, which no cleaning removes. What may be published is decided by
+promotion's verdict, not here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from assets import artifacts
 from assets.errors import UserError
 from assets.measures import percent
 from assets.promotion.champion import class_means
+from assets.search_table.table import TABLE
 
 
 def promote() -> dict[str, Any]:
@@ -55,6 +57,16 @@ def promote() -> dict[str, Any]:
     return champion
 
 
+def _tag(model_sha256: str) -> str:
+    """Tag the champion's version of the table, and say which it is. lance is imported only where there is a table."""
+    if TABLE.is_dir():
+        from assets.search_table.versions import CHAMPION, tag_champion
+
+        if version := tag_champion(model_sha256):
+            return f"{artifacts.LANCEDB}: version {version.number} ({version.publish}) has the tag {CHAMPION}."
+    return f"{artifacts.LANCEDB} has no version made by this model. After `dvc repro search_table`, `make promote` tags it."
+
+
 def _as_text(champion: dict[str, Any]) -> str:
     """JSON with one line per class, so that people can read it and its changes."""
     lines = [f"{json.dumps(label, ensure_ascii=False)}: {json.dumps(row)}" for label, row in champion["paired"]["classes"].items()]
@@ -73,11 +85,13 @@ def _is_of(row: dict[str, Any], evaluated: dict[str, Any]) -> bool:
 def main() -> int:
     try:
         champion = promote()
+        tagged = _tag(champion["model_sha256"])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     average, digest = percent(champion["metrics"]["average"]), champion["model_sha256"][:16]
     print(f"{artifacts.CHAMPION}: the champion is {champion['recipe']}, average {average}, model sha256 {digest}…")
+    print(tagged)
     print("Commit the file. With promotion.against: champion, later recipes are compared with it.")
     return 0
 

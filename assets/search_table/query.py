@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from assets import artifacts
 from assets.errors import UserError
 from assets.params import PARAMS_FILE, Params, read_params
-from assets.search_table.table import DISTANCE, METADATA, VECTOR, has_vector_index, model_name, open_table
+from assets.search_table.table import DISTANCE, METADATA, MODELS, VECTOR, has_vector_index, model_name, open_version
 
 if TYPE_CHECKING:
     from lancedb.table import Table
@@ -45,7 +45,7 @@ def search(query: Query, k: int = 10, where: str | None = None) -> pa.Table:
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
         raise UserError(f"k is {k!r}; it must be a whole number of at least 1.")
     settings = _settings()
-    table = open_table()
+    table = open_version()  # a publish in between must not bring vectors of another model
     (vector,) = _embed([query], table, settings)
     ranked: Any = table.search(vector, vector_column_name=VECTOR)
     ranked = ranked.distance_type(DISTANCE).select([*METADATA.names, "_distance"])
@@ -72,7 +72,7 @@ def embed(queries: Query | Sequence[Query]) -> np.ndarray:
     Queries are as in `search`; texts and pictures may stand in one list. Their dot product is their cosine similarity.
     """
     several = queries if isinstance(queries, Sequence) and not isinstance(queries, str | bytes) else [queries]
-    return _embed(several, open_table(), _settings())
+    return _embed(several, open_version(), _settings())
 
 
 @dataclass(frozen=True)
@@ -187,18 +187,20 @@ def _encoder_of(table: Table, settings: Params) -> Encoder:
     """The model that made the table's vectors; refuses another one, whose distances would mean nothing."""
     made_by: str = table.search().select(["model"]).limit(1).to_arrow()["model"][0].as_py()
     recipe = made_by.partition("@")[0]
-    directory = artifacts.model_dir(recipe).resolve()
-    files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(directory.rglob("*")) if file.is_file()]
-    if not files:
-        raise UserError(f"the table was made by {made_by}, but {artifacts.model_dir(recipe)} is not there. `dvc checkout` restores it.")
-    now = _sha256(directory, tuple(files))
-    if model_name(recipe, now) != made_by:
-        raise UserError(
-            f"the table was made by {made_by}, but {artifacts.model_dir(recipe)} is now {model_name(recipe, now)}: their vectors cannot be"
-            " compared. `dvc repro --single-item search_table` makes the table anew."
-        )
     own = settings.search_table
-    return _encoder(directory, now, own.device, own.precision, own.batch_size)
+    found = []
+    for place in (MODELS / made_by, artifacts.model_dir(recipe)):  # beside the table, as it was published; else the stage's
+        directory = place.resolve()
+        files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(directory.rglob("*")) if file.is_file()]
+        now = _sha256(directory, tuple(files)) if files else None
+        if now and model_name(recipe, now) == made_by:
+            return _encoder(directory, now, own.device, own.precision, own.batch_size)
+        found.append(f"{place} is {f'now {model_name(recipe, now)}' if now else 'not there'}")
+    raise UserError(
+        f"the table was made by {made_by}, but {' and '.join(found)}: vectors of two models cannot be compared. `make versions` lists the"
+        " table's versions and their models; `make rollback VERSION=…` goes to one whose model is here, `dvc checkout` brings back the"
+        " model of this git revision, and `dvc repro --force --single-item search_table` publishes what is here."
+    )
 
 
 @lru_cache(maxsize=8)

@@ -19,18 +19,17 @@ from assets.metrics.norms import unit_norm
 from assets.pictures.schema import SPLITS
 from assets.pictures.split import Split
 from assets.pictures.table import read_rows
-from assets.search_table.table import model_name
 from assets.search_table.writing import write_table
 
 logger = logging.getLogger(__name__)
 
 
 def publish(settings: params.SearchTable, recipe: str) -> None:
-    """Write the table `images` of data/lancedb and data/search_table/manifest.json.
+    """Publish the table `images` of data/lancedb as a new version, and write data/search_table/manifest.json.
 
-    Images that the model gives no embedding are left out and named in the manifest. Readers see the old table until the new one is
-    whole, and may go on reading the old one until the publish after this one begins. Needs memory for the vectors (4·N·d bytes), not
-    for the pictures.
+    Images that the model gives no embedding are left out and named in the manifest. Readers see the old version until the new one is
+    whole; who holds the old one open may read it as long as versions.prune keeps it. Needs memory for the vectors (4·N·d bytes), not for
+    the pictures.
     """
     refuse_if_held_back(artifacts.read_json(artifacts.VERDICT), recipe)
     ids = _curated_ids()
@@ -38,11 +37,8 @@ def publish(settings: params.SearchTable, recipe: str) -> None:
     model_sha256 = artifacts.sha256_of(model_dir)
     vectors = _embed(Encoder(model_dir, device=settings.device, precision=settings.precision, batch_size=settings.batch_size))
     left_out = without_embedding(vectors, ids, model_dir, settings.max_share_left_out)
-    model = model_name(recipe, model_sha256)
-    content = write_table(vectors, ids, set(left_out), model, settings.batch_size, settings.index_from_rows)
-    manifest = {"recipe": recipe, "model_sha256": model_sha256, **content, "left_out": left_out}
-    artifacts.write_json(artifacts.TABLE_MANIFEST, manifest)
-    logger.info("%s: %d images, %d dimensions, embedded by %s", artifacts.LANCEDB, content["rows"], vectors.shape[1], recipe)
+    manifest = write_table(vectors, ids, left_out, recipe, model_sha256, settings)
+    logger.info("%s: %d images, %d dimensions, embedded by %s", artifacts.LANCEDB, manifest["rows"], vectors.shape[1], recipe)
 
 
 def refuse_if_held_back(verdict: dict[str, Any], recipe: str) -> None:

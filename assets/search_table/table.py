@@ -14,9 +14,10 @@ from assets import artifacts
 from assets.errors import UserError
 
 if TYPE_CHECKING:
-    import lancedb
     from lancedb.table import Table
 
+TABLE = artifacts.LANCEDB / f"{artifacts.TABLE_NAME}.lance"
+MODELS = artifacts.LANCEDB / "models"  # one for each model of a version that is kept, by its name in column `model`
 VECTOR = "vector"
 DISTANCE: Final = "cosine"
 MAKE_ALL = "`make demo` makes everything from the start. In a clone of a project whose data are in a dvc remote, `dvc pull` comes first."
@@ -53,20 +54,24 @@ def model_name(recipe: str, sha256: str) -> str:
     return f"{recipe}@{sha256[:12]}"
 
 
-def connect() -> lancedb.DBConnection:
-    """The database at data/lancedb, made if absent. Its tables show every new version at once."""
-    import lancedb
-
-    return lancedb.connect(artifacts.LANCEDB, read_consistency_interval=timedelta(0))
-
-
 def open_table() -> Table:
     """The table `images` of data/lancedb, a plain lancedb.Table. Its next query sees what was published meanwhile."""
+    return _open(timedelta(0))
+
+
+def open_version() -> Table:
+    """The table as it is now. It stays so: several queries see one version, with the rows of one model."""
+    return _open(None)
+
+
+def _open(read_consistency_interval: timedelta | None) -> Table:
     absent = UserError(f"there is no table {artifacts.TABLE_NAME!r} in {artifacts.LANCEDB}. {_how_to_make_it()}")
     if not artifacts.LANCEDB.is_dir():  # connecting would make it
         raise absent
+    import lancedb
+
     try:
-        return connect().open_table(artifacts.TABLE_NAME)
+        return lancedb.connect(artifacts.LANCEDB, read_consistency_interval=read_consistency_interval).open_table(artifacts.TABLE_NAME)
     except ValueError as error:  # also what a killed first publish leaves: listed, but not there
         raise absent from error
 
@@ -74,7 +79,7 @@ def open_table() -> Table:
 def _how_to_make_it() -> str:
     """Alone where all that it is made from is here: in a clone the pictures' folder is empty, and the stages above would read it anew."""
     if artifacts.CURATED_IMAGES.is_dir() and artifacts.VERDICT.is_file():
-        return "`dvc checkout; dvc repro --single-item search_table` makes it from what is here."
+        return "`dvc checkout; dvc repro --force --single-item search_table` makes it from what is here."
     return MAKE_ALL
 
 

@@ -1,147 +1,263 @@
-"""Replace the LanceDB table in one step: readers see the old rows until all new ones are there, also where a run is killed.
+"""Fill a new version of the table beside the visible one: whole, or by the rows that differ. Making it visible is versions.py's.
 
 Which model made the vectors is the stage's concern; this module imports no torch.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
-import hashlib
-import json
+import logging
 from collections.abc import Iterator
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-import lancedb
+import lance
 import numpy as np
 import pyarrow as pa
-from lancedb.index import FTS, IvfSq
+import pyarrow.compute as pc
+from lance import LanceDataset, LanceOperation
+from lance.dataset import Index
+from lance.fragment import write_fragments
 
 from assets import artifacts
 from assets.errors import UserError
-from assets.pictures.table import read_batches
+from assets.params import SearchTable
+from assets.pictures.table import read_batches, read_images_of
 from assets.progress import track
-from assets.search_table.table import DISTANCE, METADATA, VECTOR, connect, table_schema
+from assets.search_table import versions
+from assets.search_table.content import hashes, missing_from, prints_of, prints_of_dataset
+from assets.search_table.table import DISTANCE, METADATA, TABLE, VECTOR, model_name, table_schema
 
-if TYPE_CHECKING:
-    from lancedb.table import Table
+logger = logging.getLogger(__name__)
 
-LOCK = artifacts.WORK / "search_table.lock"
-VECTOR_STEP = 1e-4  # vectors are hashed in whole steps of this size: fp32 noise below it seldom shows
+CURATED = [name for name in METADATA.names if name not in ("caption", "model")]  # columns that are taken as they are
+WORDS = [name for name in CURATED if name != "image"]
+INDEXES = {"caption": "FTS", "captions": "FTS"}
+# 8-bit scalars: with refining, recall@10 of 0.98 and more where the default IVF_PQ has 0.5, and any dimension will do
+VECTOR_INDEX = {VECTOR: "IvfSq"}
+REWRITE_SHARE = 0.2  # of the rows differ, or lie deleted in the files: then a whole new version costs less than it saves
+MOST_FRAGMENTS = 64  # one more for each publish that adds rows; beyond, a whole new version joins them
+REINDEX_SHARE = 0.02  # of the rows are in no index; a query compares each of those, until there are so many
+
+
+@dataclass(frozen=True)
+class Library:
+    """What is to be published: the curated rows that have an embedding. vectors: float32 [N, d] of all curated rows, in their order."""
+
+    vectors: np.ndarray
+    has_embedding: np.ndarray  # bool [N]
+    model: str
+    batch_size: int
+
+    @property
+    def schema(self) -> pa.Schema:
+        return table_schema(self.vectors.shape[1])
+
+    def batches(self, columns: list[str], among: pa.Array | None = None) -> Iterator[pa.RecordBatch]:
+        """The table's rows, or those whose id is `among`, with these curated columns and the three that are added to them."""
+        start = 0
+        schema = self.schema
+        for every in read_batches(artifacts.CURATED_IMAGES, columns, self.batch_size):
+            own, start = slice(start, start + len(every)), start + len(every)
+            wanted = pa.array(self.has_embedding[own])
+            if among is not None:
+                wanted = pc.and_(wanted, pc.is_in(every["id"], value_set=among))
+            batch = every.filter(wanted)
+            if not len(batch):
+                continue
+            wordings = zip(batch["captions"].to_pylist(), batch["class_name"].to_pylist(), strict=True)
+            values = {name: batch[name].cast(schema.field(name).type) for name in columns}
+            values["caption"] = pa.array([captions[0] if captions else class_name for captions, class_name in wordings], pa.string())
+            values["model"] = pa.array([self.model] * len(batch), pa.string())
+            vectors = self.vectors[own][wanted.to_numpy(zero_copy_only=False)]
+            values[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
+            names = [name for name in schema.names if name in values]
+            yield pa.record_batch([values[name] for name in names], schema=pa.schema([schema.field(name) for name in names]))
 
 
 def write_table(
-    vectors: np.ndarray, ids: list[str], left_out: set[str], model: str, batch_size: int, index_from_rows: int
+    vectors: np.ndarray, ids: list[str], left_out: dict[str, str], recipe: str, model_sha256: str, settings: SearchTable
 ) -> dict[str, Any]:
-    """Publish the curated rows but those `left_out`; returns what identifies the table. vectors: float32 [N, d], in the order of all `ids`.
+    """Publish the curated rows but those `left_out`; returns the manifest. vectors: float32 [N, d], in the order of all `ids`.
 
-    The version that this one replaces stays on disk until the next call begins, for readers that hold it open. Indexes follow the rows:
-    between the two, a full-text query finds no index and a vector query is exact.
+    Where the visible version has the same model, only rows that are new, changed or gone are written. A picture counts as changed with
+    its source's bytes, its words or its vector. UserError where another process publishes at the same time; the table is then theirs.
     """
-    with _only_publisher(), _named_full_disk():
-        published = np.array([image not in left_out for image in ids])
-        ids = [image for image in ids if image not in left_out]
-        table = _replace_rows(vectors, published, model, batch_size)
-        for column in ("caption", "captions"):
-            table.create_index(column, config=FTS())
-        if len(ids) >= index_from_rows:
-            # 8-bit scalars: with refining, recall@10 of 0.98 and more where the default IVF_PQ has 0.5, and any dimension will do
-            table.create_index(VECTOR, config=IvfSq(distance_type=DISTANCE))
-        return {
-            "rows": len(ids),
-            "dimension": vectors.shape[1],
-            "distance": DISTANCE,
-            **_content(table, ids, batch_size),
-            "indexes": dict(sorted((index.columns[0], index.index_type) for index in table.list_indices())),
-            "columns": {field.name: str(field.type) for field in table.schema},
-        }
-
-
-@contextlib.contextmanager
-def _only_publisher() -> Iterator[None]:
-    """One publisher at a time: clearing leftovers would take away what another one is still writing."""
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError("another process is publishing the table right now. Run search_table again when it has finished.") from None
-        yield
-
-
-@contextlib.contextmanager
-def _named_full_disk() -> Iterator[None]:
-    """lancedb wraps a full disk in an error of its own; give it back the form that the command line explains."""
-    try:
-        yield
-    except (RuntimeError, ValueError) as error:
-        if "No space left on device" in str(error):
-            raise OSError(errno.ENOSPC, "No space left on device", str(artifacts.LANCEDB)) from error
-        raise
-
-
-def _replace_rows(vectors: np.ndarray, published: np.ndarray, model: str, batch_size: int) -> Table:
-    database = connect()
-    exists = _clear_leftovers(database)
-    schema = table_schema(vectors.shape[1])
-    rows = pa.RecordBatchReader.from_batches(schema, _rows(vectors, published, model, schema, batch_size))
-    return database.create_table(artifacts.TABLE_NAME, data=rows, mode="overwrite" if exists else "create")
-
-
-def _clear_leftovers(database: lancedb.DBConnection) -> bool:
-    """Keep the visible version alone: drop those before it and what killed runs left. False where there is no table.
-
-    Done before publishing, so that a reader of the version that is about to be replaced is not cut off.
-    """
-    try:
-        table = database.open_table(artifacts.TABLE_NAME)
-    except ValueError:
-        if artifacts.TABLE_NAME in database.list_tables().tables:  # half created: listed, never visible
-            database.drop_table(artifacts.TABLE_NAME)
-        return False
-    table.to_lance().cleanup_old_versions(timedelta(0), delete_unverified=True, error_if_tagged_old_versions=False)
-    return True
-
-
-def _rows(vectors: np.ndarray, published: np.ndarray, model: str, schema: pa.Schema, batch_size: int) -> Iterator[pa.RecordBatch]:
-    columns = [name for name in METADATA.names if name not in ("caption", "model")]
-    batches = track(
-        read_batches(artifacts.CURATED_IMAGES, columns, batch_size), -(-len(vectors) // batch_size), "writing the table", "batches"
-    )
-    start = 0
-    for every in batches:
-        own, start = slice(start, start + len(every)), start + len(every)
-        batch = every.filter(pa.array(published[own]))
-        wordings = zip(batch["captions"].to_pylist(), batch["class_name"].to_pylist(), strict=True)
-        values = {name: batch[name].cast(schema.field(name).type) for name in columns}
-        values["caption"] = pa.array([captions[0] if captions else class_name for captions, class_name in wordings], pa.string())
-        values["model"] = pa.array([model] * len(batch), pa.string())
-        values[VECTOR] = pa.FixedSizeListArray.from_arrays(vectors[own][published[own]].ravel(), vectors.shape[1])
-        yield pa.record_batch([values[name] for name in schema.names], schema=schema)
-
-
-def _content(table: Table, ids: list[str], batch_size: int) -> dict[str, str]:
-    """Hashes that identify the table's content, read back from it; raises where it does not hold `ids`, in that order, and no others."""
-    found: list[str] = []
-    pairs: list[str] = []
-    words, vectors = hashlib.sha256(), hashlib.sha256()
-    described = [name for name in METADATA.names if name not in ("image", "model")]
-    for batch in table.to_lance().to_batches(columns=[*described, VECTOR], batch_size=batch_size, scan_in_order=True):
-        for row in batch.select(described).to_pylist():
-            found.append(row["id"])
-            pairs.append(f"{row['id']}\0{row['sha256']}\0")
-            words.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        flat = batch[VECTOR].flatten().to_numpy()
-        vectors.update(np.rint(flat / np.float32(VECTOR_STEP)).astype("<i2").tobytes())
-    if found != ids or table.count_rows() != len(ids):
-        raise UserError(
-            f"the table in {artifacts.LANCEDB} holds {len(found)} rows ({len(set(found))} ids) after writing {len(ids)}: something else has"
-            f" written to it meanwhile. Run `dvc repro --single-item search_table` again."
-        )
-    return {
-        "images_sha256": hashlib.sha256("".join(sorted(pairs)).encode()).hexdigest(),
-        "metadata_sha256": words.hexdigest(),
-        f"vectors_sha256_in_steps_of_{VECTOR_STEP:g}": vectors.hexdigest(),
+    library = Library(vectors, np.array([image not in left_out for image in ids]), model_name(recipe, model_sha256), settings.batch_size)
+    wanted = prints_of(library.batches(WORDS))
+    indexes = dict(sorted((INDEXES | (VECTOR_INDEX if wanted.num_rows >= settings.index_from_rows else {})).items()))
+    manifest = {
+        "recipe": recipe,
+        "model_sha256": model_sha256,
+        "rows": wanted.num_rows,
+        "dimension": vectors.shape[1],
+        "distance": DISTANCE,
+        **hashes(wanted),
+        "indexes": indexes,
+        "columns": {field.name: str(field.type) for field in library.schema},
+        "left_out": left_out,
     }
+    with versions.only_writer(), versions.named_full_disk():
+        versions.keep_model(artifacts.model_dir(recipe), library.model, model_sha256)
+        base = versions.open_dataset()
+        if base is None:
+            _create(library, wanted, manifest)
+        else:
+            versions.remove_leftovers(base)
+            _replace(base, library, wanted, manifest)
+        dataset = versions.open_dataset()
+        assert dataset is not None
+        visible = versions.read_versions(dataset)[-1]
+        assert visible.publish is not None
+        versions.set_tag(dataset, visible.publish, visible.number)
+        versions.set_tag(dataset, versions.CANDIDATE, visible.number)
+        versions.record(manifest)
+        versions.remove_leftovers(dataset)
+        versions.prune(dataset, settings.kept_publishes, settings.kept_days)
+    return manifest
+
+
+def _create(library: Library, wanted: pa.Table, manifest: dict[str, Any]) -> None:
+    """The first publish, in a folder beside, which takes the table's place when it is complete."""
+    with artifacts.replacing(TABLE) as folder:
+        empty = lance.write_dataset(pa.Table.from_batches([], library.schema), folder, schema=library.schema)
+        staged = _whole(empty, library, manifest["indexes"])
+        _check(prints_of_dataset(staged, library.batch_size), wanted)
+        dataset = versions.show(empty, staged.version, versions.next_publish([]), manifest)
+        dataset.cleanup_old_versions(versions=[empty.version], delete_unverified=True)  # nobody saw it
+
+
+def _replace(base: LanceDataset, library: Library, wanted: pa.Table, manifest: dict[str, Any]) -> None:
+    """Make a version with the wanted rows visible: an earlier one that holds them, a changed copy of this one, or a whole new one."""
+    known = versions.read_versions(base)
+    if known[-1].manifest == manifest:
+        logger.info("the table holds these rows already: %s", known[-1].publish)
+        return
+    publish = versions.next_publish(known)
+    same = [version for version in known if version.manifest == manifest]
+    if same:
+        logger.info("these are the rows of %s, which is kept: nothing is written", same[-1].publish)
+        versions.show(base, same[-1].number, publish, manifest)
+        return
+    staged = _changed(base, library, wanted, manifest["indexes"])
+    if staged is None:
+        staged = _whole(base, library, manifest["indexes"])
+        _check(prints_of_dataset(staged, library.batch_size), wanted)
+    versions.show(base, staged.version, publish, manifest)
+
+
+def _whole(base: LanceDataset, library: Library, indexes: dict[str, str]) -> LanceDataset:
+    """All rows, as a version that is not visible."""
+    total = -(-len(library.vectors) // library.batch_size)
+    batches = track(library.batches(CURATED), total, "writing the table", "batches")
+    reader = pa.RecordBatchReader.from_batches(library.schema, batches)
+    return _indexed(_hidden(base, write_fragments(reader, base, schema=library.schema, mode="overwrite", return_transaction=True)), indexes)
+
+
+def _changed(base: LanceDataset, library: Library, wanted: pa.Table, indexes: dict[str, str]) -> LanceDataset | None:
+    """`base` with what differs deleted and written anew, as a version that is not visible; None where a whole new one is due."""
+    if not _same_kind(base, library, indexes):
+        return None
+    have = prints_of_dataset(base, library.batch_size)
+    if len(pc.unique(have["id"])) != have.num_rows:  # something else has written
+        return None
+    gone, new = missing_from(have, wanted), missing_from(wanted, have)
+    fragments = base.get_fragments()
+    dead = sum(fragment.physical_rows for fragment in fragments) - have.num_rows + len(gone)
+    if max(dead, len(new)) > REWRITE_SHARE * wanted.num_rows or len(fragments) >= MOST_FRAGMENTS:
+        return None
+    logger.info("the table: %d rows deleted, %d written, %d stay", len(gone), len(new), have.num_rows - len(gone))
+    kept, emptied = [], []
+    if gone:
+        condition = f"id IN ({', '.join(map(_quoted, gone))})"
+        for fragment in fragments:
+            after = fragment.delete(condition)
+            if after is None:
+                emptied.append(fragment.fragment_id)
+            elif after != fragment.metadata:
+                kept.append(after)
+    added = []
+    if new:
+        reader = pa.RecordBatchReader.from_batches(library.schema, _rows_of(library, new))
+        added = write_fragments(reader, base, schema=library.schema, mode="append")
+    staged = base
+    if kept or emptied or added:
+        staged = _hidden(base, LanceOperation.Update(removed_fragment_ids=emptied, updated_fragments=kept, new_fragments=added))
+    before = {fragment.fragment_id for fragment in fragments}
+    written = [fragment for fragment in staged.get_fragments() if fragment.fragment_id not in before]
+    rows = prints_of_dataset(staged, library.batch_size, written) if written else wanted.slice(0, 0)
+    _check(rows, wanted.filter(pc.is_in(wanted["id"], value_set=pa.array(new, pa.string()))))
+    if staged.count_rows() != wanted.num_rows:
+        raise _other_rows(staged.count_rows(), wanted.num_rows)
+    if _rows_in_no_index(staged) > REINDEX_SHARE * wanted.num_rows:
+        return _indexed(_without_indexes(staged), indexes)
+    return staged
+
+
+def _same_kind(base: LanceDataset, library: Library, indexes: dict[str, str]) -> bool:
+    """Whether `base` has these columns, these indexes and rows of this model alone."""
+    if [(field.name, field.type) for field in base.schema] != [(field.name, field.type) for field in library.schema]:
+        return False
+    if sorted(index.field_names[0] for index in base.describe_indices()) != sorted(indexes):
+        return False
+    return base.count_rows(filter=f"model IS NULL OR model != {_quoted(library.model)}") == 0
+
+
+def _rows_of(library: Library, ids: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of some ids, with their pictures. Row groups of the curated table without any are not read for pictures."""
+    image = library.schema.get_field_index("image")
+    for batch in library.batches(WORDS, among=pa.array(ids, pa.string())):
+        keys = batch["id"].to_pylist()
+        pictures = read_images_of(artifacts.CURATED_IMAGES, keys)
+        yield batch.add_column(image, library.schema.field(image), pa.array([pictures[key] for key in keys], pa.binary()))
+
+
+def _hidden(base: LanceDataset, operation: Any) -> LanceDataset:
+    """The version that an operation on `base` makes, detached: no reader sees it, and what it wrote goes unless it is shown."""
+    return LanceDataset.commit(base, operation, read_version=base.version, detached=True)
+
+
+def _indexed(staged: LanceDataset, indexes: dict[str, str]) -> LanceDataset:
+    """With all its rows in these indexes. `staged` has none, and is not visible."""
+    fragments = [fragment.fragment_id for fragment in staged.get_fragments()]
+    made = []
+    for column, kind in indexes.items():
+        name = f"{column}_idx"
+        if kind == "FTS":
+            part = staged.create_index_uncommitted(column, "INVERTED", name=name, fragment_ids=fragments)
+            made.append(staged.merge_existing_index_segments([part]))
+        else:
+            made.append(staged.create_index_uncommitted(column, "IVF_SQ", name=name, metric=DISTANCE, fragment_ids=fragments))
+    return _hidden(staged, LanceOperation.CreateIndex(new_indices=made, removed_indices=[]))
+
+
+def _without_indexes(staged: LanceDataset) -> LanceDataset:
+    there = [
+        Index(segment.uuid, index.name, index.fields, segment.dataset_version_at_last_update, segment.fragment_ids, segment.index_version)
+        for index in staged.describe_indices()
+        for segment in index.segments
+    ]
+    return _hidden(staged, LanceOperation.CreateIndex(new_indices=[], removed_indices=there))
+
+
+def _rows_in_no_index(staged: LanceDataset) -> int:
+    """Rows of fragments that some index lacks."""
+    covered = [{number for segment in index.segments for number in segment.fragment_ids} for index in staged.describe_indices()]
+    within_all = set.intersection(*covered)
+    return sum(fragment.count_rows() for fragment in staged.get_fragments() if fragment.fragment_id not in within_all)
+
+
+def _check(found: pa.Table, wanted: pa.Table) -> None:
+    """UserError where what was read back is not what was to be written."""
+    if not found.combine_chunks().equals(wanted.combine_chunks()):
+        raise _other_rows(found.num_rows, wanted.num_rows)
+
+
+def _other_rows(found: int, wanted: int) -> UserError:
+    return UserError(
+        f"the new version of the table in {artifacts.LANCEDB} holds {found} rows after writing {wanted}, or other ones: the disk, or"
+        f" another process, has changed them. It was not published. {versions.HOW_TO_PUBLISH}"
+    )
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -12,6 +12,7 @@ from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 
 from assets.params import Params, read_params
+from assets.search_table.versions import STATE
 from assets.stages import STAGES, Stage, addresses
 
 CODE = "assets/"
@@ -79,6 +80,20 @@ def test_what_dvc_caches_git_ignores_and_what_it_does_not_git_keeps(dvc_stages, 
 def test_the_table_stays_where_it_is(dvc_stages):
     (lancedb,) = [out for out in dvc_stages["search_table"].outs if out.def_path == "data/lancedb"]
     assert (lancedb.use_cache, lancedb.persist) == (False, True)
+
+
+def test_dvc_knows_the_table_by_what_it_holds(dvc_stages, checkout, tmp_path):
+    """Equal tables have other files: going back to an old revision wrote another hash into its dvc.lock, and dvc read every gigabyte."""
+    for name in (".dvcignore", ".dvc/config"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((checkout / name).read_bytes())
+    for path in ("images.lance/data/1.lance", "models/base@0/open_clip_config.json", ".lock", "published.json"):
+        (tmp_path / "data/lancedb" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data/lancedb" / path).touch()
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    with Repo(str(tmp_path)) as repo:
+        seen = [Path(folder) / name for folder, _, names in repo.dvcignore.walk(repo.fs, str(tmp_path / "data/lancedb")) for name in names]
+    assert seen == [tmp_path / STATE]
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)

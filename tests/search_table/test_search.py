@@ -22,7 +22,7 @@ from assets.search_table import embed, open_table, search
 from assets.search_table.__main__ import main
 from assets.search_table.query import QueryPictures
 from assets.search_table.stage import publish
-from assets.search_table.table import METADATA
+from assets.search_table.table import METADATA, MODELS
 from tests.models import write_model
 from tests.search_table.conftest import CLASSES, RECIPE, make_workplace
 
@@ -171,14 +171,21 @@ def test_oversized_picture(published: Path, monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_another_model_is_refused(published: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Distances between the vectors of two models mean nothing, and look like any others."""
     shutil.copytree(published, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    assert search("a red heart").num_rows == 10
+    answers = search("a red heart")
+    (beside,) = MODELS.iterdir()
     (artifacts.model_dir(RECIPE) / "model_card.json").write_text("{}")
-    with pytest.raises(UserError, match=r"made by mcip_rea@\w{12}, but .* is now mcip_rea@\w{12}.*dvc repro --single-item search_table"):
+    assert search("a red heart").equals(answers)  # by the model beside the table
+    (beside / "model_card.json").write_text("{ }")
+    with pytest.raises(
+        UserError, match=rf"made by {beside.name}, but {beside} is now .* and data/models/mcip_rea is now mcip_rea@\w{{12}}"
+    ):
         search("a red heart")
+    shutil.rmtree(beside)
     shutil.rmtree(artifacts.model_dir(RECIPE))
-    with pytest.raises(UserError, match=r"data/models/mcip_rea is not there.*dvc checkout"):
+    with pytest.raises(UserError, match=r"data/models/mcip_rea is not there.*make versions.*make rollback VERSION=.*dvc checkout"):
         search("a red heart")
 
 
