@@ -86,7 +86,7 @@ def main() -> int:
         console.print(line, soft_wrap=True)
     level = 100 * metrics["rows"][0]["confidence"]["level"]
     console.print(f"percent on {counts['images']:,} images of {counts['classes']:,} unseen classes, and points against {BASE}", style="dim")
-    console.print(f"tie: the {level:g} % interval of the difference holds 0 (bootstrap over whole classes)", style="dim")
+    console.print(f"tie: the {level:g} % interval of the difference holds 0 (bootstrap over whole families of classes)", style="dim")
     console.print()
     for line in verdict_lines(verdict):
         console.print(line, soft_wrap=True)
