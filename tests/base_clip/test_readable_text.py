@@ -98,7 +98,7 @@ def test_a_checkpoint_of_open_clip_notes_it_as_well(tmp_path, caplog):
     open_clip.add_model_config(tmp_path / "onespace-tiny-words.json")
     torch.save(open_clip.create_model("onespace-tiny-words").state_dict(), tmp_path / "tiny.pt")
     write_classes(SCRIPTS, [])
-    settings = OpenClip(source="open_clip", model="onespace-tiny-words", pretrained=str(tmp_path / "tiny.pt"))
+    settings = OpenClip(source="open_clip", model="onespace-tiny-words", pretrained=str(tmp_path / "tiny.pt"), resize="own")
     make_base_clip(settings, Training(processes=1, compile=False, checkpoint_minutes=60.0))
     card = artifacts.read_json(artifacts.model_dir("base") / artifacts.MODEL_CARD)
     assert (card["stage"], card["params"]["source"]) == ("base_clip", "open_clip")

@@ -73,7 +73,8 @@ def test_make_demo_ends_with_the_summary_of_what_it_made_and_with_its_failure(ch
     made = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False)
     assert (made.returncode != 0) == (repro != 0), made.stderr
     told = (tmp_path / "told").read_text().splitlines()
-    assert told[:4] == ["-m dvc config --local core.no_scm true", "-m assets --check", "-m assets.commands.plan", "-m dvc repro"]
+    before = ["-m assets.commands.code --sources", "-m assets --check", "-m assets.commands.plan"]
+    assert told[:5] == ["-m dvc config --local core.no_scm true", *before, "-m dvc repro"]
     assert ("-m assets.commands.summary" in told) == summarised
 
 

@@ -12,9 +12,9 @@ import pytest
 if TYPE_CHECKING:
     from tests.tiny_project import Project
 
-EVALUATIONS = {f"evaluation@{name}" for name in ("base", "gpr", "gpr_rea", "mcip", "mcip_rea")}
+EVALUATIONS = {f"evaluation@{name}" for name in ("base", "base_rea", "gpr", "gpr_rea", "mcip", "mcip_rea")}
 JUDGED = {"promotion", "report", "search_table"}
-TEXT_TOWERS = {"text_tower@gpr_rea", "text_tower@mcip_rea"}
+TEXT_TOWERS = {"text_tower@base_rea", "text_tower@gpr_rea", "text_tower@mcip_rea"}
 AFTER_BASE = {
     "pseudo_captions",
     "training_captions@gpr",
@@ -60,7 +60,7 @@ EDITS = {
         "params.yaml",
         r"(text_tower:\n  seed: 0(?:\n|.)*?)lr: \S+",
         r"\1lr: 0.001",
-        {*TEXT_TOWERS, "evaluation@gpr_rea", "evaluation@mcip_rea", *JUDGED},
+        {*TEXT_TOWERS, "evaluation@base_rea", "evaluation@gpr_rea", "evaluation@mcip_rea", *JUDGED},
     ),
     "k of k-NN": ("params.yaml", r"knn_k: \d+", "knn_k: 2", {*EVALUATIONS, *JUDGED}),
     "a query's code": ("assets/search_table/query.py", r"\Z", "\n# a comment\n", set()),

@@ -146,7 +146,7 @@ def test_a_browser_sees_every_asset_materializes_one_and_sees_its_metadata(pages
         assert "endless" in names, "a stage that only dvc.yaml knows"
         page.wait_for(*names)
         page.open(f"{pages.address}/assets/source_images")
-        page.wait_for("Every picture of the source named in params.yaml")
+        page.wait_for("Every picture of the sources named in params.yaml")
         page.click("Materialize")
         deadline = time.monotonic() + 90
         while pages.statuses() != ["SUCCESS"]:

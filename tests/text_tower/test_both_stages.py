@@ -195,8 +195,8 @@ def test_a_stage_killed_at_any_step_ends_with_the_same_weights(workspace, sectio
     recipe, training = tuned("gpr", sections["image_tower"], batch_size=4, **own), TRAINING.model_copy(update={"checkpoint_minutes": 0.0})
     train_image_tower(recipe, training)
     whole = (artifacts.model_dir("gpr") / WEIGHTS).read_bytes()
-    made, real = [], encoder.kept
-    monkeypatch.setattr(encoder, "kept", lambda *given: real(*given[:-1], lambda: made.append(1) or given[-1]()))
+    made, real = [], encoder.kept_rows
+    monkeypatch.setattr(encoder, "kept_rows", lambda *given: real(*given[:-1], lambda rows: made.append(1) or given[-1](rows)))
     steps = count(1)
 
     def dies(*arguments, **named):

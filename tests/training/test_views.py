@@ -56,8 +56,8 @@ def test_views_are_rows_of_their_picture(encoder, pictures):
 
 
 def test_views_are_encoded_once_for_the_same_seed_and_settings(encoder, pictures, monkeypatch):
-    passes, real = [], views.kept
-    monkeypatch.setattr(views, "kept", lambda *given: real(*given[:-1], lambda: passes.append(1) or given[-1]()))
+    passes, real = [], views.kept_rows
+    monkeypatch.setattr(views, "kept_rows", lambda *given: real(*given[:-1], lambda rows: passes.append(1) or given[-1](rows)))
     given = {"views": 2, "augmentation": STILL | {"shift": 0.3}, "seed": 0}
     first = view_embeddings(encoder, pictures, **given)
     np.testing.assert_array_equal(view_embeddings(encoder, pictures, **given), first)
