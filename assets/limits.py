@@ -10,6 +10,9 @@ from assets.metrics.bootstrap import too_few
 from assets.training.validation import ENOUGH_UNSEEN, unseen_classes
 
 
+FEW_NAMES = 20  # of test classes: with fewer, one name more or less is five points or more
+
+
 @dataclass(frozen=True)
 class Sides:
     """By split: which classes it has and which families (what an interval draws)."""
@@ -42,13 +45,14 @@ def limits(found: Sides, *, level: float) -> Iterator[str]:
             f"differences between recipes: {tested} test families (classes that belong together), and with fewer than {least} every"
             " difference is a tie"
         )
+    if 0 < (names := len(found.classes["test"])) < FEW_NAMES:
+        yield f"text→image search in fine steps: {names} class names ask, so each is {100 / names:.0f} points of text→image R@5"
     if trained < 2:
         yield "training: there is one class to train on, and nothing to distinguish it from. Give at least 3 classes"
     if found.unseen < ENOUGH_UNSEEN:
         yield (
-            f"what training does to classes that it does not see: {found.unseen or 'no'} validation classes are such, and fewer than"
-            f" {ENOUGH_UNSEEN} are too few, so validation may rise while the test does not. {trained} classes train: from few classes"
-            " others gain little"
+            f"what training does to classes that it does not see: of these {found.unseen or 'none'} validate, and fewer than {ENOUGH_UNSEEN}"
+            f" are too few, so validation may rise while the test does not. {trained} classes train: from few classes others gain little"
         )
     if both := found.classes["test"] & (found.classes["train"] | found.classes["validation"]):
         yield f"unseen classes alone: the source gives the split, and {len(both)} test classes are trained on too"
