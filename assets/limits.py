@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from assets.metrics.bootstrap import too_few
 from assets.training.validation import ENOUGH_UNSEEN, unseen_classes
 
-
 FEW_NAMES = 20  # of test classes: with fewer, one name more or less is five points or more
 
 
@@ -51,8 +50,8 @@ def limits(found: Sides, *, level: float) -> Iterator[str]:
         yield "training: there is one class to train on, and nothing to distinguish it from. Give at least 3 classes"
     if found.unseen < ENOUGH_UNSEEN:
         yield (
-            f"what training does to classes that it does not see: of these {found.unseen or 'none'} validate, and fewer than {ENOUGH_UNSEEN}"
-            f" are too few, so validation may rise while the test does not. {trained} classes train: from few classes others gain little"
+            f"what training does to classes that it does not see: of these {found.unseen or 'none'} validate, and fewer than"
+            f" {ENOUGH_UNSEEN} are too few, so validation may rise while the test does not. {trained} classes train: from few classes others gain little"
         )
     if both := found.classes["test"] & (found.classes["train"] | found.classes["validation"]):
         yield f"unseen classes alone: the source gives the split, and {len(both)} test classes are trained on too"
