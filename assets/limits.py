@@ -51,7 +51,8 @@ def limits(found: Sides, *, level: float) -> Iterator[str]:
     if found.unseen < ENOUGH_UNSEEN:
         yield (
             f"what training does to classes that it does not see: of these {found.unseen or 'none'} validate, and fewer than"
-            f" {ENOUGH_UNSEEN} are too few, so validation may rise while the test does not. {trained} classes train: from few classes others gain little"
+            f" {ENOUGH_UNSEEN} are too few, so validation may rise while the test does not."
+            f" {trained} classes train: from few classes others gain little"
         )
     if both := found.classes["test"] & (found.classes["train"] | found.classes["validation"]):
         yield f"unseen classes alone: the source gives the split, and {len(both)} test classes are trained on too"
