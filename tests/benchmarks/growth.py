@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from assets import artifacts
@@ -132,13 +133,9 @@ def _run() -> dict[str, float]:
 def _prepare(pictures: int) -> None:
     from assets.base_clip.demo import _join_towers, _write_parts
     from assets.clip.model import save_tuned
-    from tests.settings import demo_text
+    from tests.settings import demo_settings
 
-    text = demo_text()
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    settings = yaml.load(text)
+    settings = demo_settings()
     settings["source_images"]["sources"] = [
         {"kind": "image_folder", "root": str(ROOT), "folders": ["label"], "license": "CC0-1.0", "attribution": "the benchmark"}
     ]
