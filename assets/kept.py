@@ -39,22 +39,18 @@ class Kept:
 
     def get(self, digests: Iterable[bytes]) -> dict[bytes, bytes]:
         """Those that are kept."""
-        wanted = list(set(digests))
-        found: dict[bytes, bytes] = {}
-        for start in range(0, len(wanted), ASKED_AT_ONCE):
-            some = wanted[start : start + ASKED_AT_ONCE]
-            marks = ",".join("?" * len(some))
-            found.update(self._connection.execute(f"SELECT digest, value FROM kept WHERE digest IN ({marks})", some).fetchall())
-        return found
+        return dict(self._select("digest, value", digests))
 
     def missing(self, digests: Iterable[bytes]) -> set[bytes]:
         wanted = set(digests)
-        ordered = list(wanted)
-        for start in range(0, len(ordered), ASKED_AT_ONCE):
-            some = ordered[start : start + ASKED_AT_ONCE]
+        return wanted - {digest for (digest,) in self._select("digest", wanted)}
+
+    def _select(self, columns: str, digests: Iterable[bytes]) -> Iterator[tuple[Any, ...]]:
+        wanted = list(set(digests))
+        for start in range(0, len(wanted), ASKED_AT_ONCE):
+            some = wanted[start : start + ASKED_AT_ONCE]
             marks = ",".join("?" * len(some))
-            wanted.difference_update(row[0] for row in self._connection.execute(f"SELECT digest FROM kept WHERE digest IN ({marks})", some))
-        return wanted
+            yield from self._connection.execute(f"SELECT {columns} FROM kept WHERE digest IN ({marks})", some)
 
     def add(self, values: Mapping[bytes, bytes]) -> None:
         """All of them or, after a kill, none."""
@@ -81,6 +77,8 @@ def opened(what: str, determined_by: Mapping[str, Any], code: Iterable[Path]) ->
 def _connected(file: Path) -> sqlite3.Connection:
     try:
         return _prepared(file)
+    except sqlite3.OperationalError:  # such as a lock that another process holds: its file is whole
+        raise
     except sqlite3.DatabaseError as error:
         logger.warning("%s is broken (%s): what it kept is computed again", file, error)
         file.unlink(missing_ok=True)

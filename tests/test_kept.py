@@ -1,8 +1,10 @@
 """What is kept on disk by content: nothing is computed twice, whole chunks survive a kill, what was used longest ago makes room."""
 
+import contextlib
 import hashlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -130,6 +132,19 @@ def test_a_broken_file_is_made_anew(computed, caplog):
     rows(computed, [1, 2])
     assert computed == [1, 2, 1, 2]
     assert "is broken" in caplog.text
+
+
+def test_a_file_that_another_process_holds_is_waited_for_and_stays(computed, monkeypatch):
+    """A lock was taken for a broken file, which went with all that it kept."""
+    rows(computed, [1, 2])
+    (file,) = module.FOLDER.iterdir()
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.1)
+    with contextlib.closing(sqlite3.connect(file)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            rows(computed, [1, 2])
+    rows(computed, [1, 2])
+    assert computed == [1, 2]
 
 
 def test_the_files_used_longest_ago_are_removed_when_there_is_no_room(computed, monkeypatch):

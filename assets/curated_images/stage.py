@@ -79,7 +79,7 @@ def make_curated_images(settings: params.CuratedImages) -> None:
 
 
 def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dict[str, str]]]:
-    """Read the whole source; usable images wait in USABLE, their thumbnails in THUMBNAILS. (their other columns, the rejected rows).
+    """Read the whole source; usable images wait in USABLE, thumbnails in THUMBNAILS. Returns the other columns, and the rejected rows.
 
     Beside those of the curated table: `pixels`, by which exact duplicates are known, and `thumbnail`, the row in THUMBNAILS.
     """

@@ -88,7 +88,7 @@ def test_what_is_missing_is_made_all_is_checked_and_dvc_has_nothing_left_to_do(w
             shown = metadata(instance, stage.address)
             assert "not shown" not in shown
             assert shown["made"] == ("now, by `dvc repro`" if stage.address in LOST else UNCHANGED), "made again, the same to the bit"
-            assert stage.address not in LOST or shown["seconds"] >= 0, "what the stage told"
+            assert stage.address not in LOST or "seconds" in shown, "what the stage told"
         assert set(verdicts(instance, checks_of(workspace)).values()) == {PASSED}
         assert metadata(instance, "curated_images")["rejected"] == 3
         assert metadata(instance, "search_table")["dagster/row_count"] == len(workspace.table())
