@@ -34,7 +34,7 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report seeds search versions rollback promote record code materialize ui benchmark profile check-profiles clean scm plan
+.PHONY: help demo test lint format lock report seeds search versions rollback promote record gains code materialize ui benchmark profile check-profiles clean scm plan
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -86,6 +86,9 @@ promote: $(VENV) ## make the published recipe the champion, which later ones may
 
 record: $(VENV) ## copy this run's figures and pictures to data/record and write them into README.md
 	@$(RUN) assets.commands.record
+
+gains: $(VENV) ## record what the defaults gain on the pictures at hand: make gains NAME=photographs
+	@$(RUN) assets.commands.gains "$$NAME"
 
 code: $(VENV) ## write into dvc.yaml which files under assets/ each stage imports, and the sources' paths
 	@$(RUN) assets.commands.code

@@ -222,6 +222,7 @@ class TowerTraining(Optimization):
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     lora: Lora
     way_back: list[OpenFraction]  # shares of what training changed; empty: none is tried
+    keep: Literal["best"] | Annotated[float, Field(gt=0, le=1)]  # by validation, or that share of what training changed
 
 
 class DemoClip(Optimization):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from assets import artifacts
+from assets.commands.gains import GAINS, gains_table
 from assets.errors import UserError
 from assets.measures import COLUMNS, percent, signed, value_of
 from assets.params import read_params
@@ -53,7 +54,10 @@ def from_record(text: str) -> str:
         raise UserError(f"{README} shows {', '.join(missing)}: not there. `make record` writes what it shows.")
     metrics, about = artifacts.read_json(METRICS), artifacts.read_json(ABOUT)
     seeds = artifacts.read_json(SEEDS) if SEEDS.exists() else None
-    return with_blocks(text, {"figures": figures(metrics, seeds, about), "run": run_block(metrics, seeds)})
+    blocks = {"figures": figures(metrics, seeds, about), "run": run_block(metrics, seeds)}
+    if GAINS.exists():
+        blocks["gains"] = "\n".join(gains_table(artifacts.read_json(GAINS)))
+    return with_blocks(text, blocks)
 
 
 def shown_pictures(text: str) -> list[str]:

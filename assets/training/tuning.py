@@ -24,7 +24,7 @@ from assets.training.result import write_result
 from assets.training.run import Task
 from assets.training.state import state_dir_for
 from assets.training.validation import ValidationSet, read_validation_set
-from assets.training.way_back import go_back
+from assets.training.way_back import go_back, go_to
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +65,20 @@ def set_up(recipe: Recipe, training: Training, inputs: dict[str, Path]) -> Tunin
 
 
 def train(tuning: Tuning, task: Task[Any]) -> None:
-    """Run the task, keep the best of its epochs, or the best point of the way from there back to the start, and write the result."""
+    """Run the task, and write the result: what `settings.keep` asks for of its epochs and of the way from there back to the start."""
     recipe, settings = tuning.recipe, tuning.settings
+    asked = None if settings.keep == "best" else settings.keep
+    if asked is not None:
+        task = replace(task, cannot_choose=f"keep is {asked:g}")
     state_dir = state_dir_for(recipe.stage, recipe.name, tuning.determined_by)
     rows = fit(replace(task, start_is_candidate=False), settings, tuning.training, state_dir)
     fold(tuning.model, settings.trains)
     kept = selection.kept(
         rows, task.select_by, start_is_candidate=False, cannot_choose=task.cannot_choose, validated_on=str(tuning.held_out)
     )
-    kept = go_back(tuning.model, tuning.start, kept, rows[0], settings.way_back, task.validate, task.select_by)
+    if asked is None:
+        kept = go_back(tuning.model, tuning.start, kept, rows[0], settings.way_back, task.validate, task.select_by)
+    else:
+        kept = go_to(tuning.model, tuning.start, kept, asked, task.validate)
     logger.info("kept %s", kept)
     write_result(tuning.model, recipe, like=tuning.start, determined_by=tuning.determined_by, history=rows, kept=kept, state_dir=state_dir)

@@ -54,6 +54,12 @@ def go_back(
     return replace(kept, share=best["share"], why=why, measures=measures_of(best))
 
 
+def go_to(model: Clip, start: Path, kept: Kept, share: float, validate: Validate) -> Kept:
+    """Leave in `model`, which has the `kept` weights, that share of what training changed; validation measures it and chooses nothing."""
+    _Way(model, start).go_to(share)
+    return replace(kept, share=share, measures={f"validation_{name}": value for name, value in from_first(validate).items()})
+
+
 class _Way:
     """What differs between a model and its start, at both ends."""
 

@@ -295,3 +295,14 @@ def test_a_handful_of_validation_pictures_keeps_the_start_and_says_so(workspace,
     kept = artifacts.read_json(artifacts.history_file("gpr"))["kept"]
     assert (kept["epoch"], kept["share"], kept["way_back"]) == (0, 1.0, [])
     assert "8 validation pictures are too few to choose by" in kept["said"]
+
+
+def test_a_recipe_may_ask_for_a_share_of_what_training_changed(workspace, sections):
+    """The sweep's rows name the point that they measure; validation by eight pictures, which keeps the start, has no say in it."""
+    for name, keep in (("whole", 1.0), ("half", 0.5)):
+        train_image_tower(tuned(name, sections["image_tower"], epochs=2, min_validation_pictures=30, keep=keep), TRAINING)
+    start, half, whole = (load_file(artifacts.model_dir(name) / WEIGHTS) for name in ("base", "half", "whole"))
+    moved = [name for name, value in whole.items() if value.is_floating_point() and not torch.equal(value, start[name])]
+    assert moved
+    for name in moved:
+        torch.testing.assert_close(half[name], (start[name] + whole[name]) / 2)

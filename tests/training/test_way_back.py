@@ -6,7 +6,7 @@ import torch
 from assets import artifacts
 from assets.clip.model import load_clip
 from assets.training.selection import kept
-from assets.training.way_back import go_back
+from assets.training.way_back import go_back, go_to
 from tests.models import write_model
 
 SHARES = [0.25, 0.5, 0.75]
@@ -100,3 +100,15 @@ def test_without_a_choice_the_start_stays(tuned):
     assert (found.epoch, found.share, found.way_back, found.measures) == (0, 1.0, [], {"validation_search": 0.1})
     assert str(found) == "epoch 0, the start: too few"
     assert all(torch.equal(value, before[name]) for name, value in state_of(model).items())
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_share_that_is_asked_for_is_taken_whatever_validation_says(tuned, share):
+    model, start, before = tuned
+    rows = [{"epoch": 0, "validation_search": 0.9}, {"epoch": 1, "validation_search": 0.8}, {"epoch": 2, "validation_search": 0.1}]
+    at_end = kept(rows, "search", start_is_candidate=False, cannot_choose=f"keep is {share:g}", validated_on="some")
+    found = go_to(model, start, at_end, share, lambda: {"search": 0.2})
+    name = next(name for name in before if name.endswith("running_var"))
+    torch.testing.assert_close(model.state_dict()[name], before[name] + share, rtol=0, atol=1e-5)
+    assert (found.epoch, found.share, found.chosen, found.measures) == (2, share, False, {"validation_search": 0.2})
+    assert str(found).endswith(f"epoch 2, the last: keep is {share:g}")
