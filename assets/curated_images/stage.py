@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets import artifacts, params
+from assets.curated_images.drop import look, refuse_if_blocked
 from assets.curated_images.inspection import Usable, inspect_all, inspections
 from assets.curated_images.nearest import NEAREST_SCHEMA, Thumbnails, near_identical, nearest
 from assets.curated_images.rejection import REJECTED_SCHEMA, repeated_pictures, too_small_classes
@@ -62,17 +63,21 @@ def make_curated_images(settings: params.CuratedImages) -> None:
         logger.info("read %d, rejected %d%s", read, len(rejected), _summary(rejected, examples=0))
         splits = dict(usable["split"].value_counts().iter_rows())
         logger.info("kept %d: %s", usable.height, ", ".join(f"{splits.get(split, 0)} {split}" for split in SPLITS))
+        found = look(usable, rejected, _thumbnails, settings.drop)
+        refuse_if_blocked(found)
         result = _check(usable, settings.min_side)
         audit = _nearest_table(usable)
         with (
             artifacts.replacing(artifacts.CURATED_IMAGES) as images,
             artifacts.replacing(artifacts.REJECTED_IMAGES) as rejects,
             artifacts.replacing(artifacts.EXPECTATIONS) as expectations,
+            artifacts.replacing(artifacts.DROP) as drop,
             artifacts.replacing(artifacts.NEAREST) as siblings,
         ):
             _write_kept(images, usable)
             pq.write_table(pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA), rejects)
             artifacts.write_json(expectations, result)
+            artifacts.write_json(drop, found)
             pq.write_table(audit, siblings)
     finally:
         shutil.rmtree(WAITING, ignore_errors=True)
