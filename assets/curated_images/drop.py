@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 
 from assets import artifacts, params
-from assets.curated_images.nearest import Thumbnails, nearest
+from assets.curated_images.nearest import nearest
+from assets.curated_images.thumbnails import Thumbnails
 from assets.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 from assets import artifacts, params
 from assets.curated_images.drop import look, refuse_if_blocked
 from assets.curated_images.inspection import Usable, inspect_all, inspections
-from assets.curated_images.nearest import NEAREST_SCHEMA, Thumbnails, near_identical, nearest
+from assets.curated_images.nearest import NEAREST_SCHEMA, near_identical, nearest
 from assets.curated_images.rejection import REJECTED_SCHEMA, repeated_pictures, too_small_classes
 from assets.curated_images.split import split_images
+from assets.curated_images.thumbnails import Thumbnails
 from assets.errors import UserError
 from assets.pictures.decoding import BadPicture
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
@@ -153,7 +154,7 @@ def _without_near_test(usable: pl.DataFrame, rejected: list[dict[str, str]], min
         return usable
     test = usable.filter(pl.col("split") == "test")
     others = usable.filter(pl.col("split").is_in(["train", "validation"]))
-    near = near_identical(_thumbnails(others), _thumbnails(test), min_difference)
+    near = near_identical(_thumbnails(others), _thumbnails(test), min_difference, keep=True)
     leaving = []
     for number, found in near.items():
         shown = test.row(found, named=True)
@@ -173,7 +174,7 @@ def _without_near_test(usable: pl.DataFrame, rejected: list[dict[str, str]], min
 def _nearest_table(usable: pl.DataFrame) -> pa.Table:
     """NEAREST_SCHEMA, one row per test picture in order of id."""
     test, train = (usable.filter(pl.col("split") == split) for split in ("test", "train"))
-    rows, correlations, differences = nearest(_thumbnails(test), _thumbnails(train))
+    rows, correlations, differences = nearest(_thumbnails(test), _thumbnails(train), keep=True)
     columns = {"id": test["id"].to_list(), "nearest": train["id"][rows].to_list(), "correlation": correlations, "difference": differences}
     return pa.table(columns, schema=NEAREST_SCHEMA)
 

@@ -12,7 +12,7 @@ import pytest
 
 from assets import artifacts
 from assets.curated_images.drop import look, refuse_if_blocked
-from assets.curated_images.nearest import VALUES, Thumbnails
+from assets.curated_images.thumbnails import VALUES, Thumbnails
 from assets.errors import UserError
 from assets.params import Drop
 
