@@ -24,11 +24,8 @@ logger = logging.getLogger(__name__)
 
 RANGE = (0.01, 0.99)  # quantiles of the accepted pictures between which a value is usual
 AT_LEAST = 20  # accepted pictures that a range is made of
-GALLERY, HELD_OUT, LOOKED_AT = (
-    8_192,
-    512,
-    1_024,
-)  # accepted pictures that are searched, and that search for comparison; new ones that search
+GALLERY, HELD_OUT = 4_096, 256  # accepted pictures that are searched, and that search for comparison
+LOOKED_AT = 1_024  # new pictures that search, and of either kind whose brightness is compared
 CLEAR, WARN, BLOCK, ACCEPTED = "clear", "warn", "block", "accepted"
 NAMES = {
     "rejected": "rejected",
@@ -127,8 +124,9 @@ def _compared(old: pl.DataFrame, new: pl.DataFrame, thumbnails: Callable[[pl.Dat
     held_out = np.array([int(digest[:8], 16) for digest in some["sha256"]]) % max(2, -(-some.height // HELD_OUT)) == 0
     gallery = some.filter(~held_out)
     if gallery.height >= AT_LEAST:
-        usual, found = (100 * (1 - nearest(thumbnails(each), thumbnails(gallery))[1]) for each in (some.filter(held_out), few))
-        rows.append(_outside("unlike", usual, found, both_sides=False))
+        searching = np.concatenate([thumbnails(some.filter(held_out))[:], thumbnails(few)[:]])
+        unlike = 100 * (1 - nearest(searching, thumbnails(gallery))[1])
+        rows.append(_outside("unlike", unlike[: held_out.sum()], unlike[held_out.sum() :], both_sides=False))
     else:
         rows.append(_row("unlike", None, None, None))
     return sorted(rows, key=lambda row: list(NAMES).index(row["measure"]))

@@ -88,18 +88,22 @@ def _compare_what_is_new(
         old = {query: match for query in asked if query in known and ((match := known[query]) is None or match[1] in searched)}
         came = {digest: row for digest, row in searched.items() if digest not in seen}
         found = _compare(queries, {query: row for query, row in asked.items() if query not in old}, gallery, searched, rule)
-        later = _compare(queries, {query: asked[query] for query in old}, gallery, came, rule)
-        found |= {query: _better(old[query], later[query]) for query in old}
+        found |= _compare(queries, {query: asked[query] for query in old}, gallery, came, rule, old)
         if came or len(seen) != len(searched) or found != known:
             store.replace({STATE: _packed(searched, found)})
     return {query: found[query] for query in asked}
 
 
 def _compare(
-    queries: Gallery, asked: Mapping[bytes, int], gallery: Gallery, searched: Mapping[bytes, int], rule: Rule
+    queries: Gallery,
+    asked: Mapping[bytes, int],
+    gallery: Gallery,
+    searched: Mapping[bytes, int],
+    rule: Rule,
+    known: Mapping[bytes, Match | None] | None = None,
 ) -> dict[bytes, Match | None]:
-    """The best match of each of `asked` among `searched`, both digest → row."""
-    found: dict[bytes, Match | None] = dict.fromkeys(asked)
+    """The best match of each of `asked` among `searched`, both digest → row, and what is `known` of it."""
+    found: dict[bytes, Match | None] = dict(known) if known is not None else dict.fromkeys(asked)
     if not asked or not searched:
         return found
     names, rows = list(asked), np.fromiter(asked.values(), np.int64, len(asked))
@@ -113,14 +117,15 @@ def _compare(
             ours = queries[rows[begin : begin + QUERY_BLOCK]]
             vectors = _unit(ours)
             near = vectors @ turned
-            best = near.max(axis=1)
-            for number in np.flatnonzero(best > rule.limit - SLACK):
-                name = names[begin + number]
+            own = names[begin : begin + QUERY_BLOCK]
+            enough = np.array([rule.limit if (match := found[name]) is None else match[0] for name in own])
+            for number in np.flatnonzero(near.max(axis=1) > enough - SLACK):
+                name = own[number]
                 if not vectors[number].any():  # 0 with everything
-                    match: Match | None = (0.0, first)
+                    best: Match | None = (0.0, first)
                 else:
-                    match = _best(ours[number], near[number], others, digests, rule)
-                found[name] = _better(found[name], match)
+                    best = _best(ours[number], near[number], others, digests, rule)
+                found[name] = _better(found[name], best)
     return found
 
 
