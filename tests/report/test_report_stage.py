@@ -301,6 +301,26 @@ def test_settings_are_compared_with_those_of_a_champion_that_keeps_them(inputs, 
     ]
 
 
+def test_what_is_new_since_the_last_publish_is_shown_beside_what_was_accepted(inputs, settings, promotion):
+    inputs()
+    limits = {"warn": 0.2, "block": None}
+    rows = [
+        {"measure": "rejected", "name": "rejected", "accepted": 0.01, "new": 0.25, "share": 0.25, "outcome": "warn"} | limits,
+        {"measure": "sizes", "name": "shorter side, pixels", "accepted": 96.0, "new": 48.5, "share": 0.1, "outcome": "clear"} | limits,
+        {"measure": "unlike", "name": "difference", "accepted": None, "new": None, "share": None, "outcome": "clear"} | limits,
+    ]
+    artifacts.write_json(artifacts.DROP, {"decision": "warn", "name": "abc", "accepted": 1200, "new": 30, "rejected": 10, "rows": rows})
+    few = settings.model_copy(update={"queries": 1, "worst_failures": 1})
+    draw(few, promotion, "mcip_rea")
+    markdown = artifacts.REPORT_MARKDOWN.read_text(encoding="utf-8")
+    assert "New since the last publish: 30 pictures and 10 rejected ones (drop abc), beside 1,200 accepted before." in markdown
+    assert "| rejected | 1 % | 25 % | 25 % | warn 20 % | unusual |" in markdown
+    assert "| shorter side, pixels | 96 | 48.5 | 10 % | warn 20 % |  |" in markdown
+    assert "| difference | – | – | – | warn 20 % |  |" in markdown
+    text = " ".join(Page(artifacts.REPORT_PAGE.read_text(encoding="utf-8")).text)
+    assert "What was new since the last publish" in text and "unusual" in text
+
+
 def test_base_itself_can_be_the_published_recipe(inputs, settings, promotion):
     inputs()
     draw(settings, promotion, "base")
