@@ -77,7 +77,7 @@ def _drop(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
 
 def _looked_at(drop: dict[str, Any]) -> Outcome:
     if drop["decision"] is None:
-        said = "nothing is new since the last publish" if drop["accepted"] else "nothing was published yet to compare with"
+        said = "nothing is new since the last publish, or nothing was published yet"
     else:
         beyond = [f"; {row['name']}: {row['share']:.0%} ({row['outcome']})" for row in drop["rows"] if row["outcome"] != "clear"]
         said = f"{drop['new']} new pictures and {drop['rejected']} rejected ones: {drop['decision']}{''.join(beyond)}"

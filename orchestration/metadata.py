@@ -106,7 +106,7 @@ def _curated_images(checkout: Path, recipe: str) -> Metadata:
 def drop_table(drop: Mapping[str, Any]) -> str:
     """New pictures beside the accepted ones, as Markdown."""
     if drop["decision"] is None:
-        return f"nothing to compare: {drop['new']} new pictures, {drop['accepted']} accepted ones"
+        return "nothing, or nothing was published yet"
     shown = ("name", "accepted", "new", "share", "warn", "block", "outcome")
     said = f"{drop['new']} new pictures and {drop['rejected']} rejected ones, beside {drop['accepted']} (drop {drop['name']})"
     return f"{said}: {drop['decision']}\n\n{_table([{name: row[name] for name in shown} for row in drop['rows']])}"

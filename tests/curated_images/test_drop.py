@@ -70,7 +70,7 @@ def test_more_of_the_same_is_clear(library: Library):
 
 def test_nothing_published_or_nothing_new_is_not_judged(library: Library):
     library.columns = {name: values[:OLD] for name, values in library.columns.items()}
-    assert library.look() | {"accepted": 0} == {"decision": None, "name": None, "accepted": 0, "new": 0, "rejected": 0, "rows": []}
+    assert library.look() == {"decision": None, "name": None, "accepted": 0, "new": 0, "rejected": 0, "rows": []}
     artifacts.ACCEPTED.unlink()
     assert library.look()["decision"] is None
 
