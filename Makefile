@@ -81,8 +81,8 @@ versions: $(VENV) ## list the published versions of the table
 rollback: $(VENV) ## show an earlier version of the table again: make rollback, or make rollback VERSION=publish-0007
 	@$(RUN) assets.commands.rollback "$$VERSION"
 
-promote: $(VENV) ## make the published recipe the champion, which later ones may be compared with
-	@$(RUN) assets.commands.promote
+promote: $(VENV) scm ## make the published recipe the champion, which later ones are compared with
+	@$(RUN) assets.commands.promote && $(RUN) dvc repro --single-item champion
 
 record: $(VENV) ## copy this run's figures and pictures to data/record and write them into README.md
 	@$(RUN) assets.commands.record

@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ CURATED_IMAGES = CURATED / "images"
 REJECTED_IMAGES = CURATED / "rejected.parquet"
 EXPECTATIONS = CURATED / "expectations.json"
 NEAREST = CURATED / "nearest.parquet"  # of each test picture, the training picture most like it
+DROP = CURATED / "drop.json"  # what is new since the last publish
 PSEUDO_CAPTIONS = DATA / "pseudo_captions"
 CAPTIONS = PSEUDO_CAPTIONS / "captions.parquet"
 IMAGE_CAPTIONS = PSEUDO_CAPTIONS / "image_captions.parquet"
@@ -45,10 +47,16 @@ RECORD = DATA / "record"  # in git: the figures and pictures that README shows, 
 LANCEDB = DATA / "lancedb"
 TABLE_NAME = "images"
 TABLE_MANIFEST = DATA / "search_table" / "manifest.json"
+ACCEPTED = DATA / "search_table" / "accepted.parquet"  # the pictures that the last publish was made from, rejected ones too
 CHAMPION = DATA / "champion.json"
+CHAMPION_KEPT = DATA / "champion"  # written by `make promote`; an output of the stage champion
+CHAMPION_MODEL = CHAMPION_KEPT / "model"
+TRAINED_ON = CHAMPION_KEPT / "trained_on.parquet"
+SEEN = "seen.json"  # in the champion's evaluation: the families of test classes that it was trained on
 
 WORK = Path(".cache")  # ignored by git and dvc: downloads, training state for resuming, reports of failed checks
 LAST_EXPECTATIONS = WORK / "curated_images" / "expectations.json"
+LAST_DROP = WORK / "curated_images" / "drop.json"
 SEED_RUNS = WORK / "seeds"  # a copy of the checkout for each
 
 
@@ -75,7 +83,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Works for a file or a directory, whichever the caller creates there. A kill leaves the old or the new one, never neither: a directory
     that is there already changes places with the new one in one step where the system can (Linux, macOS). Where it cannot, a kill between
-    two steps may leave both beside `path`, whole, under names that begin with a dot.
+    two steps may leave both beside `path`, whole, under names that begin with a dot. What killed processes left goes with the next success.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -86,8 +94,30 @@ def replacing(path: Path) -> Iterator[Path]:
             _exchange(temporary, path)
         else:
             os.replace(temporary, path)
+        for left in _left_behind(path):
+            _remove(left)
     finally:
         _remove(temporary)
+
+
+def _left_behind(path: Path) -> list[Path]:
+    """What processes that were killed while they wrote `path` left beside it."""
+    found = []
+    for beside in path.parent.glob(".*.tmp"):
+        match = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.tmp(\.aside\.tmp)?", beside.name)
+        if match and not _lives(int(match[1])):
+            found.append(beside)
+    return found
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -22,6 +22,7 @@ from assets.errors import UserError
 from assets.measures import PAIRED
 from assets.pictures.credits import Credit, credits_of
 from assets.pictures.table import read_rows
+from assets.recipes import CHAMPION
 
 # One value per query, for paired comparisons, in the columns that assets/measures.py names. average_precision and recall_at_5 are in
 # percent; average_precision and hit_at_1 are null where an image is alone in its class. family: what intervals draw as one; sibling:
@@ -164,8 +165,8 @@ def _columns(values: Mapping[str, np.ndarray], unit: str, schema: pa.Schema) -> 
     return found
 
 
-def write_evaluation(evaluation: Evaluation, benchmarks: dict[str, Any]) -> None:
-    """Each file is whole at any moment; made_with.json comes last."""
+def write_evaluation(evaluation: Evaluation, benchmarks: dict[str, Any] | None) -> None:
+    """Each file is whole at any moment; made_with.json comes last. `benchmarks`: None where none is asked for."""
     folder = artifacts.evaluation_dir(evaluation.recipe)
     for name, embeddings in (("image_embeddings.npy", evaluation.images), ("text_embeddings.npy", evaluation.texts)):
         with artifacts.replacing(folder / name) as temporary, temporary.open("wb") as stream:
@@ -174,7 +175,8 @@ def write_evaluation(evaluation: Evaluation, benchmarks: dict[str, Any]) -> None
         with artifacts.replacing(folder / name) as temporary:
             pq.write_table(table, temporary)
     artifacts.write_json(folder / "metrics.json", evaluation.metrics)
-    artifacts.write_json(folder / "benchmarks.json", benchmarks)
+    if benchmarks is not None:
+        artifacts.write_json(folder / "benchmarks.json", benchmarks)
     artifacts.write_json(folder / "made_with.json", evaluation.made_with)
 
 
@@ -194,9 +196,10 @@ def read_evaluation(recipe: str, test: TestSplit) -> Evaluation:
     wanted = (test.rows.num_rows, len(test.classes) + len(test.captions))
     same_rows = per_query["id"].to_pylist() == test.rows["id"].to_pylist() and per_class["label"].to_pylist() == test.classes
     if (len(images), len(texts)) != wanted or not same_rows:
+        stage = CHAMPION if recipe == CHAMPION else f"evaluation@{recipe}"
         raise UserError(
             f"{folder} was made from other test images than {artifacts.CURATED_IMAGES}: {len(images)} image and {len(texts)} text vectors,"
-            f" where {wanted[0]} and {wanted[1]} are needed, or other ids. `dvc repro evaluation@{recipe}` makes it anew."
+            f" where {wanted[0]} and {wanted[1]} are needed, or other ids. `dvc repro {stage}` makes it anew."
         )
     return Evaluation(
         recipe,

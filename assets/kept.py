@@ -52,6 +52,11 @@ class Kept:
             marks = ",".join("?" * len(some))
             yield from self._connection.execute(f"SELECT {columns} FROM kept WHERE digest IN ({marks})", some)
 
+    def replace(self, values: Mapping[bytes, bytes]) -> None:
+        """Put them in place of what is kept under the same digests: all of them or, after a kill, none."""
+        with self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?)", values.items())
+
     def add(self, values: Mapping[bytes, bytes]) -> None:
         """All of them or, after a kill, none."""
         with self._connection:

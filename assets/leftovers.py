@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from assets import artifacts
+from assets.recipes import CHAMPION
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +18,10 @@ def remove_leftovers(recipes: Collection[str], measured: Collection[str]) -> Non
 
     Only what a stage has made is removed: it names its recipe itself, in its card or its metrics. dvc's cache still has it.
     """
-    for folder, card, wanted in ((artifacts.MODELS, artifacts.MODEL_CARD, recipes), (artifacts.EVALUATION, "metrics.json", measured)):
+    for folder, card, wanted in (
+        (artifacts.MODELS, artifacts.MODEL_CARD, recipes),
+        (artifacts.EVALUATION, "metrics.json", {*measured, CHAMPION}),
+    ):
         for left in _made(folder, card):
             if left.name not in wanted:
                 _remove(left)

@@ -139,6 +139,18 @@ class SourceImages(Section):
     sources: Annotated[list[Source], Field(min_length=1)]
 
 
+DropMeasure = Literal["rejected", "new_labels", "sizes", "brightness", "captions", "unlike"]
+
+
+class Drop(Section):
+    """When pictures that are new since the last publish warn, or end the stage: by the share of them that is unusual."""
+
+    warn: dict[DropMeasure, Fraction]
+    block: dict[DropMeasure, Fraction]
+    min_pictures: PositiveInt  # of fewer nothing is judged
+    accepted: Text | None  # the name of a drop that block would hold back
+
+
 class CuratedImages(Section):
     seed: Seed
     max_megapixels: PositiveFloat
@@ -148,6 +160,7 @@ class CuratedImages(Section):
     validation_classes: Annotated[float, Field(ge=0, lt=0.5)]  # of the other families
     validation_pictures: Annotated[float, Field(ge=0, lt=0.5)]  # of the training classes' pictures
     min_difference_to_test: Annotated[float, Field(ge=0, lt=1)]  # of white to black
+    drop: Drop
 
 
 def _ordered(bounds: list[float]) -> list[float]:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 BASE = "base"  # made by the stage base_clip, not by a row
 BASE_ABOUT = "the CLIP to start from"
-NOT_A_NAME = frozenset({BASE, "champion"})
+CHAMPION = "champion"  # what its evaluation and its row are called
+NOT_A_NAME = frozenset({BASE, CHAMPION})
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 OWN = ("from", "about")
 

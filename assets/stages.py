@@ -12,7 +12,7 @@ from pathlib import Path
 from assets import artifacts
 from assets.errors import UserError
 from assets.params import Params
-from assets.recipes import BASE
+from assets.recipes import BASE, CHAMPION
 from assets.source_images.watched import watched
 
 # Each run function imports its package when called: listing the stages must not import torch.
@@ -65,6 +65,12 @@ def _evaluation(params: Params, recipe: str) -> None:
     from assets.evaluation.stage import evaluate
 
     evaluate(params.evaluation, recipe)
+
+
+def _champion(params: Params, recipe: str) -> None:
+    from assets.champion.stage import measure_champion
+
+    measure_champion(params.evaluation)
 
 
 def _promotion(params: Params, recipe: str) -> None:
@@ -137,7 +143,13 @@ STAGES = (
         _curated_images,
         settings=_section("curated_images"),
         inputs=lambda params, recipe: [artifacts.SOURCE_IMAGES],
-        outputs=lambda params, recipe: [artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS, artifacts.NEAREST],
+        outputs=lambda params, recipe: [
+            artifacts.CURATED_IMAGES,
+            artifacts.REJECTED_IMAGES,
+            artifacts.EXPECTATIONS,
+            artifacts.NEAREST,
+            artifacts.DROP,
+        ],
     ),
     Stage(
         "base_clip",
@@ -195,6 +207,13 @@ STAGES = (
         recipes=lambda params: tuple(params.recipes.measured),
     ),
     Stage(
+        "champion",
+        _champion,
+        settings=_section("evaluation"),
+        inputs=lambda params, recipe: [artifacts.CHAMPION, artifacts.CURATED_IMAGES, artifacts.NEAREST],
+        outputs=lambda params, recipe: [artifacts.CHAMPION_KEPT, artifacts.evaluation_dir(CHAMPION)],
+    ),
+    Stage(
         "promotion",
         _promotion,
         settings=_section("promotion", "recipes.measured"),
@@ -209,6 +228,7 @@ STAGES = (
             artifacts.CURATED_IMAGES,
             artifacts.REJECTED_IMAGES,
             artifacts.NEAREST,
+            artifacts.DROP,
             artifacts.model_dir(BASE) / artifacts.MODEL_CARD,
             artifacts.HISTORY,
             artifacts.EVALUATION,
@@ -222,8 +242,13 @@ STAGES = (
         "search_table",
         _search_table,
         settings=_section("search_table", "promotion.recipe"),
-        inputs=lambda params, recipe: [artifacts.CURATED_IMAGES, artifacts.model_dir(params.promotion.recipe), artifacts.VERDICT],
-        outputs=lambda params, recipe: [artifacts.LANCEDB, artifacts.TABLE_MANIFEST],
+        inputs=lambda params, recipe: [
+            artifacts.CURATED_IMAGES,
+            artifacts.REJECTED_IMAGES,
+            artifacts.model_dir(params.promotion.recipe),
+            artifacts.VERDICT,
+        ],
+        outputs=lambda params, recipe: [artifacts.LANCEDB, artifacts.TABLE_MANIFEST, artifacts.ACCEPTED],
     ),
 )
 

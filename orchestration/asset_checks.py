@@ -24,6 +24,7 @@ from dagster import (
 from assets import artifacts
 from assets.params import Orchestration, read_params
 from assets.recipes import BASE
+from orchestration.metadata import drop_table
 from orchestration.record import asset_key
 from orchestration.stage_assets import PipelineStage
 
@@ -68,6 +69,20 @@ def _met(result: dict[str, Any]) -> Outcome:
             "ids against them": MetadataValue.json({each["meaning"]: each["unexpected_ids"][:20] for each in failed}),
         },
     )
+
+
+def _drop(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
+    return _looked_at(artifacts.read_json(checkout / artifacts.DROP))
+
+
+def _looked_at(drop: dict[str, Any]) -> Outcome:
+    if drop["decision"] is None:
+        said = "nothing is new since the last publish, or nothing was published yet"
+    else:
+        beyond = [f"; {row['name']}: {row['share']:.0%} ({row['outcome']})" for row in drop["rows"] if row["outcome"] != "clear"]
+        said = f"{drop['new']} new pictures and {drop['rejected']} rejected ones: {drop['decision']}{''.join(beyond)}"
+    passed = drop["decision"] not in ("warn", "block")
+    return Outcome(passed, said, {"drop": MetadataValue.md(drop_table(drop))}, warning=drop["decision"] == "warn")
 
 
 def _no_leakage(checkout: Path, recipe: str, settings: Orchestration) -> Outcome:
@@ -190,6 +205,7 @@ def _fresh_vectors(checkout: Path, recipe: str, settings: Orchestration) -> Outc
     from assets.clip.encoding import encode_images
     from assets.clip.model import load_clip
     from assets.pictures.decoding import decode
+    from assets.search_table.table import MODELS
 
     table = lancedb.connect(checkout / artifacts.LANCEDB).open_table(artifacts.TABLE_NAME)
     rows = [
@@ -197,16 +213,17 @@ def _fresh_vectors(checkout: Path, recipe: str, settings: Orchestration) -> Outc
         for offset in range(0, table.count_rows(), max(1, table.count_rows() // SAMPLE))[:SAMPLE]
         for row in table.search().select(["id", "image", "vector"]).limit(1).offset(offset).to_list()
     ]
-    published = artifacts.read_json(checkout / artifacts.TABLE_MANIFEST)["recipe"]
+    made_by = table.search().select(["model"]).limit(1).to_list()[0]["model"]
     precision = read_params(checkout / "params.yaml")[0].search_table.precision
-    model, preprocess, _ = load_clip(checkout / artifacts.model_dir(published))
+    # kept beside the table: models/<recipe> may be another by now, after a training or a rollback
+    model, preprocess, _ = load_clip(checkout / MODELS / made_by)
     images = [row["image"] for row in rows]
     fresh = encode_images(model, preprocess, images, decode, total=len(rows), batch_size=SAMPLE, device="cpu", precision="fp32")
     cosines = (fresh.astype(np.float64) * np.array([row["vector"] for row in rows], dtype=np.float64)).sum(axis=1)
     far = [row["id"] for row, cosine in zip(rows, cosines, strict=True) if not cosine >= SAME[precision]]
     return Outcome(
         not far,
-        f"{len(rows)} pictures embedded anew by {published}: the lowest cosine with the stored vector is {cosines.min():.6f}",
+        f"{len(rows)} pictures embedded anew by {made_by}: the lowest cosine with the stored vector is {cosines.min():.6f}",
         {"too far": MetadataValue.json(far), f"allowed for {precision}": MetadataValue.float(SAME[precision])},
     )
 
@@ -218,6 +235,7 @@ SAME_VECTORS = (
 GATE = "The chosen recipe is not worse than what it is compared with, beyond the interval."
 CHECKS = (
     Check("curated_images", "expectations", True, "The Great Expectations suite of the curated pictures.", _expectations),
+    Check("curated_images", "drop", False, "What is new since the last publish is like what was accepted.", _drop),
     Check("curated_images", "no_leakage", True, "No class, family or file of the test split is in training or validation.", _no_leakage),
     Check("base_clip", "readable_text", False, "The base's text tower can read the class names and captions.", _readable),
     Check("pseudo_captions", "pictures_have_captions", False, "Few training pictures are without a pseudo-caption.", _captioned),
@@ -283,9 +301,9 @@ def _severity(outcome: Outcome) -> AssetCheckSeverity:
 
 
 def report_failed_expectations(checkout: Path, context: AssetExecutionContext, begun: float) -> None:
-    """After a curated_images that failed: show the expectations that made it fail, which it writes where dvc does not remove them."""
-    left = checkout / artifacts.LAST_EXPECTATIONS
-    if not left.exists() or left.stat().st_mtime < begun:
-        return
-    (check,) = [each for each in CHECKS if each.look is _expectations]
-    context.instance.report_runless_asset_event(_evaluation(check, context.asset_key, _met(artifacts.read_json(left))))
+    """After a curated_images that failed: show the expectations or the drop that made it fail, which lie where dvc removes nothing."""
+    for left, look, judge in ((artifacts.LAST_EXPECTATIONS, _expectations, _met), (artifacts.LAST_DROP, _drop, _looked_at)):
+        path = checkout / left
+        if path.exists() and path.stat().st_mtime >= begun:
+            (check,) = [each for each in CHECKS if each.look is look]
+            context.instance.report_runless_asset_event(_evaluation(check, context.asset_key, judge(artifacts.read_json(path))))

@@ -15,7 +15,7 @@ from dagster import MetadataValue
 
 from assets import artifacts
 from assets.measures import SHOWN, value_of
-from assets.recipes import BASE
+from assets.recipes import BASE, CHAMPION
 
 Metadata = dict[str, MetadataValue]
 
@@ -99,7 +99,17 @@ def _curated_images(checkout: Path, recipe: str) -> Metadata:
         "rejected": MetadataValue.int(rejected.num_rows),
         "rejected by reason": MetadataValue.md(_counts("reason", rejected["reason"].to_pylist())),
         "expectations": MetadataValue.text(f"{statistics['successful']} of {statistics['evaluated']} met"),
+        "new since the last publish": MetadataValue.md(drop_table(artifacts.read_json(checkout / artifacts.DROP))),
     }
+
+
+def drop_table(drop: Mapping[str, Any]) -> str:
+    """New pictures beside the accepted ones, as Markdown."""
+    if drop["decision"] is None:
+        return "nothing, or nothing was published yet"
+    shown = ("name", "accepted", "new", "share", "warn", "block", "outcome")
+    said = f"{drop['new']} new pictures and {drop['rejected']} rejected ones, beside {drop['accepted']} (drop {drop['name']})"
+    return f"{said}: {drop['decision']}\n\n{_table([{name: row[name] for name in shown} for row in drop['rows']])}"
 
 
 def _model(checkout: Path, recipe: str) -> Metadata:
@@ -186,6 +196,19 @@ def _evaluation(checkout: Path, recipe: str) -> Metadata:
     }
 
 
+def _champion(checkout: Path, recipe: str) -> Metadata:
+    told = artifacts.read_json(checkout / artifacts.CHAMPION)
+    if told["recipe"] is None:
+        return {"champion": MetadataValue.text("there is none yet: `make promote` makes one of the published recipe")}
+    seen = artifacts.read_json(checkout / artifacts.evaluation_dir(CHAMPION) / artifacts.SEEN)["families"]
+    return {
+        "champion": MetadataValue.text(f"{told['recipe']}, model sha256 {told['model_sha256'][:16]}…"),
+        "when promoted": MetadataValue.md(_table([_row(told["metrics"])])),
+        "families of test classes it was trained on": MetadataValue.json(seen),
+        **_evaluation(checkout, CHAMPION),
+    }
+
+
 def _promotion(checkout: Path, recipe: str) -> Metadata:
     verdict = artifacts.read_json(checkout / artifacts.VERDICT)
     return {
@@ -231,6 +254,7 @@ _DESCRIBE: dict[str, Callable[[Path, str], Metadata]] = {
     "image_tower": _tower,
     "text_tower": _tower,
     "evaluation": _evaluation,
+    "champion": _champion,
     "promotion": _promotion,
     "report": _report,
     "search_table": _search_table,

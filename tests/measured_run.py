@@ -6,6 +6,7 @@ The stages' own writers make every file but histories and model cards, which no 
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from assets.pictures.schema import CURATED_SCHEMA
 from assets.pictures.table import writing_rows
 from assets.promotion.gate import ALWAYS_JUDGED
 from assets.promotion.stage import judge_recipes
+from assets.recipes import CHAMPION
 from assets.report.stage import make_report
 from assets.training import selection
 
@@ -67,6 +69,7 @@ READABLE = [  # as base_clip writes it
     {"what": "captions", "texts": 1900, "looked_at": 1900, "lost": 0.5, "unknown_tokens": 0.375, "said": ["950 captions <b>|</b> …"]},
 ]
 RECIPES = list(CHAINS)
+NOTHING_NEW: dict[str, Any] = {"decision": None, "name": None, "accepted": 0, "new": 0, "rejected": 0, "rows": []}
 ABOUT = {recipe: f"what {recipe} is" for recipe in RECIPES}
 
 
@@ -166,6 +169,20 @@ def write_measured(
     )
 
 
+def crown(recipe: str, seen: Sequence[str] = ()) -> dict[str, Any]:
+    """What `make promote` and the stage champion leave of a recipe; returns champion.json. `seen`: families of test classes."""
+    made_with = artifacts.read_json(artifacts.evaluation_dir(recipe) / "made_with.json")
+    row = {key: value for key, value in artifacts.read_json(artifacts.evaluation_dir(recipe) / "metrics.json").items() if key != "counts"}
+    told = {"recipe": recipe, "model_sha256": made_with["model_sha256"], "override_reason": None, "settings": made_with["settings"]}
+    artifacts.write_json(artifacts.CHAMPION, told | {"metrics": row})
+    folder = artifacts.evaluation_dir(CHAMPION)
+    shutil.copytree(artifacts.evaluation_dir(recipe), folder, dirs_exist_ok=True)
+    for name in ("metrics.json", "made_with.json"):
+        artifacts.write_json(folder / name, artifacts.read_json(folder / name) | {"recipe": CHAMPION})
+    artifacts.write_json(folder / artifacts.SEEN, {"families": list(seen)})
+    return told
+
+
 def history(value: float | None) -> dict[str, Any]:
     """Of a training of three epochs, as its stage writes it."""
     rows = [
@@ -198,6 +215,7 @@ def write_inputs(*, groups: bool = True, captions: bool = True, validation: bool
         {"id": f"r{number}", "reason": reason, "detail": ""} for number, reason in enumerate(["duplicate", "duplicate", "too_small"])
     ]
     pq.write_table(pa.Table.from_pylist(rejected), artifacts.REJECTED_IMAGES)
+    artifacts.write_json(artifacts.DROP, NOTHING_NEW)
     for recipe in RECIPES:
         write_model(recipe)
         measure(recipe)

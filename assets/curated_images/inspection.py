@@ -16,7 +16,7 @@ from io import BytesIO
 import PIL
 from PIL import Image, ImageChops, features
 
-from assets.curated_images.nearest import thumbnail
+from assets.curated_images.thumbnails import thumbnail
 from assets.imports import imported_files
 from assets.kept import Kept, opened
 from assets.pictures.decoding import BadPicture, decode, open_untrusted

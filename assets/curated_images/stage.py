@@ -20,10 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets import artifacts, params
+from assets.curated_images.drop import look, refuse_if_blocked
 from assets.curated_images.inspection import Usable, inspect_all, inspections
-from assets.curated_images.nearest import NEAREST_SCHEMA, Thumbnails, near_identical, nearest
+from assets.curated_images.nearest import NEAREST_SCHEMA, near_identical, nearest
 from assets.curated_images.rejection import REJECTED_SCHEMA, repeated_pictures, too_small_classes
 from assets.curated_images.split import split_images
+from assets.curated_images.thumbnails import Thumbnails
 from assets.errors import UserError
 from assets.pictures.decoding import BadPicture
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
@@ -62,17 +64,21 @@ def make_curated_images(settings: params.CuratedImages) -> None:
         logger.info("read %d, rejected %d%s", read, len(rejected), _summary(rejected, examples=0))
         splits = dict(usable["split"].value_counts().iter_rows())
         logger.info("kept %d: %s", usable.height, ", ".join(f"{splits.get(split, 0)} {split}" for split in SPLITS))
+        found = look(usable, rejected, _thumbnails, settings.drop)
+        refuse_if_blocked(found)
         result = _check(usable, settings.min_side)
         audit = _nearest_table(usable)
         with (
             artifacts.replacing(artifacts.CURATED_IMAGES) as images,
             artifacts.replacing(artifacts.REJECTED_IMAGES) as rejects,
             artifacts.replacing(artifacts.EXPECTATIONS) as expectations,
+            artifacts.replacing(artifacts.DROP) as drop,
             artifacts.replacing(artifacts.NEAREST) as siblings,
         ):
             _write_kept(images, usable)
             pq.write_table(pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA), rejects)
             artifacts.write_json(expectations, result)
+            artifacts.write_json(drop, found)
             pq.write_table(audit, siblings)
     finally:
         shutil.rmtree(WAITING, ignore_errors=True)
@@ -148,7 +154,7 @@ def _without_near_test(usable: pl.DataFrame, rejected: list[dict[str, str]], min
         return usable
     test = usable.filter(pl.col("split") == "test")
     others = usable.filter(pl.col("split").is_in(["train", "validation"]))
-    near = near_identical(_thumbnails(others), _thumbnails(test), min_difference)
+    near = near_identical(_thumbnails(others), _thumbnails(test), min_difference, keep=True)
     leaving = []
     for number, found in near.items():
         shown = test.row(found, named=True)
@@ -168,7 +174,7 @@ def _without_near_test(usable: pl.DataFrame, rejected: list[dict[str, str]], min
 def _nearest_table(usable: pl.DataFrame) -> pa.Table:
     """NEAREST_SCHEMA, one row per test picture in order of id."""
     test, train = (usable.filter(pl.col("split") == split) for split in ("test", "train"))
-    rows, correlations, differences = nearest(_thumbnails(test), _thumbnails(train))
+    rows, correlations, differences = nearest(_thumbnails(test), _thumbnails(train), keep=True)
     columns = {"id": test["id"].to_list(), "nearest": train["id"][rows].to_list(), "correlation": correlations, "difference": differences}
     return pa.table(columns, schema=NEAREST_SCHEMA)
 

@@ -6,21 +6,24 @@ What the settings mean is the stages' concern.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from assets import artifacts
 from assets.errors import UserError
 
 
-def read_model_card(recipe: str) -> dict[str, Any]:
-    """The card of models/<recipe>. UserError where it is not there or names no models before it."""
-    path = artifacts.model_dir(recipe) / artifacts.MODEL_CARD
+def read_model_card(directory: Path) -> dict[str, Any]:
+    """The card of a model. UserError where it is not there or names no models before it."""
+    path = directory / artifacts.MODEL_CARD
     try:
         card: dict[str, Any] = artifacts.read_json(path)
     except FileNotFoundError:
         card = {}
     if missing := [key for key in ("recipe", "stage", "made_from", "params") if key not in card]:
-        raise UserError(f"{path} is not there or has no {', '.join(missing)}. `dvc repro evaluation@{recipe}` makes what it needs.")
+        raise UserError(
+            f"{path} is not there or has no {', '.join(missing)}. `dvc checkout` restores the model, `dvc repro` makes it anew."
+        )
     return card
 
 

@@ -1,34 +1,21 @@
-"""Stage evaluation@RECIPE: encode the test split with models/<recipe>, measure, write data/evaluation/<recipe>/.
+"""Stage evaluation@RECIPE: measure models/<recipe> on the test split and on public benchmarks, write data/evaluation/<recipe>/.
 
-What is measured and how is protocol.py's, and on public benchmarks that of the package benchmarks.
+How the test split is measured is measuring.py's, and public benchmarks are the package benchmarks'.
 """
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from assets import artifacts
-from assets.clip.encoder import Encoder
-from assets.errors import UserError
 from assets.evaluation.benchmarks.registry import KNN_K, KNN_TEMPERATURE
 from assets.evaluation.benchmarks.run import find_benchmarks, measure_benchmarks
-from assets.evaluation.made_with import made_with, read_model_card
-from assets.evaluation.protocol import score
-from assets.evaluation.usable import UsableEncoder
-from assets.evaluations import Evaluation, TestSplit, per_class_table, per_query_table, sibling_classes, write_evaluation
-from assets.measures import SHOWN, known_value, percent
-from assets.metrics.zero_shot import prompt_ensemble
+from assets.evaluation.measuring import measure, open_encoder, read_split, summary
+from assets.evaluations import write_evaluation
 from assets.params import Evaluation as Settings
-from assets.pictures.split import Split
-from assets.pictures.table import read_rows
 
 logger = logging.getLogger(__name__)
-
-NOT_OF_THE_NUMBERS = {"device", "batch_size", "benchmarks_root"}  # benchmarks have protocols of their own
 
 
 def evaluate(settings: Settings, recipe: str) -> None:
@@ -39,72 +26,10 @@ def evaluate(settings: Settings, recipe: str) -> None:
     labels, then the distinct captions in their order. per_query: N rows in test order; per_class: C rows in the order of the labels.
     made_with.json: the model's recipes and the settings that the numbers of metrics.json follow from.
     """
-    test = TestSplit(read_rows(artifacts.CURATED_IMAGES, "test"))
-    _check_test_split(test)
-    siblings = sibling_classes(test, settings.sibling_correlation)
+    test = read_split()
     benchmarks = find_benchmarks(Path(settings.benchmarks_root))  # a wrong layout is reported before hours of encoding
-    directory = artifacts.model_dir(recipe)
-    card = read_model_card(recipe)
-    encoder = Encoder(directory, device=settings.device, precision=settings.precision, batch_size=settings.batch_size)
-    usable = UsableEncoder(encoder)
-
-    images = usable.images_or_blank(Split(artifacts.CURATED_IMAGES, "test"), test.rows["id"].to_pylist())
-    prompted = [[prompt.replace("{}", name) for prompt in settings.prompts] for name in test.class_names]
-    texts = sorted({*test.class_names, *test.captions, *(text for own in prompted for text in own)})  # each is encoded once
-    encoded = usable.texts(texts)
-    row_of = {text: row for row, text in enumerate(texts)}
-    names, captions = (encoded[[row_of[text] for text in each]] for each in (test.class_names, test.captions))
-    number_of = {label: number for number, label in enumerate(test.classes)}
-    images_of = _images_of_captions(test.captions_of)
-
-    scores = score(
-        images=images,
-        classes=np.array([number_of[label] for label in test.labels]),
-        names=test.class_names,
-        families=test.families,
-        siblings=siblings,
-        name_embeddings=names,
-        name_ensembles=prompt_ensemble(encoded[[[row_of[text] for text in own] for own in prompted]]),
-        caption_embeddings=captions,
-        caption_images=[np.array(images_of[caption]) for caption in test.captions],
-        knn_k=settings.knn_k,
-        knn_temperature=settings.knn_temperature,
-        samples=settings.bootstrap_samples,
-        level=settings.confidence,
-        generator=np.random.default_rng(settings.seed),
-    )
-    on_benchmarks = measure_benchmarks(benchmarks, usable, knn_k=KNN_K, knn_temperature=KNN_TEMPERATURE)
-    evaluation = Evaluation(
-        recipe,
-        {"recipe": recipe, **scores.metrics},
-        images,
-        np.concatenate([names, captions]),
-        per_query_table(test, siblings, scores.values),
-        per_class_table(test, siblings, scores.values),
-        made_with(recipe, artifacts.sha256_of(directory), card, settings.model_dump(exclude=NOT_OF_THE_NUMBERS)),
-    )
+    encoder = open_encoder(artifacts.model_dir(recipe), settings)
+    evaluation = measure(recipe, encoder, test, settings)
+    on_benchmarks = measure_benchmarks(benchmarks, encoder, knn_k=KNN_K, knn_temperature=KNN_TEMPERATURE)
     write_evaluation(evaluation, on_benchmarks)
-    logger.info("%s: %s percent", recipe, _summary(scores.metrics))
-
-
-def _check_test_split(test: TestSplit) -> None:
-    if len(test.classes) == len(test.labels):  # also where there are none
-        raise UserError(
-            f"the test split of {artifacts.CURATED_IMAGES} has {len(test.labels)} images of as many classes; retrieval needs a class with"
-            " two. Add images, raise curated_images.test_fraction or choose another curated_images.seed."
-        )
-
-
-def _images_of_captions(captions: list[list[str]]) -> dict[str, list[int]]:
-    """The rows of the images that carry each caption."""
-    images_of: dict[str, list[int]] = {}
-    for row, own in enumerate(captions):
-        for caption in dict.fromkeys(own):
-            images_of.setdefault(caption, []).append(row)
-    return images_of
-
-
-def _summary(metrics: dict[str, Any]) -> str:
-    """The average and what it is made of."""
-    shown = [measure for measure in SHOWN if measure.in_average or measure.key == "average"]
-    return ", ".join(f"{measure.name} {percent(known_value(metrics, measure.key))}" for measure in shown)
+    logger.info("%s: %s percent", recipe, summary(evaluation.metrics))

@@ -6,59 +6,55 @@ Rows and differences in, verdict out. Where they come from is the stage's concer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from assets.artifacts import CHAMPION
 from assets.measures import GATED, known_value, percent, signed, value_of
 from assets.metrics.bootstrap import PairedDifference
 from assets.params import Promotion
-from assets.promotion.champion import says_how_it_was_measured
 from assets.promotion.comparison import difference_json, gated_differences
 
 ALWAYS_JUDGED = [family for family, measure in GATED.items() if measure.in_average]  # the others where promotion names them
+
+
+@dataclass(frozen=True)
+class AgainstChampion:
+    """What a verdict against the champion needs: its row and the judged recipe's over the same queries, and their differences by measure.
+
+    `notes` say what was compared; `itself`: the judged recipe's model is the champion's.
+    """
+
+    row: Mapping[str, Any]
+    published: Mapping[str, Any]
+    differences: Mapping[str, PairedDifference]
+    notes: list[str]
+    itself: bool
 
 
 def decide(
     published: Mapping[str, Any],
     base: Mapping[str, Any],
     with_base: Mapping[str, PairedDifference],
-    champion: Mapping[str, Any],
-    with_champion: Mapping[str, PairedDifference] | None,
-    incomparable: Mapping[str, str],
+    champion: AgainstChampion | None,
     promotion: Promotion,
 ) -> dict[str, Any]:
-    """The verdict on the recipe of row `published`, against base or the champion as `promotion` says.
+    """The verdict on the recipe of row `published`, against base or the champion as `promotion` says; without a champion against base.
 
-    `with_base` and `with_champion` are its differences to them by measure; None for a champion whose test images were others.
-    `incomparable`: the measures that cannot be compared with the champion's, and why.
+    `with_base`: its differences to base by measure.
     """
-    against, reference, notes = choose_reference(base, champion, promotion)
-    if against == "champion":
-        notes += [
-            "Its intervals and the recipe's are compared by overlap, since it was measured on other test images."
-            if with_champion is None
-            else "Both are measured on the same test images, so that their differences are paired."
-        ]
-        if not says_how_it_was_measured(champion.get("settings") or {}):
-            notes += ["It does not say with which settings it was measured; the verdict assumes the recipe's."]
-    paired = (with_champion or {}) if against == "champion" else with_base
+    notes: list[str] = []
+    against, reference, paired = "base", base, with_base
+    itself = published["recipe"] == base["recipe"]
+    if promotion.against == "champion":
+        if champion is None:
+            notes = [f"There is no champion yet ({CHAMPION} names none), so the reference is base."]
+        else:
+            against, published, reference, paired = "champion", champion.published, champion.row, champion.differences
+            itself, notes = champion.itself, champion.notes
     named = [family for family in GATED if family in promotion.must_not_fall or family in promotion.must_rise]
     differences = gated_differences(published, reference, paired, dict.fromkeys([*ALWAYS_JUDGED, *named]))
-    if against == "base":
-        incomparable = {}
-    differences = {family: None if GATED[family].key in incomparable else found for family, found in differences.items()}
-    return judge(published, reference, against, differences, promotion, notes, incomparable)
-
-
-def choose_reference(
-    base: Mapping[str, Any], champion: Mapping[str, Any], promotion: Promotion
-) -> tuple[str, Mapping[str, Any], list[str]]:
-    """("base" or "champion", its row, sentences where the choice needs them). Without a champion the reference is base."""
-    if promotion.against == "base":
-        return "base", base, []
-    if champion.get("recipe") is None:
-        return "base", base, [f"There is no champion yet ({CHAMPION} names none), so the reference is base."]
-    return "champion", champion.get("metrics") or {}, [f"The champion is {champion['recipe']}."]
+    return judge(published, reference, against, differences, promotion, notes, itself=itself)
 
 
 def judge(
@@ -68,12 +64,12 @@ def judge(
     differences: Mapping[str, PairedDifference | None],
     promotion: Promotion,
     notes: Sequence[str],
-    incomparable: Mapping[str, str],
+    *,
+    itself: bool,
 ) -> dict[str, Any]:
     """The verdict as written to verdict.json.
 
-    `differences` by family, None where it cannot be judged; `notes` become the first reasons; `incomparable` says by measure why its
-    value cannot be compared with the reference's.
+    `differences` by family, None where it cannot be judged; `notes` become the first reasons; `itself`: the reference is this very model.
 
     Three things hold the recipe back: a family of `must_not_fall` whose whole interval lies below −(its tolerance); a family of
     `must_rise` whose interval does not lie wholly above its points; and a family of either that cannot be judged. A recipe that is
@@ -85,12 +81,9 @@ def judge(
     for family, difference in differences.items():
         key = GATED[family].key
         if difference is None:
-            unjudged[family] = incomparable.get(key) or _why_unjudged(published, reference, against, key)
+            unjudged[family] = _why_unjudged(published, reference, against, key)
             continue
         families[family] = {"value": known_value(published, key), "reference": known_value(reference, key), **difference_json(difference)}
-    itself = published.get("recipe") == reference.get("recipe") and all(
-        value_of(published, each.key) == value_of(reference, each.key) for each in GATED.values()
-    )
     judged = {family: difference for family, difference in differences.items() if difference is not None}
     not_fall = {
         family: {"tolerance": tolerance, "fell": judged[family].high < -tolerance if family in judged else None}
@@ -129,7 +122,6 @@ def judge(
         "reasons": reasons,
         "families": families,
         "unjudged": unjudged,
-        "incomparable": dict(incomparable),
         "must_not_fall": not_fall,
         "must_rise": rise,
         "override_reason": override if objections else None,

@@ -16,10 +16,10 @@ from assets.evaluations import Evaluation, read_evaluation, read_test_split
 from assets.measures import MEASURE_OF, PAIRED
 from assets.metrics.bootstrap import PairedDifference, too_few
 from assets.promotion import comparison
-from assets.promotion.champion import incomparable, paired_with_champion, split_digest
+from assets.promotion.champion import Champion, read_champion, split_digest
 from assets.promotion.comparison import Bootstrap
-from assets.promotion.gate import decide
-from assets.recipes import BASE
+from assets.promotion.gate import AgainstChampion, decide
+from assets.recipes import BASE, CHAMPION
 
 logger = logging.getLogger(__name__)
 
@@ -33,20 +33,30 @@ def judge_recipes(settings: params.Promotion, measured: list[str]) -> None:
     """
     test = read_test_split()
     evaluations = {recipe: read_evaluation(recipe, test) for recipe in measured}
-    champion = artifacts.read_json(artifacts.CHAMPION)
+    champion = read_champion(artifacts.read_json(artifacts.CHAMPION), test)
     judged, base = evaluations[settings.recipe], evaluations[BASE]
 
     bootstrap = Bootstrap(settings.bootstrap_samples, judged.level, settings.seed)
     rows, differences = compare_with_base(evaluations, bootstrap)
-    test_sha256 = split_digest(test.rows)
-    with_champion = paired_with_champion(champion, judged.per_query, judged.per_class, test_sha256, bootstrap)
-    unlike = incomparable(champion.get("settings") or {}, judged.made_with["settings"], with_champion or {})
-    verdict = decide(rows[judged.recipe], rows[BASE], differences[judged.recipe], champion, with_champion, unlike, settings)
+    pairs = compare_pairs(settings.pairs, evaluations, bootstrap)
+    against = None
+    if champion is not None:
+        against = compare_with_champion(judged, champion, len(test.classes), bootstrap)
+        rows[CHAMPION] = champion_row(champion, base, bootstrap)
+        pairs.append(
+            {
+                "recipe": judged.recipe,
+                "against": CHAMPION,
+                "differences": as_json(against.differences),
+                "without_siblings": as_json(differences_without_siblings(judged, champion.evaluation, bootstrap, champion.asked)),
+            }
+        )
+    verdict = decide(rows[judged.recipe], rows[BASE], differences[judged.recipe], against, settings)
     # what `make promote` makes the champion, and what search_table may publish
-    verdict |= {"model_sha256": judged.made_with["model_sha256"], "test_sha256": test_sha256}
+    verdict |= {"model_sha256": judged.made_with["model_sha256"], "test_sha256": split_digest(test.rows)}
     found = {
         "rows": list(rows.values()),
-        "pairs": compare_pairs(settings.pairs, evaluations, bootstrap),
+        "pairs": pairs,
         "counts": judged.metrics["counts"],
         "groups": compare_groups(base, judged, bootstrap),
     }
@@ -76,6 +86,38 @@ def compare_with_base(
     return rows, differences
 
 
+def compare_with_champion(judged: Evaluation, champion: Champion, classes: int, bootstrap: Bootstrap) -> AgainstChampion:
+    """The judged recipe and the champion on the test classes that the champion has not seen."""
+    differences = (
+        differences_of(judged, champion.evaluation, bootstrap)
+        if champion.asked.all()
+        else differences_over(judged, champion.evaluation, champion.asked, bootstrap)
+    )
+    return AgainstChampion(
+        champion.row(champion.evaluation),
+        champion.row(judged),
+        differences,
+        champion.notes(classes),
+        itself=judged.made_with["model_sha256"] == champion.model_sha256,
+    )
+
+
+def champion_row(champion: Champion, base: Evaluation, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Its row of metrics.json: as the others, over the test classes that it has not seen; `champion` says what it is."""
+    row = {key: value for key, value in champion.row(champion.evaluation).items() if key != "counts"}
+    against = (
+        differences_of(champion.evaluation, base, bootstrap)
+        if champion.asked.all()
+        else differences_over(champion.evaluation, base, champion.asked, bootstrap)
+    )
+    apart = differences_without_siblings(champion.evaluation, base, bootstrap, champion.asked)
+    return row | {
+        "confidence": row["confidence"] | {"against_base": as_json(against)},
+        "without_siblings": row["without_siblings"] | {"against_base": as_json(apart)},
+        "champion": {"recipe": champion.recipe, "classes": champion.classes, "seen": champion.seen},
+    }
+
+
 def compare_pairs(pairs: Sequence[Sequence[str]], evaluations: Mapping[str, Evaluation], bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """The differences of the first recipe of each pair to the second, by measure: on all test classes and on those without siblings."""
     return [
@@ -97,12 +139,19 @@ def differences_of(one: Evaluation, other: Evaluation, bootstrap: Bootstrap) -> 
     return comparison.all_differences(one.metrics, other.metrics, paired)
 
 
-def differences_without_siblings(one: Evaluation, other: Evaluation, bootstrap: Bootstrap) -> dict[str, PairedDifference]:
-    """By measure, paired, over the queries of test classes that look like nothing that was trained on; {} where there are none."""
+def differences_without_siblings(
+    one: Evaluation, other: Evaluation, bootstrap: Bootstrap, asked: np.ndarray | None = None
+) -> dict[str, PairedDifference]:
+    """As `differences_over`, of the test classes that look like nothing that was trained on; of these, the queries `asked` or all."""
+    apart = ~comparison.query_siblings(other.per_query, other.per_class)
+    return differences_over(one, other, apart if asked is None else apart & asked, bootstrap)
+
+
+def differences_over(one: Evaluation, other: Evaluation, asked: np.ndarray, bootstrap: Bootstrap) -> dict[str, PairedDifference]:
+    """By measure, paired, over the queries `asked` (bool [N + C]); {} where there are none."""
     values, reference = (comparison.query_values(each.per_query, each.per_class) for each in (one, other))
     families = comparison.query_families(other.per_query, other.per_class)
-    apart = ~comparison.query_siblings(other.per_query, other.per_class)
-    return comparison.paired_differences(values[apart], reference[apart], families[apart], bootstrap)
+    return comparison.paired_differences(values[asked], reference[asked], families[asked], bootstrap)
 
 
 def as_json(differences: Mapping[str, PairedDifference]) -> dict[str, Any]:

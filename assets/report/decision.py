@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assets.measures import FAMILY_NAMES, GATED, SHOWN, percent, signed, value_of
-from assets.recipes import BASE
+from assets.recipes import BASE, CHAMPION
 from assets.report.results import outcome_view
 
 
@@ -15,7 +15,7 @@ def decision_view(verdict: Mapping[str, Any], rows: Sequence[Mapping[str, Any]],
     row_of = {row["recipe"]: row for row in rows}
     published, against_base = verdict["recipe"], verdict["against"] == BASE
     against = BASE if against_base else f"the champion ({champion['recipe']})"
-    reference = row_of[BASE] if against_base else champion["metrics"] or {}
+    reference = row_of[BASE if against_base else CHAMPION]
     return {
         "verdict": verdict,
         "headline": headline(verdict, against),
@@ -23,7 +23,7 @@ def decision_view(verdict: Mapping[str, Any], rows: Sequence[Mapping[str, Any]],
         "published": published,
         "meaning": about,
         "against": against,
-        "metric_changes": metric_changes(row_of[published], reference, verdict, verdict["incomparable"]),
+        "metric_changes": metric_changes(row_of[published], reference, verdict),
     }
 
 
@@ -65,12 +65,10 @@ def family_views(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def metric_changes(
-    row: Mapping[str, Any], reference: Mapping[str, Any], verdict: Mapping[str, Any], unlike: Collection[str]
-) -> list[dict[str, Any]]:
+def metric_changes(row: Mapping[str, Any], reference: Mapping[str, Any], verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every measure of the published row beside the reference's, and its outcome where it is judged.
 
-    `unlike`: measures whose two values cannot be compared, so that no difference is shown.
+    A champion that has seen test classes has values over the others alone; of what is judged, so are then both values.
     """
     judged = {GATED[family].key: entry for family, entry in verdict["families"].items()}
     if verdict["against"] == BASE:
@@ -79,12 +77,14 @@ def metric_changes(
     for measure in SHOWN:
         before, after = value_of(reference, measure.key), value_of(row, measure.key)
         entry = judged.get(measure.key)
+        if entry and "reference" in entry:
+            before, after = entry["reference"], entry["value"]
         changes.append(
             {
                 "name": measure.name,
                 "before": "–" if before is None else percent(before),
                 "after": "–" if after is None else percent(after),
-                "points": "–" if before is None or after is None or measure.key in unlike else signed(after - before),
+                "points": "–" if before is None or after is None else signed(after - before),
                 "judged": outcome_view(entry) if entry else None,
             }
         )

@@ -30,8 +30,21 @@ def recipe_rows(rows: Sequence[Mapping[str, Any]], published: str, about: Mappin
                 }
             )
         recipe = row["recipe"]
-        table.append({"recipe": recipe, "meaning": about[recipe], "published": recipe == published, "cells": cells})
+        table.append(
+            {
+                "recipe": recipe,
+                "meaning": about[recipe] if recipe in about else champion_meaning(row["champion"]),
+                "published": recipe == published,
+                "cells": cells,
+            }
+        )
     return table
+
+
+def champion_meaning(champion: Mapping[str, Any]) -> str:
+    said = f"the champion: {champion['recipe']}, as `make promote` kept it, on today's test pictures"
+    seen = len(champion["seen"])
+    return said + (f"; on {champion['classes']:,} classes, without those of {seen:,} families that it was trained on" if seen else "")
 
 
 def outcome_view(entry: Mapping[str, Any]) -> dict[str, str]:

@@ -18,13 +18,14 @@ from assets.evaluations import TestSplit, read_evaluation, read_test_split
 from assets.pictures.credits import share_alike
 from assets.pictures.small import data_uri
 from assets.pictures.table import read_images_of
-from assets.recipes import BASE
+from assets.recipes import BASE, CHAMPION
 from assets.report import before_after as grids
 from assets.report import (
     benchmarks,
     classes,
     decision,
     drawing,
+    drop,
     embedding_map,
     funnel,
     health,
@@ -86,6 +87,7 @@ def make_report(settings: params.Report, promotion: params.Promotion, about: Map
         "histories": trained,
         "limits": funnel.limits_view(funnel.read_sides(), histories, published.level),
         "funnel": funnel.funnel_view(funnel.count_rejected(), funnel.count_rows()),
+        **drop.drop_view(drop.read_drop()),
         **words.readable_view(words.read_readable()),
         **provenance.provenance_view([each.made_with for each in evaluations.values()], verdict, champion, settings, promotion),
         "tile_columns": min(settings.top_k, TILES_ABREAST),
@@ -117,7 +119,7 @@ def make_report(settings: params.Report, promotion: params.Promotion, about: Map
 def read_promotion(recipe: str, measured: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """metrics.json and verdict.json of data/promotion. UserError where they are of other recipes."""
     metrics, verdict = artifacts.read_json(artifacts.METRICS), artifacts.read_json(artifacts.VERDICT)
-    rows = [row["recipe"] for row in metrics["rows"]]
+    rows = [row["recipe"] for row in metrics["rows"] if row["recipe"] != CHAMPION]
     if rows != measured or verdict["recipe"] != recipe:
         raise UserError(
             f"{artifacts.METRICS.parent} has the rows {', '.join(rows)} and judges {verdict['recipe']}; params.yaml asks for"

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from assets import artifacts, params
 from assets.clip.encoder import Encoder
@@ -22,6 +24,8 @@ from assets.pictures.table import read_rows
 from assets.search_table.writing import write_table
 
 logger = logging.getLogger(__name__)
+
+ACCEPTED_SCHEMA = pa.schema([("id", pa.string()), ("sha256", pa.string())])
 
 
 def publish(settings: params.SearchTable, recipe: str) -> None:
@@ -38,6 +42,7 @@ def publish(settings: params.SearchTable, recipe: str) -> None:
     vectors = _embed(Encoder(model_dir, device=settings.device, precision=settings.precision, batch_size=settings.batch_size))
     left_out = without_embedding(vectors, ids, model_dir, settings.max_share_left_out)
     manifest = write_table(vectors, ids, left_out, recipe, model_sha256, settings)
+    _record_accepted()
     logger.info("%s: %d images, %d dimensions, embedded by %s", artifacts.LANCEDB, manifest["rows"], vectors.shape[1], recipe)
 
 
@@ -70,6 +75,19 @@ def _curated_ids() -> list[str]:
     if times > 1:
         raise UserError(f"{artifacts.CURATED_IMAGES} has the id {double!r} {times} times. `dvc repro -f curated_images` makes it anew.")
     return ids
+
+
+def _record_accepted() -> None:
+    """ACCEPTED: `id` of each picture that curation read, and the `sha256` of those that it kept, in order of id.
+
+    curated_images compares with it the pictures that come after this publish.
+    """
+    kept = read_rows(artifacts.CURATED_IMAGES, columns=["id", "sha256"])
+    rejected = pq.read_table(artifacts.REJECTED_IMAGES, columns=["id"])
+    tables = [kept.cast(ACCEPTED_SCHEMA), rejected.cast(pa.schema([ACCEPTED_SCHEMA.field("id")]))]
+    rows = pa.concat_tables(tables, promote_options="default")
+    with artifacts.replacing(artifacts.ACCEPTED) as temporary:
+        pq.write_table(rows.sort_by("id"), temporary, compression="zstd")
 
 
 def _embed(encoder: Encoder) -> np.ndarray:

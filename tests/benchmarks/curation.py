@@ -65,7 +65,7 @@ def _curate() -> dict[str, float]:
     from assets.curated_images import stage
     from tests.settings import demo_params
 
-    stage.nearest = lambda queries, gallery: (np.zeros(len(queries), np.int64), *np.zeros((2, len(queries)), np.float32))
+    stage.nearest = lambda queries, gallery, keep: (np.zeros(len(queries), np.int64), *np.zeros((2, len(queries)), np.float32))
     return _timed(lambda: stage.make_curated_images(demo_params().curated_images.model_copy(update={"min_difference_to_test": 0.0})))
 
 

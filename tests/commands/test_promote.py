@@ -2,80 +2,69 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from assets import artifacts
 from assets.commands import promote
 from assets.errors import UserError
+from assets.promotion.stage import judge_recipes
+from tests.measured_run import RECIPES, finished_run, inputs, promotion, settings
 
-MODEL = "a" * 64
-# with a value that looks like a part of the file that is written
-SETTINGS = {"base_clip.lr": 1e-3, "image_tower.lr": 1e-4, "image_tower.note": '"classes": {', "evaluation.prompts": ["{}"]}
-
-
-def write_values(folder):
-    """Three images of two classes, one of which is alone in its class and so searches for nothing."""
-    per_query = {"id": ["1", "2", "3"], "label": ["a", "a", "ü"], "average_precision": [50.0, 25.0, None], "hit_at_1": [True, False, None]}
-    per_query |= {"knn_correct": [True, True, False], "zero_shot_correct": [False, False, True]}
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(per_query), folder / "per_query.parquet")
-    pq.write_table(pa.table({"label": ["a", "ü"], "recall_at_5": [100.0, 0.0]}), folder / "per_class.parquet")
-
-
-def write_verdict(**changes):
-    verdict = {"recipe": "mcip", "decision": "publish", "reasons": [], "override_reason": None}
-    artifacts.write_json(artifacts.VERDICT, verdict | {"model_sha256": MODEL, "test_sha256": "5" * 64} | changes)
+__all__ = ["finished_run", "inputs", "promotion", "settings"]
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
-    """A verdict to publish mcip, its row and its evaluation. The model itself may be elsewhere."""
-    monkeypatch.chdir(tmp_path)
-    row = {"recipe": "mcip", "knn": {"accuracy": 40.0}, "average": 41.25, "confidence": {"level": 0.95, "average": [40, 42]}}
-    row |= {"without_siblings": {"classes": 1, "images": 2, "average": 39.5}}
-    artifacts.write_json(artifacts.evaluation_dir("mcip") / "metrics.json", row | {"counts": {"images": 3}})
-    row = row | {name: row[name] | {"against_base": {"average": {"difference": 1.0}}} for name in ("confidence", "without_siblings")}
-    artifacts.write_json(artifacts.METRICS, {"rows": [{"recipe": "base"}, row], "counts": {}, "groups": []})
-    write_values(artifacts.evaluation_dir("mcip"))
-    made_with = {"recipe": "mcip", "model_sha256": MODEL, "chain": ["base", "mcip"], "settings": SETTINGS}
-    artifacts.write_json(artifacts.evaluation_dir("mcip") / "made_with.json", made_with)
-    write_verdict()
-    artifacts.write_json(artifacts.CHAMPION, {"recipe": None, "model_sha256": None, "metrics": None})
+def published(inputs, promotion):
+    """A verdict to publish mcip_rea, and all that it was made from."""
+    inputs()
+    judge_recipes(promotion, RECIPES)
+    (row,) = [row for row in artifacts.read_json(artifacts.METRICS)["rows"] if row["recipe"] == promotion.recipe]
     return row
 
 
-def test_it_writes_recipe_model_and_row_and_says_so(published, capsys):
+def test_it_keeps_model_row_and_what_was_trained_on_and_says_so(published, capsys):
     assert promote.main() == 0
     champion = artifacts.read_json(artifacts.CHAMPION)
-    paired = champion.pop("paired")
-    assert champion.pop("settings") == SETTINGS
-    assert champion == {"recipe": "mcip", "model_sha256": MODEL, "override_reason": None, "metrics": published}
-    assert paired["test_sha256"] == "5" * 64
-    assert paired["classes"] == {"a": [37.5, 50, 100, 0, 100], "ü": [None, None, 0, 100, 0]}
-    assert '\n      "a": [37.5, 50.0, 100.0, 0.0, 100.0],\n' in artifacts.CHAMPION.read_text(encoding="utf-8")  # one line per class
-    assert "data/champion.json: the champion is mcip, average 41.2" in capsys.readouterr().out
+    made_with = artifacts.read_json(artifacts.evaluation_dir("mcip_rea") / "made_with.json")
+    assert champion.pop("settings") == made_with["settings"]
+    digest = artifacts.sha256_of(artifacts.model_dir("mcip_rea"))
+    assert champion == {"recipe": "mcip_rea", "model_sha256": digest, "override_reason": None, "metrics": published}
+    assert artifacts.sha256_of(artifacts.CHAMPION_MODEL) == digest
+    trained_on = pq.read_table(artifacts.TRAINED_ON).to_pylist()
+    assert {(row["label"], row["family"], row["split"]) for row in trained_on} == {("t1", "t1", "train"), ("t2", "t2", "train")}
+    assert len(trained_on) == 8
+    said = capsys.readouterr().out
+    assert "data/champion.json: the champion is mcip_rea, average" in said
+    assert "`dvc push` carries the model" in said
+
+
+def test_a_model_that_is_trained_anew_leaves_the_kept_one_alone(published):
+    promote.promote()
+    (artifacts.model_dir("mcip_rea") / artifacts.MODEL_CARD).write_text("{}", encoding="utf-8")
+    assert artifacts.sha256_of(artifacts.CHAMPION_MODEL) == artifacts.read_json(artifacts.CHAMPION)["model_sha256"]
 
 
 def test_an_override_is_kept(published):
-    write_verdict(override_reason="zero-shot is not used here")
+    artifacts.write_json(artifacts.VERDICT, artifacts.read_json(artifacts.VERDICT) | {"override_reason": "zero-shot is not used here"})
     assert promote.promote()["override_reason"] == "zero-shot is not used here"
     assert artifacts.read_json(artifacts.CHAMPION)["override_reason"] == "zero-shot is not used here"
 
 
 def test_it_refuses_what_is_held_back(published, capsys):
     before = artifacts.CHAMPION.read_bytes()
-    write_verdict(decision="hold", reasons=["k-NN must not fall, but fell."])
+    held = {"decision": "hold", "reasons": ["k-NN must not fall, but fell."]}
+    artifacts.write_json(artifacts.VERDICT, artifacts.read_json(artifacts.VERDICT) | held)
     assert promote.main() == 1
     said = capsys.readouterr().err
-    assert "mcip is held back" in said
+    assert "mcip_rea is held back" in said
     assert "k-NN must not fall, but fell." in said
     assert artifacts.CHAMPION.read_bytes() == before
+    assert not artifacts.CHAMPION_KEPT.exists()
 
 
 def test_it_refuses_a_verdict_that_is_older_than_the_evaluation(published):
-    path = artifacts.evaluation_dir("mcip") / "metrics.json"
+    path = artifacts.evaluation_dir("mcip_rea") / "metrics.json"
     artifacts.write_json(path, artifacts.read_json(path) | {"average": 12.0})
     with pytest.raises(UserError, match="dvc repro promotion"):
         promote.promote()
@@ -84,19 +73,22 @@ def test_it_refuses_a_verdict_that_is_older_than_the_evaluation(published):
 def test_it_refuses_a_model_that_the_verdict_does_not_judge(published):
     """A model trained anew may score the same row."""
     before = artifacts.CHAMPION.read_bytes()
-    path = artifacts.evaluation_dir("mcip") / "made_with.json"
-    artifacts.write_json(path, artifacts.read_json(path) | {"model_sha256": "0" * 64})
-    with pytest.raises(
-        UserError, match=r"data/evaluation/mcip is not of the model that data/promotion/verdict.json judges.*repro promotion"
-    ):
+    artifacts.write_json(artifacts.model_dir("mcip_rea") / "more.json", {})
+    with pytest.raises(UserError, match=r"data/models/mcip_rea is not the model that data/promotion/verdict.json judges.*repro promotion"):
         promote.promote()
     assert artifacts.CHAMPION.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["made_with.json", "per_class.parquet"])
-def test_it_names_a_part_of_the_evaluation_that_is_missing(published, name):
-    (artifacts.evaluation_dir("mcip") / name).unlink()
-    with pytest.raises(UserError, match=f"no data/evaluation/mcip/{name}. `dvc checkout` restores it"):
+def test_it_refuses_a_verdict_on_other_test_pictures(published):
+    """What the champion was trained on would be a list of other pictures than it saw."""
+    artifacts.write_json(artifacts.VERDICT, artifacts.read_json(artifacts.VERDICT) | {"test_sha256": "0" * 64})
+    with pytest.raises(UserError, match=r"has other test pictures than data/promotion/verdict.json was decided on"):
+        promote.promote()
+
+
+def test_it_names_a_part_of_the_evaluation_that_is_missing(published):
+    (artifacts.evaluation_dir("mcip_rea") / "made_with.json").unlink()
+    with pytest.raises(UserError, match=r"no data/evaluation/mcip_rea/made_with\.json\. `dvc checkout` restores it"):
         promote.promote()
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tests.tiny_project import Project
 
 EVALUATIONS = {f"evaluation@{name}" for name in ("base", "base_rea", "gpr", "gpr_rea", "mcip", "mcip_rea")}
+MEASURED = {*EVALUATIONS, "champion"}  # what measures is the same code
 JUDGED = {"promotion", "report", "search_table"}
 TEXT_TOWERS = {"text_tower@base_rea", "text_tower@gpr_rea", "text_tower@mcip_rea"}
 AFTER_BASE = {
@@ -33,7 +34,7 @@ EDITS = {
         "assets/metrics/bootstrap.py",
         r"\Z",
         "\n\ndef unused() -> None:\n    pass\n",
-        {*EVALUATIONS, *JUDGED},
+        {*MEASURED, *JUDGED},
     ),
     "a paper's row of Table 1": ("assets/report/paper.py", r"87\.1", "87.2", {"report"}),
     "a comment in the report": ("assets/report/drawing.py", r"\A", "# a comment\n", {"report"}),
@@ -62,11 +63,16 @@ EDITS = {
         r"\1lr: 0.001",
         {*TEXT_TOWERS, "evaluation@base_rea", "evaluation@gpr_rea", "evaluation@mcip_rea", *JUDGED},
     ),
-    "k of k-NN": ("params.yaml", r"knn_k: \d+", "knn_k: 2", {*EVALUATIONS, *JUDGED}),
+    "k of k-NN": ("params.yaml", r"knn_k: \d+", "knn_k: 2", {*MEASURED, *JUDGED}),
     "a query's code": ("assets/search_table/query.py", r"\Z", "\n# a comment\n", set()),
     "the command's code": ("assets/__main__.py", r"\Z", "\n# a comment\n", set()),
-    "a decoder": ("assets/pictures/decoding.py", r"\Z", "\n# a comment\n", {"curated_images", "base_clip", *AFTER_BASE}),
-    "a picture of the library": ("data/images/holiday.jpg", None, None, {"source_images", "curated_images", "base_clip", *AFTER_BASE}),
+    "a decoder": ("assets/pictures/decoding.py", r"\Z", "\n# a comment\n", {"curated_images", "base_clip", "champion", *AFTER_BASE}),
+    "a picture of the library": (
+        "data/images/holiday.jpg",
+        None,
+        None,
+        {"source_images", "curated_images", "base_clip", "champion", *AFTER_BASE},
+    ),
 }
 
 

@@ -23,6 +23,7 @@ from assets.pictures import table
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
 from assets.pictures.table import read_batches, read_schema, shards, writing_rows
 
+LIMITS = {"rejected": 0.2, "sizes": 0.2, "brightness": 0.2, "captions": 0.2, "unlike": 0.2}
 SETTINGS = params.CuratedImages(
     seed=0,
     max_megapixels=1.0,
@@ -32,6 +33,7 @@ SETTINGS = params.CuratedImages(
     validation_classes=0.15,
     validation_pictures=0.2,
     min_difference_to_test=0.02,
+    drop=params.Drop(warn=LIMITS, block={"rejected": 0.5, "brightness": 0.9}, min_pictures=20, accepted=None),
 )
 
 
@@ -169,11 +171,11 @@ def test_every_image_is_kept_or_rejected_with_a_reason(monkeypatch, caplog):
     assert "read 44, rejected 12: 2 class_too_small, 4 duplicate, 1 duplicate_id, 1 too_large, 1 too_small, 3 undecodable" in caplog.text
     assert "kept 32: " in caplog.text
     assert "1 library" in caplog.text
-    outputs = (artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS, artifacts.NEAREST)
+    outputs = (artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS, artifacts.NEAREST, artifacts.DROP)
     first = {path: artifacts.sha256_of(path) for path in outputs}
     make_curated_images(SETTINGS)
     assert {path: artifacts.sha256_of(path) for path in first} == first
-    written = (*shards(artifacts.CURATED_IMAGES), *outputs[1:], artifacts.LAST_EXPECTATIONS)
+    written = (*shards(artifacts.CURATED_IMAGES), *outputs[1:], artifacts.LAST_EXPECTATIONS, artifacts.LAST_DROP)
     assert files_left() == {path.as_posix() for path in written}
 
 
@@ -186,7 +188,7 @@ def test_failed_expectations_stop_the_stage_and_stay_readable():
     result = json.loads(artifacts.LAST_EXPECTATIONS.read_text())
     assert not result["success"]
     assert result["statistics"]["unsuccessful"] == 1
-    assert files_left() == {artifacts.LAST_EXPECTATIONS.as_posix()}
+    assert files_left() == {artifacts.LAST_EXPECTATIONS.as_posix(), artifacts.LAST_DROP.as_posix()}
 
 
 def test_nothing_usable():

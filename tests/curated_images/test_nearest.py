@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from assets.curated_images import nearest as module
-from assets.curated_images.nearest import VALUES, near_identical, nearest, thumbnail
+from assets.curated_images.nearest import near_identical, nearest
+from assets.curated_images.thumbnails import VALUES, thumbnail
 
 
 def stack(*pictures: Image.Image) -> np.ndarray:
@@ -94,3 +95,44 @@ def test_a_picture_of_one_colour_has_no_correlation():
 def test_without_a_picture_on_one_side():
     some, none = stack(icon(0)), np.zeros((0, VALUES), np.uint8)
     assert near_identical(none, some, 0.02) == near_identical(some, none, 0.02) == {}
+
+
+def test_what_an_earlier_run_compared_is_not_compared_again_and_changes_nothing(tmp_path, monkeypatch):
+    """All pairs were compared anew for every new picture: half of curation's time."""
+    monkeypatch.chdir(tmp_path)
+    pairs = []
+    compare = module._compare
+
+    def counting(queries, asked, gallery, searched, *more):
+        pairs.append(len(asked) * len(searched))
+        return compare(queries, asked, gallery, searched, *more)
+
+    monkeypatch.setattr(module, "_compare", counting)
+    generator = np.random.default_rng(0)
+    drawings = generator.integers(0, 256, (12, VALUES))
+    some = (drawings[generator.integers(0, 12, 120)] + generator.normal(0, 4, (120, VALUES))).clip(0, 255).astype(np.uint8)
+    some[5] = some[70] = 17  # of one colour, on both sides
+    some[80] = some[90]  # twice the same
+    every = np.arange(120)
+    # queries, gallery: as at first; again; more of both; some gone; sides changed
+    states = [
+        (every[:40], every[60:100]),
+        (every[:40], every[60:100]),
+        (every[:45], every[58:104]),
+        (every[3:42], np.delete(every[58:104], [2, 30, 31])),
+        (every[50:110], every[:50]),
+        (every[:40], every[60:100]),
+    ]
+    expensive = []
+    for queries, gallery in states:
+        fresh = [near_identical(some[queries], some[gallery], 0.02), nearest(some[queries], some[gallery])]
+        pairs.clear()
+        kept = [near_identical(some[queries], some[gallery], 0.02, keep=True), nearest(some[queries], some[gallery], keep=True)]
+        expensive.append(sum(pairs))
+        assert kept[0] == fresh[0]
+        for one, other in zip(kept[1], fresh[1], strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert len(near_identical(some[:40], some[60:100], 0.02)) > 3
+    assert expensive[0] > 3000
+    assert expensive[1] == 0
+    assert 0 < expensive[2] < expensive[0] / 3

@@ -199,7 +199,7 @@ def test_what_it_writes_is_read_back(here: Path):
 
 def test_without_a_card_nothing_is_encoded(here: Path):
     (artifacts.model_dir(RECIPE) / artifacts.MODEL_CARD).unlink()
-    with pytest.raises(UserError, match=r"data/models/gpr/model_card\.json is not there .*dvc repro evaluation@gpr"):
+    with pytest.raises(UserError, match=r"data/models/gpr/model_card\.json is not there .*dvc repro"):
         evaluate(SETTINGS, RECIPE)
     assert not (artifacts.WORK / "embeddings").exists()
 

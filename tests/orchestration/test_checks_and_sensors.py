@@ -64,6 +64,25 @@ def test_expectations_are_listed_one_by_one(tmp_path, settings):
 
 
 @pytest.mark.parametrize(
+    ("decision", "passed", "warning", "said"),
+    [
+        (None, True, False, "nothing is new since the last publish, or nothing was published yet"),
+        ("clear", True, False, "7 new pictures and 2 rejected ones: clear"),
+        ("warn", False, True, "7 new pictures and 2 rejected ones: warn; brightness: 95% (warn)"),
+        ("block", False, False, "7 new pictures and 2 rejected ones: block; brightness: 95% (block)"),
+        ("accepted", True, False, "7 new pictures and 2 rejected ones: accepted; brightness: 95% (block)"),
+    ],
+)
+def test_a_drop_warns_or_fails_as_curation_judged_it(decision, passed, warning, said, tmp_path, settings):
+    outcome = {"clear": "clear", "accepted": "block"}.get(decision, decision)
+    row = {"name": "brightness", "accepted": 50.0, "new": 1.0, "share": 0.95, "warn": 0.2, "block": 0.9, "outcome": outcome}
+    found = {"decision": decision, "name": "abc", "accepted": 50, "new": 7, "rejected": 2, "rows": [row]}
+    write_json(tmp_path / "data/curated_images/drop.json", found)
+    looked = LOOK["curated_images", "drop"](tmp_path, "", settings)
+    assert (looked.passed, looked.warning, looked.said) == (passed, warning, said)
+
+
+@pytest.mark.parametrize(
     ("other", "passed"),
     [
         ({}, True),

@@ -94,7 +94,7 @@ def test_jobs_select_what_they_say(defs, graph):
     assert selected("retrain") == everything - {"search_table"}
     assert selected("publish") == {"search_table"}
     recipes = read_params()[0].recipes.measured
-    assert selected("evaluate_only") == {"promotion", "report", *(f"evaluation/{recipe}" for recipe in recipes)}
+    assert selected("evaluate_only") == {"champion", "promotion", "report", *(f"evaluation/{recipe}" for recipe in recipes)}
 
 
 def test_a_new_row_adds_its_assets(checkout: Path, tmp_path: Path):

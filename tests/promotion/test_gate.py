@@ -9,11 +9,10 @@ import pytest
 from assets.measures import AVERAGED, GATED
 from assets.metrics.bootstrap import PairedDifference
 from assets.params import Promotion
-from assets.promotion.gate import ALWAYS_JUDGED, choose_reference, decide, judge
+from assets.promotion.gate import ALWAYS_JUDGED, AgainstChampion, decide, judge
 
 ALL = dict.fromkeys(ALWAYS_JUDGED, 0.0)
 BETTER, TIE, WORSE = PairedDifference(4, 2, 6), PairedDifference(-0.5, -2, 1), PairedDifference(-3, -5, -1)
-NOBODY = {"recipe": None, "model_sha256": None, "metrics": None}
 
 
 def promotion(**changes: Any) -> Promotion:
@@ -43,7 +42,7 @@ def verdict(settings: Promotion | None = None, **differences: PairedDifference |
     published = row("mcip_rea", 40)
     for family, measure in missing.values():
         published[family] = published[family] | {measure: None}
-    return judge(published, row("base", 36), "base", every, settings or promotion(), [], {})
+    return judge(published, row("base", 36), "base", every, settings or promotion(), [], itself=False)
 
 
 def test_better_everywhere_is_published():
@@ -108,10 +107,12 @@ def test_what_must_rise_and_did_not_holds_the_recipe_back(points, difference):
 
 def test_the_reference_itself_need_not_rise():
     settings, same = promotion(must_rise={"image_to_image": 1.0}), dict.fromkeys(ALWAYS_JUDGED, PairedDifference(0, 0, 0))
-    found = judge(row("base", 36), row("base", 36), "base", same, settings, [], {})
+    found = judge(row("base", 36), row("base", 36), "base", same, settings, [], itself=True)
     assert (found["decision"], found["must_rise"]) == ("publish", {})
     assert found["reasons"][-2:] == ["It is the reference itself, so nothing has to rise.", "Nothing that must not fall is worse."]
-    retrained = judge(row("gpr", 36.5), row("gpr", 36), "champion", same, settings, [], {})  # a recipe of that name, but another model
+    retrained = judge(
+        row("gpr", 36.5), row("gpr", 36), "champion", same, settings, [], itself=False
+    )  # a recipe of that name, but another model
     assert retrained["decision"] == "hold"
 
 
@@ -160,82 +161,53 @@ def test_a_blank_override_is_none():
     assert verdict(promotion(override_reason=" "), knn=WORSE)["decision"] == "hold"
 
 
+def against(value: float, difference: PairedDifference, itself: bool = False) -> AgainstChampion:
+    """A champion of this value, and how far the judged recipe is from it."""
+    paired = dict.fromkeys(AVERAGED, difference)
+    return AgainstChampion(row("champion", value), row("mcip", 40), paired, ["The champion is gpr."], itself)
+
+
 def test_without_a_champion_the_reference_is_base_and_the_verdict_says_so():
-    against, reference, notes = choose_reference(row("base", 36), NOBODY, promotion(against="champion"))
-    assert (against, reference["recipe"]) == ("base", "base")
-    assert "no champion yet" in notes[0]
-    found = decide(row("mcip", 40), row("base", 36), {}, NOBODY, None, {}, promotion(against="champion"))
+    found = decide(row("mcip", 40), row("base", 36), {}, None, promotion(against="champion"))
     assert found["against"] == "base"
-    assert found["reasons"][0] == notes[0]
-
-
-def champion(value: float) -> dict[str, Any]:
-    return {"recipe": "gpr", "model_sha256": "0", "metrics": row("gpr", value)}
+    assert "no champion yet" in found["reasons"][0]
 
 
 def test_a_champion_is_the_reference_when_asked_for():
-    assert choose_reference(row("base", 36), champion(50), promotion())[0] == "base"
-    found = decide(row("mcip", 40), row("base", 36), {}, champion(50), None, {}, promotion(against="champion"))
-    assert (found["against"], found["decision"]) == ("champion", "hold")
-    assert "by overlap" in found["reasons"][1]
-    assert found["families"]["knn"]["interval"] == [-12, -8]  # 39 … 41 against 49 … 51
+    champion = against(40.2, PairedDifference(-0.2, -0.3, -0.1))  # too little to be seen by overlap
+    assert decide(row("mcip", 40), row("base", 36), {}, champion, promotion())["against"] == "base"
+    found = decide(row("mcip", 40), row("base", 36), {}, champion, promotion(against="champion"))
+    assert (found["against"], found["decision"], found["reasons"][0]) == ("champion", "hold", "The champion is gpr.")
+    assert found["families"]["knn"]["interval"] == [-0.3, -0.1]
 
 
-def test_a_champion_that_kept_its_classes_is_compared_by_pairs():
-    paired = dict.fromkeys(AVERAGED, PairedDifference(-0.2, -0.3, -0.1))  # too little to be seen by overlap
-    asked = promotion(against="champion")
-    assert decide(row("mcip", 40), row("base", 36), {}, champion(40.2), None, {}, asked)["decision"] == "publish"
-    found = decide(row("mcip", 40), row("base", 36), {}, champion(40.2), paired, {}, asked)
-    assert found["decision"] == "hold"
-    assert "paired" in found["reasons"][1]
-
-
-def test_what_is_not_comparable_with_the_champion_is_not_judged_and_says_why():
-    paired, why = dict.fromkeys(AVERAGED, PairedDifference(-3, -5, -1)), "not comparable: evaluation.knn_k changed"
-    asked = promotion(against="champion", must_not_fall={"knn": 0.0})
-    found = decide(row("mcip", 40), row("base", 36), {}, champion(43), paired, {"knn.accuracy": why}, asked)
-    assert (found["decision"], found["unjudged"]) == ("hold", {"knn": why})
-    assert found["must_not_fall"]["knn"]["fell"] is None
-    assert f"k-NN: {why}." in found["reasons"]
-    with_base = decide(row("mcip", 40), row("base", 36), {}, champion(43), paired, {"knn.accuracy": why}, promotion())
-    assert with_base["unjudged"] == {}  # base was measured as the recipe was
-
-
-def test_a_champion_that_does_not_say_how_it_was_measured_is_compared_and_the_verdict_says_so():
-    asked, silent = promotion(against="champion"), "It does not say with which settings it was measured; the verdict assumes the recipe's."
-    assert silent in decide(row("mcip", 40), row("base", 36), {}, champion(36), None, {}, asked)["reasons"]
-    telling = champion(36) | {"settings": {"evaluation.knn_k": 21}}
-    assert silent not in decide(row("mcip", 40), row("base", 36), {}, telling, None, {}, asked)["reasons"]
+def test_the_champion_s_own_model_need_not_rise():
+    asked = promotion(against="champion", must_rise={"knn": 1.0})
+    for itself, decision in ((True, "publish"), (False, "hold")):
+        champion = against(40, PairedDifference(0, 0, 0), itself)
+        assert decide(row("mcip", 40), row("base", 36), {}, champion, asked)["decision"] == decision
 
 
 def test_a_champion_without_a_measure_holds_back_and_is_named():
-    incomplete = champion(30)
-    del incomplete["metrics"]["knn"]
+    incomplete = against(30, BETTER)
+    del incomplete.row["knn"]
     asked = promotion(against="champion")
-    found = decide(row("mcip", 40), row("base", 36), {}, incomplete, None, {}, asked)
+    found = decide(row("mcip", 40), row("base", 36), {}, incomplete, asked)
     assert found["decision"] == "hold"
     assert found["unjudged"] == {"knn": "not measured for champion, so it cannot be compared"}
-    allowed = decide(
-        row("mcip", 40), row("base", 36), {}, incomplete, None, {}, asked.model_copy(update={"override_reason": "k-NN is new"})
-    )
+    allowed = decide(row("mcip", 40), row("base", 36), {}, incomplete, asked.model_copy(update={"override_reason": "k-NN is new"}))
     assert (allowed["decision"], allowed["override_reason"]) == ("publish", "k-NN is new")
 
 
-def test_an_empty_champion_can_judge_nothing():
-    found = decide(row("mcip", 40), row("base", 36), {}, {"recipe": "gpr", "metrics": None}, None, {}, promotion(against="champion"))
-    assert found["decision"] == "hold"
-    assert found["unjudged"].keys() == set(ALWAYS_JUDGED)
-
-
 def test_captions_are_judged_where_promotion_names_them():
-    unnamed = decide(row("mcip", 40), row("base", 36), {}, NOBODY, None, {}, promotion())
+    unnamed = decide(row("mcip", 40), row("base", 36), {}, None, promotion())
     assert unnamed["families"].keys() == set(ALWAYS_JUDGED)
     asked = promotion(must_not_fall={"caption_to_image": 0.0})
-    found = decide(row("mcip", 40), row("base", 36), {}, NOBODY, None, {}, asked)
+    found = decide(row("mcip", 40), row("base", 36), {}, None, asked)
     assert (found["decision"], found["unjudged"].keys()) == ("hold", {"caption_to_image"})
     captioned = [row("mcip", 40), row("base", 36)]
     for each, value in zip(captioned, (20, 30), strict=True):
         each["text_to_image"]["caption_recall_at_5"] = value
         each["confidence"][GATED["caption_to_image"].key] = [value - 1, value + 1]
-    fell = decide(*captioned, {}, NOBODY, None, {}, asked)
+    fell = decide(*captioned, {}, None, asked)
     assert (fell["decision"], fell["families"]["caption_to_image"]["outcome"]) == ("hold", "worse")

@@ -57,7 +57,7 @@ def test_the_verdict_follows_from_the_values(report):
     assert verdict["families"]["image_to_image"]["outcome"] == "better"
     assert verdict["model_sha256"] == artifacts.sha256_of(artifacts.model_dir("mcip_rea"))
     measured = {"model_sha256", "test_sha256"}
-    asked = {"must_not_fall", "must_rise", "unjudged", "incomparable", "override_reason"}
+    asked = {"must_not_fall", "must_rise", "unjudged", "override_reason"}
     assert set(verdict) == {"recipe", "against", "decision", "reasons", "families"} | asked | measured
 
 

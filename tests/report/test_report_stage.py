@@ -17,10 +17,9 @@ from PIL import Image
 
 from assets import artifacts, params
 from assets.errors import UserError
-from assets.measures import AVERAGED
 from assets.promotion.stage import judge_recipes
 from assets.report.stage import make_report
-from tests.measured_run import ABOUT, RECIPES, write_measured
+from tests.measured_run import ABOUT, RECIPES, crown, write_measured
 
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -289,10 +288,9 @@ def test_what_was_measured_of_the_paper_s_table_stands_beside_it(inputs, setting
 
 def test_settings_are_compared_with_those_of_a_champion_that_keeps_them(inputs, settings, promotion):
     inputs()
-    kept = artifacts.read_json(artifacts.evaluation_dir("gpr") / "made_with.json")["settings"]
-    kept |= {"image_tower.lr": 3e-4, "image_tower.epochs": 7, "evaluation.knn_k": 21}
-    row = artifacts.read_json(artifacts.evaluation_dir("gpr") / "metrics.json")
-    artifacts.write_json(artifacts.CHAMPION, {"recipe": "gpr", "model_sha256": "0" * 64, "metrics": row, "settings": kept})
+    told = crown("gpr")
+    changed = {"image_tower.lr": 3e-4, "image_tower.epochs": 7, "evaluation.knn_k": 21}
+    artifacts.write_json(artifacts.CHAMPION, told | {"settings": told["settings"] | changed})
     draw(settings, promotion, "gpr")
     markdown = artifacts.REPORT_MARKDOWN.read_text(encoding="utf-8")
     table = re.search(r"^\| setting \|.*\n(?:\|.*\n)+", markdown, re.MULTILINE)[0]
@@ -301,6 +299,26 @@ def test_settings_are_compared_with_those_of_a_champion_that_keeps_them(inputs, 
         ("evaluation.knn_k", "21", "3"),
         ("image_tower.epochs", "7", "–"),
     ]
+
+
+def test_what_is_new_since_the_last_publish_is_shown_beside_what_was_accepted(inputs, settings, promotion):
+    inputs()
+    limits = {"warn": 0.2, "block": None}
+    rows = [
+        {"measure": "rejected", "name": "rejected", "accepted": 0.01, "new": 0.25, "share": 0.25, "outcome": "warn"} | limits,
+        {"measure": "sizes", "name": "shorter side, pixels", "accepted": 96.0, "new": 48.5, "share": 0.1, "outcome": "clear"} | limits,
+        {"measure": "unlike", "name": "difference", "accepted": None, "new": None, "share": None, "outcome": "clear"} | limits,
+    ]
+    artifacts.write_json(artifacts.DROP, {"decision": "warn", "name": "abc", "accepted": 1200, "new": 30, "rejected": 10, "rows": rows})
+    few = settings.model_copy(update={"queries": 1, "worst_failures": 1})
+    draw(few, promotion, "mcip_rea")
+    markdown = artifacts.REPORT_MARKDOWN.read_text(encoding="utf-8")
+    assert "New since the last publish: 30 pictures and 10 rejected ones (drop abc), beside 1,200 accepted before." in markdown
+    assert "| rejected | 1 % | 25 % | 25 % | warn 20 % | unusual |" in markdown
+    assert "| shorter side, pixels | 96 | 48.5 | 10 % | warn 20 % |  |" in markdown
+    assert "| difference | – | – | – | warn 20 % |  |" in markdown
+    text = " ".join(Page(artifacts.REPORT_PAGE.read_text(encoding="utf-8")).text)
+    assert "What was new since the last publish" in text and "unusual" in text
 
 
 def test_base_itself_can_be_the_published_recipe(inputs, settings, promotion):
@@ -358,16 +376,12 @@ def test_models_are_not_read(inputs, settings, promotion):
 def test_a_recipe_that_fell_is_held_back_at_the_top_of_the_page(inputs, settings, promotion):
     inputs()
     few = settings.model_copy(update={"queries": 1, "worst_failures": 1})
-    champion = artifacts.read_json(artifacts.evaluation_dir("gpr") / "metrics.json")
-    for key in AVERAGED:
-        family, measure = key.split(".")
-        champion[family][measure] = 100
-        champion["confidence"][key] = [99.9, 100]
-    artifacts.write_json(artifacts.CHAMPION, {"recipe": "gpr", "model_sha256": "0" * 64, "metrics": champion})
+    told = crown("gpr_rea")
+    artifacts.write_json(artifacts.CHAMPION, {name: told[name] for name in ("recipe", "model_sha256")})
     draw(few, promotion.model_copy(update={"against": "champion"}), "base")
     verdict = artifacts.read_json(artifacts.VERDICT)
     assert (verdict["decision"], verdict["against"]) == ("hold", "champion")
     text = "".join(Page(artifacts.REPORT_PAGE.read_text(encoding="utf-8")).text)
     assert verdict["families"]["knn"]["outcome"] == "worse"
-    assert re.search(r"base is .*worse (on|than the champion \(gpr\) on) .*k-NN.*: hold", text)
-    assert "The champion, gpr, keeps no record of its settings." in text
+    assert re.search(r"base is .*worse (on|than the champion \(gpr_rea\) on) .*k-NN.*: hold", text)
+    assert "The champion, gpr_rea, keeps no record of its settings." in text

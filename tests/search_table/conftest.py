@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
@@ -100,6 +102,7 @@ def make_workplace(root: Path, checkout: Path, model_directory: Path, monkeypatc
     Path("params.yaml").write_text(yaml.safe_dump(params))
     shutil.copytree(model_directory, artifacts.model_dir(RECIPE))
     write_curated(curated_rows())
+    pq.write_table(pa.Table.from_pylist([{"id": "torn.jpg", "reason": "undecodable", "detail": ""}]), artifacts.REJECTED_IMAGES)
     write_verdict()
 
 

@@ -13,6 +13,7 @@ import lancedb
 import numpy as np
 import open_clip
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -50,6 +51,13 @@ def test_schema_is_the_design_pages(published: Path) -> None:
     assert {field.name: field.type for field in schema} == expected
     assert not schema.field("id").nullable
     assert open_table().to_lance().lance_schema.fields()[0].is_unenforced_primary_key()
+
+
+def test_what_it_was_made_from_is_recorded_rejected_pictures_too(published: Path) -> None:
+    """The next drop is what is not in it: without the rejected ones, each broken file was new again in every drop."""
+    recorded = pq.read_table(artifacts.ACCEPTED).to_pylist()
+    expected = [{"id": row["id"], "sha256": row["sha256"]} for row in curated_rows()] + [{"id": "torn.jpg", "sha256": None}]
+    assert recorded == sorted(expected, key=lambda row: row["id"])
 
 
 def test_rows_are_the_curated_ones(published: Path) -> None:
