@@ -25,6 +25,7 @@ CURATED = DATA / "curated_images"
 CURATED_IMAGES = CURATED / "images"
 REJECTED_IMAGES = CURATED / "rejected.parquet"
 EXPECTATIONS = CURATED / "expectations.json"
+NOTES = CURATED / "notes.parquet"  # what a person may want to know of kept pictures
 NEAREST = CURATED / "nearest.parquet"  # of each test picture, the training picture most like it
 PSEUDO_CAPTIONS = DATA / "pseudo_captions"
 CAPTIONS = PSEUDO_CAPTIONS / "captions.parquet"

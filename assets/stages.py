@@ -27,7 +27,7 @@ def _source_images(params: Params, recipe: str) -> None:
 def _curated_images(params: Params, recipe: str) -> None:
     from assets.curated_images.stage import make_curated_images
 
-    make_curated_images(params.curated_images)
+    make_curated_images(params.curated_images, Path(params.evaluation.benchmarks_root))
 
 
 def _base_clip(params: Params, recipe: str) -> None:
@@ -136,8 +136,14 @@ STAGES = (
         "curated_images",
         _curated_images,
         settings=_section("curated_images"),
-        inputs=lambda params, recipe: [artifacts.SOURCE_IMAGES],
-        outputs=lambda params, recipe: [artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS, artifacts.NEAREST],
+        inputs=lambda params, recipe: [artifacts.SOURCE_IMAGES, Path(params.evaluation.benchmarks_root)],
+        outputs=lambda params, recipe: [
+            artifacts.CURATED_IMAGES,
+            artifacts.REJECTED_IMAGES,
+            artifacts.EXPECTATIONS,
+            artifacts.NEAREST,
+            artifacts.NOTES,
+        ],
     ),
     Stage(
         "base_clip",

@@ -291,14 +291,15 @@ def _canvas(rows: list[list[bytes]], side: int) -> Any:
     """Rows of encoded pictures as one small picture; one that cannot be decoded stays white."""
     from PIL import Image
 
-    from assets.pictures.decoding import BadPicture, open_picture
+    from assets.pictures.apart import opened
+    from assets.pictures.decoding import BadPicture
 
     step = side + side // 12
     canvas = Image.new("RGB", (max(map(len, rows), default=1) * step, max(1, len(rows)) * step), "white")
     for down, row in enumerate(rows):
         for across, data in enumerate(row):
             try:
-                small = open_picture(data, MAX_PIXELS)
+                small = opened(data, MAX_PIXELS)
             except BadPicture:
                 continue
             small.thumbnail((side, side))
