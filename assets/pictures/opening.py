@@ -14,6 +14,7 @@ from functools import lru_cache
 from importlib import metadata
 from typing import cast
 
+import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from assets.pictures.colour import BrokenProfile, to_srgb
@@ -215,7 +216,7 @@ def _to_8_bits(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;"):  # getextrema and point know only some of these modes
         picture = picture.convert("I")
     low, high = cast(tuple[float, float], picture.getextrema())
-    if not (float("-inf") < low <= high < float("inf")):
+    if picture.mode == "F" and not np.isfinite(np.asarray(picture)).all():
         raise BadPicture("undecodable", "its floating-point pixels are not all finite")
     if picture.mode == "F":
         low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
