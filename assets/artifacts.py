@@ -38,6 +38,7 @@ METRICS = DATA / "promotion" / "metrics.json"
 VERDICT = DATA / "promotion" / "verdict.json"
 REPORT = DATA / "report"
 REPORT_PAGE = REPORT / "index.html"
+CURATION_PAGE = REPORT / "curation.html"
 REPORT_MARKDOWN = REPORT / "report.md"
 PLOTS = REPORT / "plots"
 MODEL_CARD = "model_card.json"  # in a model directory

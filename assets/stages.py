@@ -212,9 +212,12 @@ STAGES = (
         _report,
         settings=_section("report", "promotion", "recipes"),
         inputs=lambda params, recipe: [
+            artifacts.SOURCE_IMAGES,
             artifacts.CURATED_IMAGES,
             artifacts.REJECTED_IMAGES,
+            artifacts.EXPECTATIONS,
             artifacts.NEAREST,
+            artifacts.NOTES,
             artifacts.model_dir(BASE) / artifacts.MODEL_CARD,
             artifacts.HISTORY,
             artifacts.EVALUATION,
@@ -222,7 +225,7 @@ STAGES = (
             artifacts.VERDICT,
             artifacts.CHAMPION,
         ],
-        outputs=lambda params, recipe: [artifacts.REPORT_PAGE, artifacts.REPORT_MARKDOWN, artifacts.PLOTS],
+        outputs=lambda params, recipe: [artifacts.REPORT_PAGE, artifacts.CURATION_PAGE, artifacts.REPORT_MARKDOWN, artifacts.PLOTS],
     ),
     Stage(
         "search_table",

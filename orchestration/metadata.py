@@ -98,6 +98,8 @@ def _curated_images(checkout: Path, recipe: str) -> Metadata:
         **_images(checkout / artifacts.CURATED_IMAGES),
         "rejected": MetadataValue.int(rejected.num_rows),
         "rejected by reason": MetadataValue.md(_counts("reason", rejected["reason"].to_pylist())),
+        "noted of kept pictures": MetadataValue.md(_counts("note", pq.read_table(checkout / artifacts.NOTES)["note"].to_pylist())),
+        "shown with pictures in": MetadataValue.path(str((checkout / artifacts.CURATION_PAGE).absolute())),  # once report has run
         "expectations": MetadataValue.text(f"{statistics['successful']} of {statistics['evaluated']} met"),
     }
 
@@ -199,6 +201,7 @@ def _report(checkout: Path, recipe: str) -> Metadata:
     loss = checkout / artifacts.PLOTS / "loss.png"
     return {
         "page": MetadataValue.path(str((checkout / artifacts.REPORT_PAGE).absolute())),
+        "curation page": MetadataValue.path(str((checkout / artifacts.CURATION_PAGE).absolute())),
         **({"loss": _picture_file(loss, 800)} if loss.exists() else {}),
     }
 

@@ -6,7 +6,7 @@ larger one, then the first by id.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,8 @@ def leaving(ranked: pl.DataFrame, pairs: Pairs) -> Iterator[dict[str, str]]:
         if not gone[query] and not gone[row]:
             gone[query] = True
             across = "" if labels[query] == labels[row] else f" of {_class(labels[row])}; this one is of {_class(labels[query])}"
-            yield {"id": names[query], "reason": "near_duplicate", "detail": f"looks like {names[row]}{across} ({_bits(distance)})"}
+            detail = f"looks like {names[row]}{across} ({_bits(distance)})"
+            yield {"id": names[query], "reason": "near_duplicate", "detail": detail, "other": names[row]}
 
 
 def noted(ranked: pl.DataFrame, pairs: Pairs, kept: pl.DataFrame) -> Iterator[dict[str, Any]]:
@@ -114,11 +115,12 @@ def _class(label: str | None) -> str:
     return "the library" if label is None else f"class {label}"
 
 
-def like_benchmarks(usable: pl.DataFrame, looks: Looks, names: list[str], of_benchmarks: Looks, max_bits: int) -> Mapping[str, str]:
-    """Training and validation pictures that look like a picture of a public benchmark, each with what it looks like."""
+def like_benchmarks(usable: pl.DataFrame, looks: Looks, names: list[str], of_benchmarks: Looks, max_bits: int) -> list[dict[str, str]]:
+    """The rejected rows of training and validation pictures that look like a picture of a public benchmark, the one most like it."""
     trained = usable.filter(pl.col("split").is_in(TRAINED_ON))
     pairs = alike(looks.of(trained["thumbnail"].to_numpy()), of_benchmarks, max_bits)
-    found: dict[str, str] = {}
+    found: dict[int, dict[str, str]] = {}
     for query, row, distance in zip(pairs.queries.tolist(), pairs.rows.tolist(), pairs.distances.tolist(), strict=True):
-        found.setdefault(trained["id"][query], f"looks like {names[row]} of a public benchmark ({_bits(distance)})")
-    return found
+        detail = f"looks like {names[row]} of a public benchmark ({_bits(distance)})"
+        found.setdefault(query, {"id": trained["id"][query], "reason": "near_benchmark", "detail": detail, "other": names[row]})
+    return list(found.values())

@@ -102,7 +102,7 @@ def _how(settings: params.CuratedImages) -> dict[str, Any]:
     }
 
 
-def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dict[str, str]], list[dict[str, Any]]]:
+def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dict[str, Any]], list[dict[str, Any]]]:
     """Read the whole source; usable images wait in USABLE, their looks in THUMBNAILS and FINGERPRINTS. Returns the other columns, the
     rejected rows, and notes.
 
@@ -110,7 +110,7 @@ def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dic
     """
     if not read_schema(artifacts.SOURCE_IMAGES).equals(IMAGES_SCHEMA):
         raise UserError(f"{artifacts.SOURCE_IMAGES} has other columns than this version reads. `dvc repro source_images` makes it anew.")
-    rejected: list[dict[str, str]] = []
+    rejected: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     pieces: list[pa.RecordBatch] = []  # columns take a fifth of the memory of rows
     boilerplate = captions.pattern(settings.boilerplate_captions)
@@ -173,12 +173,12 @@ def _notes_of(kept: pl.DataFrame, notes: list[dict[str, Any]], ranked: pl.DataFr
     return sorted(({"other": None} | note for note in found), key=lambda note: (note["id"], note["note"], note["detail"]))
 
 
-def _without(usable: pl.DataFrame, rejected: list[dict[str, str]], leaving: list[dict[str, str]]) -> pl.DataFrame:
+def _without(usable: pl.DataFrame, rejected: list[dict[str, Any]], leaving: list[dict[str, str]]) -> pl.DataFrame:
     rejected += leaving
     return usable.filter(~pl.col("id").is_in([row["id"] for row in leaving]))
 
 
-def _without_benchmarks(usable: pl.DataFrame, rejected: list[dict[str, str]], root: Path, settings: params.CuratedImages) -> pl.DataFrame:
+def _without_benchmarks(usable: pl.DataFrame, rejected: list[dict[str, Any]], root: Path, settings: params.CuratedImages) -> pl.DataFrame:
     """Take pictures out of training and validation that look like one of a public benchmark, which would measure what was trained on."""
     how = _how(settings) | {"blank_range": None, "max_aspect_ratio": None}
     with inspecting(how, settings.max_decode_seconds) as apart, inspections(how) as known:
@@ -186,32 +186,32 @@ def _without_benchmarks(usable: pl.DataFrame, rejected: list[dict[str, str]], ro
     if not names:
         return usable
     found = copies.like_benchmarks(usable, copies.looks_of(FINGERPRINTS, THUMBNAILS), names, looks, settings.near_duplicate_bits)
-    return _without(usable, rejected, [{"id": name, "reason": "near_benchmark", "detail": detail} for name, detail in found.items()])
+    return _without(usable, rejected, found)
 
 
-def _distinct(usable: pl.DataFrame, rejected: list[dict[str, str]]) -> pl.DataFrame:
+def _distinct(usable: pl.DataFrame, rejected: list[dict[str, Any]]) -> pl.DataFrame:
     alike = usable.filter(pl.len().over("pixels") > 1)
     rows = alike.to_dicts()
     repeated, captions = repeated_pictures(rows, alike["pixels"].to_list())
-    for number, (reason, detail) in repeated.items():
-        rejected.append({"id": rows[number]["id"], "reason": reason, "detail": detail})
+    for number, (reason, detail, other) in repeated.items():
+        rejected.append({"id": rows[number]["id"], "reason": reason, "detail": detail, "other": other})
     merged = {"id": [rows[number]["id"] for number in captions], "captions": list(captions.values())}
     return usable.filter(~pl.col("id").is_in([rows[number]["id"] for number in repeated])).update(
         pl.DataFrame(merged, schema={name: usable.schema[name] for name in merged}), on="id", how="left"
     )
 
 
-def _without_small_classes(usable: pl.DataFrame, rejected: list[dict[str, str]], min_images: int) -> pl.DataFrame:
+def _without_small_classes(usable: pl.DataFrame, rejected: list[dict[str, Any]], min_images: int) -> pl.DataFrame:
     counts = usable.drop_nulls("label")["label"].value_counts()
     small = too_small_classes(dict(counts.iter_rows()), min_images)
     leaves = pl.col("label").is_in(list(small)).fill_null(value=False)
     for name, label in usable.filter(leaves).select("id", "label").iter_rows():
-        reason, detail = small[label]
+        reason, detail, _ = small[label]
         rejected.append({"id": name, "reason": reason, "detail": detail})
     return usable.filter(~leaves)
 
 
-def _without_near_test(usable: pl.DataFrame, rejected: list[dict[str, str]], min_difference: float) -> pl.DataFrame:
+def _without_near_test(usable: pl.DataFrame, rejected: list[dict[str, Any]], min_difference: float) -> pl.DataFrame:
     """Take pictures out of training and validation that show a test picture: the test split stays as it is."""
     if min_difference <= 0:
         return usable
@@ -223,7 +223,7 @@ def _without_near_test(usable: pl.DataFrame, rejected: list[dict[str, str]], min
         shown = test.row(found, named=True)
         detail = f"nearly the same pixels as the test picture {shown['id']} of class {shown['label']}"
         leaving.append(others["id"][number])
-        rejected.append({"id": leaving[-1], "reason": "near_test", "detail": detail})
+        rejected.append({"id": leaving[-1], "reason": "near_test", "detail": detail, "other": shown["id"]})
     if len(leaving) > MANY_NEAR_TEST * others.height:
         logger.warning(
             "%d of %d training and validation pictures leave because they are nearly the same as test pictures; the table of rejected"
@@ -246,7 +246,7 @@ def _thumbnails(pictures: pl.DataFrame) -> Thumbnails:
     return Thumbnails(THUMBNAILS, pictures["thumbnail"].to_numpy())
 
 
-def _with_splits(usable: pl.DataFrame, rejected: list[dict[str, str]], settings: params.CuratedImages) -> pl.DataFrame:
+def _with_splits(usable: pl.DataFrame, rejected: list[dict[str, Any]], settings: params.CuratedImages) -> pl.DataFrame:
     try:
         splits = split_images(
             *(usable[name].to_list() for name in ("id", "label", "family", "given_split")),
@@ -263,7 +263,7 @@ def _with_splits(usable: pl.DataFrame, rejected: list[dict[str, str]], settings:
     return usable.with_columns(split=pl.Series(splits, dtype=pl.String))
 
 
-def _summary(rejected: list[dict[str, str]], examples: int) -> str:
+def _summary(rejected: list[dict[str, Any]], examples: int) -> str:
     """ ": 2 undecodable (b.jpg: no bytes; …), 1 too_small (…)", with up to `examples` of each reason; "" without rejected rows."""
     by_reason: dict[str, list[str]] = {}
     for row in rejected:
