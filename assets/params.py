@@ -5,6 +5,7 @@ The values are in params.yaml alone, and what they do is explained there. Nothin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -151,10 +152,27 @@ class Drop(Section):
     accepted: Text | None  # the name of a drop that block would hold back
 
 
+def _patterns(written: list[str]) -> list[str]:
+    for each in written:
+        try:
+            re.compile(each)
+        except re.error as error:
+            raise ValueError(f"{each!r} is not a regular expression: {error}") from None
+    return written
+
+
 class CuratedImages(Section):
     seed: Seed
     max_megapixels: PositiveFloat
+    max_decode_seconds: PositiveFloat  # for one picture
     min_side: PositiveInt  # pixels
+    max_aspect_ratio: Annotated[float, Field(ge=1)] | None  # of the longer side to the shorter; null: any
+    blank_range: Annotated[int, Field(ge=0, le=255)] | None  # levels of 255 between a channel's extremes; null: blank pictures are kept
+    licenses: Annotated[list[Text], Field(min_length=1)] | None  # that are kept; null: all
+    max_caption_characters: Annotated[int, Field(ge=10)]
+    boilerplate_captions: Annotated[list[Text], AfterValidator(_patterns)]  # regular expressions of whole captions
+    near_duplicates: Literal["list", "drop", "ignore"]
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=64)]  # of 256 bits that differ
     min_images_per_class: Annotated[int, Field(ge=2)]  # a class with one picture has nothing to retrieve
     test_fraction: OpenFraction  # of the families
     validation_classes: Annotated[float, Field(ge=0, lt=0.5)]  # of the other families

@@ -27,7 +27,7 @@ def _source_images(params: Params, recipe: str) -> None:
 def _curated_images(params: Params, recipe: str) -> None:
     from assets.curated_images.stage import make_curated_images
 
-    make_curated_images(params.curated_images)
+    make_curated_images(params.curated_images, Path(params.evaluation.benchmarks_root))
 
 
 def _base_clip(params: Params, recipe: str) -> None:
@@ -142,13 +142,14 @@ STAGES = (
         "curated_images",
         _curated_images,
         settings=_section("curated_images"),
-        inputs=lambda params, recipe: [artifacts.SOURCE_IMAGES],
+        inputs=lambda params, recipe: [artifacts.SOURCE_IMAGES, Path(params.evaluation.benchmarks_root)],
         outputs=lambda params, recipe: [
             artifacts.CURATED_IMAGES,
             artifacts.REJECTED_IMAGES,
             artifacts.EXPECTATIONS,
             artifacts.NEAREST,
             artifacts.DROP,
+            artifacts.NOTES,
         ],
     ),
     Stage(
@@ -225,10 +226,13 @@ STAGES = (
         _report,
         settings=_section("report", "promotion", "recipes"),
         inputs=lambda params, recipe: [
+            artifacts.SOURCE_IMAGES,
             artifacts.CURATED_IMAGES,
             artifacts.REJECTED_IMAGES,
+            artifacts.EXPECTATIONS,
             artifacts.NEAREST,
             artifacts.DROP,
+            artifacts.NOTES,
             artifacts.model_dir(BASE) / artifacts.MODEL_CARD,
             artifacts.HISTORY,
             artifacts.EVALUATION,
@@ -236,7 +240,7 @@ STAGES = (
             artifacts.VERDICT,
             artifacts.CHAMPION,
         ],
-        outputs=lambda params, recipe: [artifacts.REPORT_PAGE, artifacts.REPORT_MARKDOWN, artifacts.PLOTS],
+        outputs=lambda params, recipe: [artifacts.REPORT_PAGE, artifacts.CURATION_PAGE, artifacts.REPORT_MARKDOWN, artifacts.PLOTS],
     ),
     Stage(
         "search_table",

@@ -98,6 +98,8 @@ def _curated_images(checkout: Path, recipe: str) -> Metadata:
         **_images(checkout / artifacts.CURATED_IMAGES),
         "rejected": MetadataValue.int(rejected.num_rows),
         "rejected by reason": MetadataValue.md(_counts("reason", rejected["reason"].to_pylist())),
+        "noted of kept pictures": MetadataValue.md(_counts("note", pq.read_table(checkout / artifacts.NOTES)["note"].to_pylist())),
+        "shown with pictures in": MetadataValue.path(str((checkout / artifacts.CURATION_PAGE).absolute())),  # once report has run
         "expectations": MetadataValue.text(f"{statistics['successful']} of {statistics['evaluated']} met"),
         "new since the last publish": MetadataValue.md(drop_table(artifacts.read_json(checkout / artifacts.DROP))),
     }
@@ -222,6 +224,7 @@ def _report(checkout: Path, recipe: str) -> Metadata:
     loss = checkout / artifacts.PLOTS / "loss.png"
     return {
         "page": MetadataValue.path(str((checkout / artifacts.REPORT_PAGE).absolute())),
+        "curation page": MetadataValue.path(str((checkout / artifacts.CURATION_PAGE).absolute())),
         **({"loss": _picture_file(loss, 800)} if loss.exists() else {}),
     }
 
@@ -315,14 +318,15 @@ def _canvas(rows: list[list[bytes]], side: int) -> Any:
     """Rows of encoded pictures as one small picture; one that cannot be decoded stays white."""
     from PIL import Image
 
-    from assets.pictures.decoding import BadPicture, open_picture
+    from assets.pictures.apart import opened
+    from assets.pictures.decoding import BadPicture
 
     step = side + side // 12
     canvas = Image.new("RGB", (max(map(len, rows), default=1) * step, max(1, len(rows)) * step), "white")
     for down, row in enumerate(rows):
         for across, data in enumerate(row):
             try:
-                small = open_picture(data, MAX_PIXELS)
+                small = opened(data, MAX_PIXELS)
             except BadPicture:
                 continue
             small.thumbnail((side, side))

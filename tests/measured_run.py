@@ -18,11 +18,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 from assets import artifacts, params
+from assets.curated_images.copies import NOTES_SCHEMA
 from assets.curated_images.nearest import NEAREST_SCHEMA
+from assets.curated_images.rejection import REJECTED_SCHEMA
 from assets.evaluation.made_with import made_with
 from assets.evaluation.protocol import score
 from assets.evaluations import Evaluation, per_class_table, per_query_table, read_test_split, sibling_classes, write_evaluation
-from assets.pictures.schema import CURATED_SCHEMA
+from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA
 from assets.pictures.table import writing_rows
 from assets.promotion.gate import ALWAYS_JUDGED
 from assets.promotion.stage import judge_recipes
@@ -199,6 +201,31 @@ def history(value: float | None) -> dict[str, Any]:
     return {"rows": rows, "kept": kept.as_json()}
 
 
+def write_source(rows: list[dict[str, Any]]) -> None:
+    """The source of the curated rows, with three more pictures that were rejected, and what was noted of others."""
+    first, second = rows[0], rows[1]
+    more = [
+        first | {"id": "r0", "class_name": "a copy"},
+        first | {"id": "r1", "class_name": "another <copy>"},
+        first | {"id": "r2", "image": b"no picture", "class_name": "broken"},
+    ]
+    with artifacts.replacing(artifacts.SOURCE_IMAGES) as folder, writing_rows(folder, IMAGES_SCHEMA) as add:
+        for row in sorted([*rows, *more], key=lambda each: each["id"]):
+            add({name: row.get(name) for name in IMAGES_SCHEMA.names})
+    rejected = [
+        *({"id": name, "reason": "duplicate", "detail": f"same pixels as {first['id']}", "other": first["id"]} for name in ("r0", "r1")),
+        {"id": "r2", "reason": "undecodable", "detail": "it begins with b'no pictu'", "other": None},
+    ]
+    pq.write_table(pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA), artifacts.REJECTED_IMAGES)
+    notes = [
+        {"id": second["id"], "note": "near_duplicate", "detail": f"looks like {first['id']}", "other": first["id"]},
+        {"id": second["id"], "note": "several_frames", "detail": "it moves", "other": None},
+    ]
+    pq.write_table(pa.Table.from_pylist(notes, schema=NOTES_SCHEMA), artifacts.NOTES)
+    holds = {"expectation": "expect_column_values_to_not_be_null", "meaning": "id is never null", "success": True, "unexpected_count": 0}
+    artifacts.write_json(artifacts.EXPECTATIONS, {"statistics": {"evaluated": 1, "successful": 1}, "results": [holds]})
+
+
 def write_inputs(*, groups: bool = True, captions: bool = True, validation: bool = True) -> None:
     """Everything that promotion and the report read, under the working directory."""
     with artifacts.replacing(artifacts.CURATED_IMAGES) as folder, writing_rows(folder, CURATED_SCHEMA) as add:
@@ -211,11 +238,8 @@ def write_inputs(*, groups: bool = True, captions: bool = True, validation: bool
         for view, row in enumerate(row for row in rows if row["split"] == "test")
     ]
     pq.write_table(pa.Table.from_pylist(nearest, schema=NEAREST_SCHEMA), artifacts.NEAREST)
-    rejected = [
-        {"id": f"r{number}", "reason": reason, "detail": ""} for number, reason in enumerate(["duplicate", "duplicate", "too_small"])
-    ]
-    pq.write_table(pa.Table.from_pylist(rejected), artifacts.REJECTED_IMAGES)
     artifacts.write_json(artifacts.DROP, NOTHING_NEW)
+    write_source(rows)
     for recipe in RECIPES:
         write_model(recipe)
         measure(recipe)

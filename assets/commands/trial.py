@@ -11,9 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,12 +69,14 @@ def trial(params: Params, batch_sizes: Mapping[str, int]) -> Trial | None:
 
 
 def inspected_per_second(pictures: list[bytes], max_pixels: int, min_side: int) -> float:
-    """Source pictures read, decoded and hashed, in threads as curated_images does it."""
-    from assets.curated_images.inspection import inspect
+    """Source pictures read, decoded and hashed, in processes as curated_images does it."""
+    from assets.curated_images.inspection import inspecting
+    from assets.pictures.apart import MAX_SECONDS
 
-    begun = time.perf_counter()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(partial(inspect, max_pixels=max_pixels, min_side=min_side), pictures))
+    with inspecting({"max_pixels": max_pixels, "min_side": min_side}, MAX_SECONDS) as apart:
+        list(apart.map(pictures[: os.cpu_count()]))  # the processes start
+        begun = time.perf_counter()
+        list(apart.map(pictures))
     return len(pictures) / (time.perf_counter() - begun)
 
 

@@ -38,7 +38,7 @@ NAMES = {
 
 
 def look(
-    usable: pl.DataFrame, rejected: Sequence[dict[str, str]], thumbnails: Callable[[pl.DataFrame], Thumbnails], settings: params.Drop
+    usable: pl.DataFrame, rejected: Sequence[dict[str, Any]], thumbnails: Callable[[pl.DataFrame], Thumbnails], settings: params.Drop
 ) -> dict[str, Any]:
     """What drop.json holds: `decision`, `name` of the drop, how many pictures are `accepted`, `new` and `rejected`, and `rows`.
 

@@ -1,25 +1,28 @@
 """Look at one source image: is it usable, and which bytes of it are kept? What was found is kept by the image's content.
 
-rejection.py and nearest.py compare images with each other.
+The looking is done in processes of their own, see pictures/apart.py. rejection.py, nearest.py and near_duplicates.py compare images.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
+from typing import Any, cast
 
 import PIL
 from PIL import Image, ImageChops, features
 
+from assets.curated_images.fingerprint import SIZE, fingerprint
 from assets.curated_images.thumbnails import thumbnail
 from assets.imports import imported_files
 from assets.kept import Kept, opened
-from assets.pictures.decoding import BadPicture, decode, open_untrusted
+from assets.pictures.apart import Apart
+from assets.pictures.decoding import BadPicture, decode
+from assets.pictures.opening import Opened, decoders, open_untrusted
 
 JPEG_ABOVE_SIDE = 512  # pixels
 
@@ -32,34 +35,46 @@ class Usable:
     sha256: str  # of the source's bytes
     pixels: bytes  # digest of size and RGB pixels: equal for exact duplicates, whatever their files
     thumbnail: bytes  # nearly equal for copies of another size or file format
+    fingerprint: bytes  # what near_duplicates compares
+    notes: tuple[tuple[str, str], ...] = field(default=())  # a word and a sentence each
 
 
-def inspections(*, max_pixels: int, min_side: int) -> AbstractContextManager[Kept]:
+def inspections(how: Mapping[str, Any]) -> AbstractContextManager[Kept]:
     """What earlier runs found of images, by the SHA-256 of their bytes, with these settings, this code and these decoders."""
-    decoders = {name: features.version(name) for name in features.get_supported()}
-    determined_by = {"max_pixels": max_pixels, "min_side": min_side, "pillow": PIL.__version__, "decoders": decoders}
-    return opened("inspected", determined_by, imported_files(__name__))
+    libraries = {name: features.version(name) for name in features.get_supported()} | decoders()
+    return opened("inspected", {**how, "pillow": PIL.__version__, "decoders": libraries}, imported_files(__name__))
 
 
-def inspect_all(images: Sequence[bytes], known: Kept, pool: Executor, *, max_pixels: int, min_side: int) -> list[Usable | BadPicture]:
-    """`inspect` of each; those that are not known are looked at in the pool, and are known from then on."""
-    digests = list(pool.map(lambda data: hashlib.sha256(data).digest(), images))
-    found = known.get(digests)
+def inspecting(how: Mapping[str, Any], max_seconds: float) -> Apart:
+    """Processes that look at images; `how` are the settings of `inspect`."""
+    return Apart(f"{__name__}:inspect_to_bytes", how, max_seconds=max_seconds)
+
+
+def inspect_all(images: Sequence[bytes], known: Kept, apart: Apart) -> list[Usable | BadPicture]:
+    """`inspect` of each; those that are not known are looked at, and are known from then on."""
+    digests = [hashlib.sha256(data).digest() for data in images]
+    found: dict[bytes, bytes | BadPicture] = dict(known.get(digests))
     new = {digest: data for digest, data in zip(digests, images, strict=True) if digest not in found}
-    looked = pool.map(lambda data: _packed(data, inspect(data, max_pixels=max_pixels, min_side=min_side)), new.values())
-    added = dict(zip(new, looked, strict=True))
-    known.add(added)
-    found |= added
-    return [_unpacked(data, digest, found[digest]) for data, digest in zip(images, digests, strict=True)]
+    looked = dict(zip(new, apart.map(new.values()), strict=True))
+    # what crashed or was too slow may end otherwise on another day: another run tries again
+    known.add({digest: each for digest, each in looked.items() if isinstance(each, bytes)})
+    found |= looked
+    return [
+        packed if isinstance(packed := found[digest], BadPicture) else _unpacked(data, digest, packed)
+        for data, digest in zip(images, digests, strict=True)
+    ]
 
 
-def _packed(data: bytes, found: Usable | BadPicture) -> bytes:
-    """A line of JSON, then the digest of the pixels, the thumbnail, and the kept bytes where they are not the image's own."""
+def inspect_to_bytes(data: bytes, **how: Any) -> bytes:
+    """What `inspect` finds, as bytes: a line of JSON, then the digest of the pixels, the thumbnail, the fingerprint, and the kept bytes
+    where they are not the image's own."""
+    found = inspect(data, **how)
     if isinstance(found, BadPicture):
         return json.dumps({"reason": found.reason, "detail": found.detail}).encode() + b"\n"
     anew = found.image is not data
-    head = {"size": [found.width, found.height], "anew": anew, "cut": [len(found.pixels), len(found.thumbnail)]}
-    return json.dumps(head).encode() + b"\n" + found.pixels + found.thumbnail + (found.image if anew else b"")
+    parts = (found.pixels, found.thumbnail, found.fingerprint, found.image if anew else b"")
+    head = {"size": [found.width, found.height], "anew": anew, "cut": [len(part) for part in parts], "notes": found.notes}
+    return json.dumps(head).encode() + b"\n" + b"".join(parts)
 
 
 def _unpacked(data: bytes, digest: bytes, packed: bytes) -> Usable | BadPicture:
@@ -67,39 +82,65 @@ def _unpacked(data: bytes, digest: bytes, packed: bytes) -> Usable | BadPicture:
     head = json.loads(line)
     if "reason" in head:
         return BadPicture(head["reason"], head["detail"])
-    first, second = head["cut"][0], sum(head["cut"])
-    image = rest[second:] if head["anew"] else data
+    parts = []
+    for size in head["cut"]:
+        parts.append(rest[:size])
+        rest = rest[size:]
+    pixels, small, prints, image = parts
     width, height = head["size"]
-    return Usable(image, width, height, digest.hex(), rest[:first], rest[first:second])
+    notes = tuple((note, detail) for note, detail in head["notes"])
+    return Usable(image if head["anew"] else data, width, height, digest.hex(), pixels, small, prints, notes)
 
 
-def inspect(data: bytes, *, max_pixels: int, min_side: int) -> Usable | BadPicture:
+def inspect(
+    data: bytes,
+    *,
+    max_pixels: int,
+    min_side: int,
+    max_aspect_ratio: float | None = None,
+    blank_range: int | None = None,
+    fingerprints: bool = True,
+) -> Usable | BadPicture:
     """Decode an image of the source for good. The bytes kept need nothing more than `Image.open(…).convert("RGB")`."""
     try:
-        picture, plain = open_untrusted(data, max_pixels)
+        opened_picture = open_untrusted(data, max_pixels)
     except BadPicture as bad:
         return bad
+    picture = opened_picture.picture
+    size = f"{picture.width} x {picture.height} pixels"
     if min(picture.size) < min_side:
-        return BadPicture("too_small", f"{picture.width} x {picture.height} pixels; a side needs at least {min_side}")
+        return BadPicture("too_small", f"{size}; a side needs at least {min_side}")
+    if max_aspect_ratio is not None and max(picture.size) > max_aspect_ratio * min(picture.size):
+        return BadPicture("too_long", f"{size}; one side may be {max_aspect_ratio:g} times the other")
+    if blank_range is not None and _is_blank(picture, blank_range):
+        return BadPicture("blank", f"it shows nothing: no channel's brightest and darkest pixel differ by more than {blank_range} of 255")
     digest = hashlib.sha256(f"{picture.width} {picture.height} ".encode() + picture.tobytes()).digest()
-    image = data if plain else kept_bytes(data, picture)
-    return Usable(image, *picture.size, hashlib.sha256(data).hexdigest(), digest, thumbnail(picture))
+    image = data if opened_picture.plain else kept_bytes(data, opened_picture)
+    sha256 = hashlib.sha256(data).hexdigest()
+    prints = fingerprint(picture) if fingerprints else bytes(SIZE)
+    return Usable(image, *picture.size, sha256, digest, thumbnail(picture), prints, opened_picture.notes)
 
 
-def kept_bytes(data: bytes, picture: Image.Image) -> bytes:
-    """The original file where decoding it plainly gives `picture`, else `picture` encoded anew.
+def _is_blank(picture: Image.Image, blank_range: int) -> bool:
+    bands = [cast(tuple[int, int], channel.getextrema()) for channel in picture.split()]
+    return all(high - low <= blank_range for low, high in bands)
 
-    As PNG, without loss; but as JPEG (quality 95, full colour resolution) where the original is a JPEG, such as a photograph that
+
+def kept_bytes(data: bytes, found: Opened) -> bytes:
+    """The original file where decoding it plainly gives the same picture, else the picture encoded anew.
+
+    As PNG, without loss; but as JPEG (quality 95, full colour resolution) where the original is of such a format, as a photograph that
     only had to be turned upright, with a side above 512 pixels: as PNG it would take many times the space.
     """
+    picture = found.picture
     try:
         plain = decode(data)
         if plain.size == picture.size and ImageChops.difference(plain, picture).getbbox() is None:
             return data
-    except Exception:  # such as Pillow's ValueError for modes that convert("RGB") refuses
+    except Exception:  # a format that curated bytes never have; Pillow's ValueError for modes that convert("RGB") refuses
         pass
     encoded = BytesIO()
-    if data.startswith(b"\xff\xd8\xff") and max(picture.size) > JPEG_ABOVE_SIDE:
+    if found.photograph and max(picture.size) > JPEG_ABOVE_SIDE:
         picture.save(encoded, "JPEG", quality=95, subsampling=0)
     else:
         picture.save(encoded, "PNG")

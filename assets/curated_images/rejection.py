@@ -10,9 +10,14 @@ import pyarrow as pa
 
 from assets.pictures.schema import GIVEN_SPLITS
 
-REJECTED_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "reason", "detail")])
+REJECTED_SCHEMA = pa.schema(
+    [
+        *(pa.field(name, pa.string(), nullable=False) for name in ("id", "reason", "detail")),
+        pa.field("other", pa.string()),  # the picture for which it left; of a benchmark its file
+    ]
+)
 
-Reason = tuple[str, str]  # reason, detail
+Reason = tuple[str, str, str | None]  # reason, detail, the other picture
 
 
 def repeated_pictures(rows: Sequence[Mapping[str, Any]], pixels: Sequence[bytes]) -> tuple[dict[int, Reason], dict[int, list[str]]]:
@@ -35,7 +40,7 @@ def repeated_pictures(rows: Sequence[Mapping[str, Any]], pixels: Sequence[bytes]
         for number in copies:
             its_label = rows[number]["label"]
             across = "" if label == its_label else f" of {_name(label)}; this one is of {_name(its_label)}"
-            rejected[number] = "duplicate", f"same pixels as {rows[stays]['id']}{across}"
+            rejected[number] = "duplicate", f"same pixels as {rows[stays]['id']}{across}", rows[stays]["id"]
         merged = [rows[number]["captions"] for number in (stays, *copies) if rows[number]["label"] in (label, None)]
         captions[stays] = list(dict.fromkeys(caption for own in merged for caption in own))
     return rejected, captions
@@ -55,7 +60,7 @@ def _name(label: str | None) -> str:
 def too_small_classes(counts: Mapping[str, int], min_images: int) -> dict[str, Reason]:
     """Labels with fewer than `min_images` images, each with its reason. `counts`: images by label."""
     return {
-        label: ("class_too_small", f"class {label} has {count} usable picture(s); a class needs {min_images}")
+        label: ("class_too_small", f"class {label} has {count} usable picture(s); a class needs {min_images}", None)
         for label, count in counts.items()
         if count < min_images
     }

@@ -7,21 +7,24 @@ every image is known.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import warnings
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets import artifacts, params
+from assets.curated_images import captions, copies
+from assets.curated_images.benchmark_pictures import look_at
+from assets.curated_images.copies import NOTES_SCHEMA
 from assets.curated_images.drop import look, refuse_if_blocked
-from assets.curated_images.inspection import Usable, inspect_all, inspections
+from assets.curated_images.inspection import Usable, inspect_all, inspecting, inspections
+from assets.curated_images.near_duplicates import Pairs
 from assets.curated_images.nearest import NEAREST_SCHEMA, near_identical, nearest
 from assets.curated_images.rejection import REJECTED_SCHEMA, repeated_pictures, too_small_classes
 from assets.curated_images.split import split_images
@@ -38,7 +41,7 @@ ROWS_PER_BATCH = 64  # decoded side by side
 ROWS_PER_PIECE = 1024  # held as Python objects
 MANY_NEAR_TEST = 0.05  # a larger share of the training pictures that leave is worth a warning
 WAITING = artifacts.WORK / "curated_images" / "waiting"
-USABLE, THUMBNAILS = WAITING / "images", WAITING / "thumbnails"
+USABLE, THUMBNAILS, FINGERPRINTS = WAITING / "images", WAITING / "thumbnails", WAITING / "fingerprints"
 USABLE_SCHEMA = pa.schema([IMAGES_SCHEMA.field("id"), IMAGES_SCHEMA.field("image")])
 WAITING_SCHEMA = pa.schema(
     [
@@ -49,16 +52,23 @@ WAITING_SCHEMA = pa.schema(
 )
 
 
-def make_curated_images(settings: params.CuratedImages) -> None:
+def make_curated_images(settings: params.CuratedImages, benchmarks: Path | None = None) -> None:
+    """`benchmarks`: the folder of public benchmarks, whose pictures are not to be trained on."""
     try:
         shutil.rmtree(WAITING, ignore_errors=True)  # of a run that was killed
         WAITING.mkdir(parents=True)
-        usable, rejected = _inspect_all(settings)
+        usable, rejected, notes = _inspect_all(settings)
         read = row_count(artifacts.SOURCE_IMAGES)
-        usable = _without_small_classes(_distinct(usable, rejected), rejected, settings.min_images_per_class)
+        usable = _distinct(usable, rejected)
+        ranked, pairs = _near_duplicates(usable, settings)
+        if settings.near_duplicates == "drop":
+            usable = _without(usable, rejected, list(copies.leaving(ranked, pairs)))
+        usable = _without_small_classes(usable, rejected, settings.min_images_per_class)
         rejected.sort(key=lambda row: row["id"])
         usable = _with_splits(usable, rejected, settings)
         usable = _without_near_test(usable, rejected, settings.min_difference_to_test)
+        if benchmarks is not None and settings.near_duplicates != "ignore":
+            usable = _without_benchmarks(usable, rejected, benchmarks, settings)
         rejected.sort(key=lambda row: row["id"])
         assert usable.height + len(rejected) == read
         logger.info("read %d, rejected %d%s", read, len(rejected), _summary(rejected, examples=0))
@@ -68,42 +78,58 @@ def make_curated_images(settings: params.CuratedImages) -> None:
         refuse_if_blocked(found)
         result = _check(usable, settings.min_side)
         audit = _nearest_table(usable)
+        notes = _notes_of(usable, notes, ranked, pairs)
         with (
             artifacts.replacing(artifacts.CURATED_IMAGES) as images,
             artifacts.replacing(artifacts.REJECTED_IMAGES) as rejects,
             artifacts.replacing(artifacts.EXPECTATIONS) as expectations,
             artifacts.replacing(artifacts.DROP) as drop,
             artifacts.replacing(artifacts.NEAREST) as siblings,
+            artifacts.replacing(artifacts.NOTES) as noted,
         ):
             _write_kept(images, usable)
             pq.write_table(pa.Table.from_pylist(rejected, schema=REJECTED_SCHEMA), rejects)
             artifacts.write_json(expectations, result)
             artifacts.write_json(drop, found)
             pq.write_table(audit, siblings)
+            pq.write_table(pa.Table.from_pylist(notes, schema=NOTES_SCHEMA), noted)
     finally:
         shutil.rmtree(WAITING, ignore_errors=True)
 
 
-def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dict[str, str]]]:
-    """Read the whole source; usable images wait in USABLE, thumbnails in THUMBNAILS. Returns the other columns, and the rejected rows.
+def _how(settings: params.CuratedImages) -> dict[str, Any]:
+    """What decides whether a picture is usable."""
+    return {
+        "max_pixels": int(settings.max_megapixels * 1_000_000),
+        "min_side": settings.min_side,
+        "max_aspect_ratio": settings.max_aspect_ratio,
+        "blank_range": settings.blank_range,
+        "fingerprints": settings.near_duplicates != "ignore",
+    }
+
+
+def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Read the whole source; usable images wait in USABLE, their looks in THUMBNAILS and FINGERPRINTS. Returns the other columns, the
+    rejected rows, and notes.
 
     Beside those of the curated table: `pixels`, by which exact duplicates are known, and `thumbnail`, the row in THUMBNAILS.
     """
     if not read_schema(artifacts.SOURCE_IMAGES).equals(IMAGES_SCHEMA):
         raise UserError(f"{artifacts.SOURCE_IMAGES} has other columns than this version reads. `dvc repro source_images` makes it anew.")
-    rejected: list[dict[str, str]] = []
+    rejected: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
     pieces: list[pa.RecordBatch] = []  # columns take a fifth of the memory of rows
-    how = {"max_pixels": int(settings.max_megapixels * 1_000_000), "min_side": settings.min_side}
+    boilerplate = captions.pattern(settings.boilerplate_captions)
+    how = _how(settings)
 
     def inspected() -> Iterator[tuple[dict[str, Any], Usable | BadPicture]]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool, inspections(**how) as known:
+        with inspecting(how, settings.max_decode_seconds) as apart, inspections(how) as known:
             for batch in read_batches(artifacts.SOURCE_IMAGES, IMAGES_SCHEMA.names, ROWS_PER_BATCH):
                 rows = batch.to_pylist()
-                yield from zip(rows, inspect_all([row["image"] for row in rows], known, pool, **how), strict=True)
+                yield from zip(rows, inspect_all([row["image"] for row in rows], known, apart), strict=True)
 
     previous, usable, count = None, [], 0
-    with warnings.catch_warnings(), writing_rows(USABLE, USABLE_SCHEMA) as write, THUMBNAILS.open("wb") as thumbnails:
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata; what cannot be decoded is rejected with a reason
+    with writing_rows(USABLE, USABLE_SCHEMA) as write, THUMBNAILS.open("wb") as thumbnails, FINGERPRINTS.open("wb") as fingerprints:
         for row, found in track(inspected(), total=row_count(artifacts.SOURCE_IMAGES), what="decoding", unit="images"):
             if previous is not None and row["id"] < previous:
                 raise UserError(f"{artifacts.SOURCE_IMAGES} is not in order of id. `dvc repro source_images` makes it anew.")
@@ -111,10 +137,16 @@ def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dic
                 rejected.append({"id": row["id"], "reason": "duplicate_id", "detail": "an earlier row has this id"})
             elif isinstance(found, BadPicture):
                 rejected.append({"id": row["id"], "reason": found.reason, "detail": found.detail})
+            elif settings.licenses is not None and row["license"] not in settings.licenses:
+                allowed = ", ".join(settings.licenses)
+                rejected.append({"id": row["id"], "reason": "license", "detail": f"its licence is {row['license']}; allowed are {allowed}"})
             else:
                 write({"id": row["id"], "image": found.image})
                 thumbnails.write(found.thumbnail)
+                fingerprints.write(found.fingerprint)
                 row["family"] = None if row["label"] is None else row["family"] or row["label"]
+                row["captions"], said = captions.clean(row["captions"], boilerplate, settings.max_caption_characters)
+                notes += ({"id": row["id"], "note": note, "detail": detail} for note, detail in (*found.notes, *said))
                 row |= {"width": found.width, "height": found.height, "sha256": found.sha256}
                 usable.append(row | {"pixels": found.pixels, "thumbnail": count})
                 count += 1
@@ -123,32 +155,69 @@ def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dic
                 usable = []
             previous = row["id"]
     pieces.append(pa.RecordBatch.from_pylist(usable, schema=WAITING_SCHEMA))
-    return pl.DataFrame(pa.Table.from_batches(pieces)), rejected
+    return pl.DataFrame(pa.Table.from_batches(pieces)), rejected, notes
 
 
-def _distinct(usable: pl.DataFrame, rejected: list[dict[str, str]]) -> pl.DataFrame:
+def _near_duplicates(usable: pl.DataFrame, settings: params.CuratedImages) -> tuple[pl.DataFrame, Pairs]:
+    """The pictures in order of worth, and the pairs of them that look the same."""
+    ranked = copies.by_worth(usable)
+    if settings.near_duplicates == "ignore":
+        return ranked, Pairs(*np.zeros((3, 0), np.int64))
+    logger.info("looking for near-duplicates among %d pictures", ranked.height)
+    looks = copies.looks_of(FINGERPRINTS, THUMBNAILS).of(ranked["thumbnail"].to_numpy())
+    return ranked, copies.alike(looks, looks, settings.near_duplicate_bits)
+
+
+def _notes_of(kept: pl.DataFrame, notes: list[dict[str, Any]], ranked: pl.DataFrame, pairs: Pairs) -> list[dict[str, Any]]:
+    """Those of kept pictures, in order of id."""
+    stayed = set(kept["id"])
+    found = [note for note in notes if note["id"] in stayed] + list(copies.noted(ranked, pairs, kept))
+    if found:
+        logger.info(
+            "noted of kept pictures: %s", ", ".join(f"{count} {note}" for note, count in sorted(Counter(n["note"] for n in found).items()))
+        )
+    return sorted(({"other": None} | note for note in found), key=lambda note: (note["id"], note["note"], note["detail"]))
+
+
+def _without(usable: pl.DataFrame, rejected: list[dict[str, Any]], leaving: list[dict[str, str]]) -> pl.DataFrame:
+    rejected += leaving
+    return usable.filter(~pl.col("id").is_in([row["id"] for row in leaving]))
+
+
+def _without_benchmarks(usable: pl.DataFrame, rejected: list[dict[str, Any]], root: Path, settings: params.CuratedImages) -> pl.DataFrame:
+    """Take pictures out of training and validation that look like one of a public benchmark, which would measure what was trained on."""
+    how = _how(settings) | {"blank_range": None, "max_aspect_ratio": None}
+    with inspecting(how, settings.max_decode_seconds) as apart, inspections(how) as known:
+        names, looks = look_at(root, known, apart)
+    if not names:
+        return usable
+    found = copies.like_benchmarks(usable, copies.looks_of(FINGERPRINTS, THUMBNAILS), names, looks, settings.near_duplicate_bits)
+    return _without(usable, rejected, found)
+
+
+def _distinct(usable: pl.DataFrame, rejected: list[dict[str, Any]]) -> pl.DataFrame:
     alike = usable.filter(pl.len().over("pixels") > 1)
     rows = alike.to_dicts()
     repeated, captions = repeated_pictures(rows, alike["pixels"].to_list())
-    for number, (reason, detail) in repeated.items():
-        rejected.append({"id": rows[number]["id"], "reason": reason, "detail": detail})
+    for number, (reason, detail, other) in repeated.items():
+        rejected.append({"id": rows[number]["id"], "reason": reason, "detail": detail, "other": other})
     merged = {"id": [rows[number]["id"] for number in captions], "captions": list(captions.values())}
     return usable.filter(~pl.col("id").is_in([rows[number]["id"] for number in repeated])).update(
         pl.DataFrame(merged, schema={name: usable.schema[name] for name in merged}), on="id", how="left"
     )
 
 
-def _without_small_classes(usable: pl.DataFrame, rejected: list[dict[str, str]], min_images: int) -> pl.DataFrame:
+def _without_small_classes(usable: pl.DataFrame, rejected: list[dict[str, Any]], min_images: int) -> pl.DataFrame:
     counts = usable.drop_nulls("label")["label"].value_counts()
     small = too_small_classes(dict(counts.iter_rows()), min_images)
     leaves = pl.col("label").is_in(list(small)).fill_null(value=False)
     for name, label in usable.filter(leaves).select("id", "label").iter_rows():
-        reason, detail = small[label]
+        reason, detail, _ = small[label]
         rejected.append({"id": name, "reason": reason, "detail": detail})
     return usable.filter(~leaves)
 
 
-def _without_near_test(usable: pl.DataFrame, rejected: list[dict[str, str]], min_difference: float) -> pl.DataFrame:
+def _without_near_test(usable: pl.DataFrame, rejected: list[dict[str, Any]], min_difference: float) -> pl.DataFrame:
     """Take pictures out of training and validation that show a test picture: the test split stays as it is."""
     if min_difference <= 0:
         return usable
@@ -160,7 +229,7 @@ def _without_near_test(usable: pl.DataFrame, rejected: list[dict[str, str]], min
         shown = test.row(found, named=True)
         detail = f"nearly the same pixels as the test picture {shown['id']} of class {shown['label']}"
         leaving.append(others["id"][number])
-        rejected.append({"id": leaving[-1], "reason": "near_test", "detail": detail})
+        rejected.append({"id": leaving[-1], "reason": "near_test", "detail": detail, "other": shown["id"]})
     if len(leaving) > MANY_NEAR_TEST * others.height:
         logger.warning(
             "%d of %d training and validation pictures leave because they are nearly the same as test pictures; the table of rejected"
@@ -183,7 +252,7 @@ def _thumbnails(pictures: pl.DataFrame) -> Thumbnails:
     return Thumbnails(THUMBNAILS, pictures["thumbnail"].to_numpy())
 
 
-def _with_splits(usable: pl.DataFrame, rejected: list[dict[str, str]], settings: params.CuratedImages) -> pl.DataFrame:
+def _with_splits(usable: pl.DataFrame, rejected: list[dict[str, Any]], settings: params.CuratedImages) -> pl.DataFrame:
     try:
         splits = split_images(
             *(usable[name].to_list() for name in ("id", "label", "family", "given_split")),
@@ -200,7 +269,7 @@ def _with_splits(usable: pl.DataFrame, rejected: list[dict[str, str]], settings:
     return usable.with_columns(split=pl.Series(splits, dtype=pl.String))
 
 
-def _summary(rejected: list[dict[str, str]], examples: int) -> str:
+def _summary(rejected: list[dict[str, Any]], examples: int) -> str:
     """ ": 2 undecodable (b.jpg: no bytes; …), 1 too_small (…)", with up to `examples` of each reason; "" without rejected rows."""
     by_reason: dict[str, list[str]] = {}
     for row in rejected:

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 TEMPLATE, STYLE, SCRIPT, MARKDOWN = "template.html.jinja", "page.css", "page.js", "template.md.jinja"
+CURATION = "curation.html.jinja"
 LICENSE_PAGES = {  # SPDX identifier → where its text is read
     "Apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
     "CC-BY-4.0": "https://creativecommons.org/licenses/by/4.0/",
@@ -46,6 +47,15 @@ def render(**context: Any) -> str:
     environment.filters["licence"] = licence
     parts = {"style": Markup((files / STYLE).read_text(encoding="utf-8")), "script": Markup((files / SCRIPT).read_text(encoding="utf-8"))}
     return environment.get_template(TEMPLATE).render(**parts, **context)
+
+
+def render_curation(**context: Any) -> str:
+    """The page about the data alone: it has the same style and no script."""
+    environment = _environment(autoescape=True)
+    environment.filters["linked"] = linked
+    environment.filters["licence"] = licence
+    style = Markup((Path(__file__).parent / STYLE).read_text(encoding="utf-8"))
+    return environment.get_template(CURATION).render(style=style, **context)
 
 
 def render_markdown(**context: Any) -> str:

@@ -23,6 +23,7 @@ from assets.report import before_after as grids
 from assets.report import (
     benchmarks,
     classes,
+    curation,
     decision,
     drawing,
     drop,
@@ -52,7 +53,7 @@ PICTURE_SIDES = {112: 64, 80: 48, 56: 32}  # pixels, on the page: on the map; th
 
 
 def make_report(settings: params.Report, promotion: params.Promotion, about: Mapping[str, str], measured: list[str]) -> None:
-    """Write index.html, report.md and plots/ of data/report, each of them whole.
+    """Write index.html, curation.html, report.md and plots/ of data/report, each of them whole.
 
     `about` says of every recipe what it is; `measured` are the recipes of the tables, in their order.
     """
@@ -110,7 +111,8 @@ def make_report(settings: params.Report, promotion: params.Promotion, about: Map
 
     with artifacts.replacing(artifacts.PLOTS) as folder:
         write_plots(folder, histories, spread, chosen, pictures, test)
-    for path, text in ((artifacts.REPORT_PAGE, html), (artifacts.REPORT_MARKDOWN, markdown)):
+    about_data = page.render_curation(**curation.curation_view(said["funnel"], said["readable"]))
+    for path, text in ((artifacts.REPORT_PAGE, html), (artifacts.CURATION_PAGE, about_data), (artifacts.REPORT_MARKDOWN, markdown)):
         with artifacts.replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     logger.info("%s, %.1f MB", artifacts.REPORT_PAGE, len(html.encode()) / 1e6)

@@ -136,7 +136,8 @@ def _check_readable(texts: list[str], encoder: Encoder) -> None:
 
 def _picture(query: Path | bytes | Image.Image, max_pixels: int) -> Image.Image:
     """The query, made upright and RGB by the same rules as the library's pictures."""
-    from assets.pictures.decoding import BadPicture, open_picture
+    from assets.pictures.apart import opened
+    from assets.pictures.decoding import BadPicture
 
     name = "the picture"
     try:
@@ -149,7 +150,7 @@ def _picture(query: Path | bytes | Image.Image, max_pixels: int) -> Image.Image:
             data = _encoded(ImageOps.exif_transpose(query))
         else:
             raise UserError(f"a query is text (str) or a picture (pathlib.Path, bytes, PIL.Image); given {type(query).__name__}.")
-        return open_picture(data, max_pixels)
+        return opened(data, max_pixels)
     except BadPicture as error:
         raise UserError(f"{name} is {error.reason}: {error.detail}. Give a picture that opens, such as a PNG or JPEG file.") from error
     except (OSError, ValueError) as error:  # an absent file; a PIL.Image that is closed or breaks off

@@ -66,7 +66,11 @@ def _curate() -> dict[str, float]:
     from tests.settings import demo_params
 
     stage.nearest = lambda queries, gallery, keep: (np.zeros(len(queries), np.int64), *np.zeros((2, len(queries)), np.float32))
-    return _timed(lambda: stage.make_curated_images(demo_params().curated_images.model_copy(update={"min_difference_to_test": 0.0})))
+    return _timed(
+        lambda: stage.make_curated_images(
+            demo_params().curated_images.model_copy(update={"min_difference_to_test": 0.0, "near_duplicates": "ignore"})
+        )
+    )
 
 
 def _compare() -> dict[str, float]:
@@ -77,7 +81,7 @@ def _compare() -> dict[str, float]:
 
 
 def _decode() -> dict[str, float]:
-    from assets.pictures.decoding import open_picture
+    from assets.pictures.opening import open_picture
 
     def decode(data: bytes) -> int:
         return open_picture(data, 100_000_000).width

@@ -16,10 +16,11 @@ from PIL import Image
 
 from assets import artifacts, params
 from assets import kept as store
-from assets.curated_images import inspection, stage
+from assets.curated_images import stage
 from assets.curated_images.stage import make_curated_images
 from assets.errors import UserError
 from assets.pictures import table
+from assets.pictures.apart import Apart
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
 from assets.pictures.table import read_batches, read_schema, shards, writing_rows
 
@@ -27,7 +28,15 @@ LIMITS = {"rejected": 0.2, "sizes": 0.2, "brightness": 0.2, "captions": 0.2, "un
 SETTINGS = params.CuratedImages(
     seed=0,
     max_megapixels=1.0,
+    max_decode_seconds=20.0,
     min_side=8,
+    max_aspect_ratio=None,
+    blank_range=None,
+    licenses=None,
+    max_caption_characters=200,
+    boilerplate_captions=[],
+    near_duplicates="list",
+    near_duplicate_bits=40,
     min_images_per_class=2,
     test_fraction=0.4,
     validation_classes=0.15,
@@ -171,7 +180,14 @@ def test_every_image_is_kept_or_rejected_with_a_reason(monkeypatch, caplog):
     assert "read 44, rejected 12: 2 class_too_small, 4 duplicate, 1 duplicate_id, 1 too_large, 1 too_small, 3 undecodable" in caplog.text
     assert "kept 32: " in caplog.text
     assert "1 library" in caplog.text
-    outputs = (artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS, artifacts.NEAREST, artifacts.DROP)
+    outputs = (
+        artifacts.CURATED_IMAGES,
+        artifacts.REJECTED_IMAGES,
+        artifacts.EXPECTATIONS,
+        artifacts.NEAREST,
+        artifacts.DROP,
+        artifacts.NOTES,
+    )
     first = {path: artifacts.sha256_of(path) for path in outputs}
     make_curated_images(SETTINGS)
     assert {path: artifacts.sha256_of(path) for path in first} == first
@@ -180,9 +196,11 @@ def test_every_image_is_kept_or_rejected_with_a_reason(monkeypatch, caplog):
 
 
 def test_failed_expectations_stop_the_stage_and_stay_readable():
-    write_source([*good_rows(), row("f/1.png", encode(noise(1)), "f", ("fine", " ")), row("f/2.png", encode(noise(2)), "f")])
+    unnamed = row("f/1.png", encode(noise(1)), "f") | {"class_name": " "}
+    write_source([*good_rows(), unnamed, row("f/2.png", encode(noise(2)), "f")])
     with pytest.raises(
-        UserError, match=r"captions are not empty: not so for 1 image\(s\), such as f/1\.png.*\.cache/curated_images/expectations\.json"
+        UserError,
+        match=r"a labelled image has a class name: not so for 1 image\(s\), such as f/1\.png.*\.cache/curated_images/expectations\.json",
     ):
         make_curated_images(SETTINGS)
     result = json.loads(artifacts.LAST_EXPECTATIONS.read_text())
@@ -318,15 +336,21 @@ def test_of_a_grown_source_the_new_pictures_alone_are_decoded(monkeypatch):
     rows = good_rows() + odd_rows()
     write_source(rows)
     make_curated_images(SETTINGS)
-    looked, real = [], inspection.inspect
-    monkeypatch.setattr(inspection, "inspect", lambda data, **how: looked.append(data) or real(data, **how))
+    looked, real = [], Apart.map
+
+    def counting(self, pictures):
+        pictures = list(pictures)
+        looked.extend(pictures)
+        return real(self, pictures)
+
+    monkeypatch.setattr(Apart, "map", counting)
     new = [row(f"{label}/new.png", encode(noise(7000 + number)), label) for number, label in enumerate("abc")]
     moved = [each | {"id": f"moved/{each['id']}"} for each in rows if each["id"].startswith("c/")]
     gone = [each for each in rows if not each["id"].startswith(("c/", "d/"))]
     write_source([*gone, *moved, *new])
     make_curated_images(SETTINGS)
     assert sorted(looked) == sorted(each["image"] for each in new)
-    outputs = (artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS, artifacts.NEAREST)
+    outputs = (artifacts.CURATED_IMAGES, artifacts.REJECTED_IMAGES, artifacts.EXPECTATIONS, artifacts.NEAREST, artifacts.NOTES)
     known = [artifacts.sha256_of(path) for path in outputs]
     shutil.rmtree(store.FOLDER)
     make_curated_images(SETTINGS)

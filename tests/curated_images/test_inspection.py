@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from assets.curated_images.inspection import Usable, inspect
-from assets.pictures.decoding import BadPicture, open_picture
+from assets.pictures.decoding import BadPicture
+from assets.pictures.opening import open_picture
 
 
 def encode(picture: Image.Image, kind: str, **options: object) -> bytes:

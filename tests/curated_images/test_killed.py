@@ -31,22 +31,25 @@ import hashlib, json, os, random, signal, sys, time
 from pathlib import Path
 import faiss, great_expectations, polars  # before the fork
 from assets import artifacts
-from assets.curated_images import expectations, inspection, stage
+from assets.curated_images import expectations, stage
+from assets.pictures.apart import Apart
 from tests.settings import demo_params
 
 assert faiss and great_expectations and polars and expectations
 settings = demo_params().curated_images
-inspect = inspection.inspect
+look_at = Apart.map
 
 def curate(folder):
     os.chdir(folder)
     decoded = os.open("decoded.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-    def noted(data, **how):
-        os.write(decoded, (hashlib.sha256(data).hexdigest() + "\\n").encode())
-        return inspect(data, **how)
+    def noted(apart, pictures):
+        pictures = list(pictures)
+        for data in pictures:
+            os.write(decoded, (hashlib.sha256(data).hexdigest() + "\\n").encode())
+        return look_at(apart, pictures)
 
-    inspection.inspect = noted
+    Apart.map = noted
     stage.make_curated_images(settings)
 
 def start(folder):

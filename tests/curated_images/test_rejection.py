@@ -11,9 +11,9 @@ def test_copies_name_the_one_that_stays():
     rows = [row("a", "cat"), row("b", "cat"), row("c", "cat"), row("d", "dog"), row("e", None)]
     rejected, captions = repeated_pictures(rows, [b"1", b"2", b"1", b"1", b"2"])
     assert rejected == {
-        2: ("duplicate", "same pixels as a"),
-        3: ("duplicate", "same pixels as a of class cat; this one is of class dog"),
-        4: ("duplicate", "same pixels as b of class cat; this one is of the library"),
+        2: ("duplicate", "same pixels as a", "a"),
+        3: ("duplicate", "same pixels as a of class cat; this one is of class dog", "a"),
+        4: ("duplicate", "same pixels as b of class cat; this one is of the library", "b"),
     }
     assert captions == {0: [], 1: []}
 
@@ -34,6 +34,6 @@ def test_captions_of_another_class_are_not_merged():
 
 def test_small_classes():
     assert too_small_classes({"a": 2, "b": 1, "c": 3}, 3) == {
-        "a": ("class_too_small", "class a has 2 usable picture(s); a class needs 3"),
-        "b": ("class_too_small", "class b has 1 usable picture(s); a class needs 3"),
+        "a": ("class_too_small", "class a has 2 usable picture(s); a class needs 3", None),
+        "b": ("class_too_small", "class b has 1 usable picture(s); a class needs 3", None),
     }

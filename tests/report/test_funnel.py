@@ -14,7 +14,7 @@ def test_shares_are_of_what_was_read_and_of_what_was_kept():
 
 
 def test_what_the_stages_left_is_counted(report):
-    assert funnel.count_rejected() == [("duplicate", 2), ("too_small", 1)]
+    assert funnel.count_rejected() == [("duplicate", 2), ("undecodable", 1)]
     assert funnel.count_rows() == [
         {"split": "train", "images": 8, "classes": 2},
         {"split": "test", "images": 24, "classes": 6},

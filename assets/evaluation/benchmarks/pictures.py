@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from assets.errors import UserError
-from assets.pictures.decoding import BadPicture, open_picture
+from assets.pictures.apart import opened
+from assets.pictures.decoding import BadPicture
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 200_000_000  # several times the largest picture of ImageNet; what claims more is a decompression bomb
@@ -75,7 +76,7 @@ class Pictures:
         """
         path = self.folder / self.names[row]
         try:
-            picture = open_picture(path.read_bytes(), MAX_PIXELS)
+            picture = opened(path.read_bytes(), MAX_PIXELS)
         except BadPicture as error:
             raise UserError(f"{path}: {error.detail}. Unpack the benchmark again; its archive may be damaged.") from None
         return picture if self.crop is None else self.crop.part(picture, row)
