@@ -46,6 +46,8 @@ LANCEDB = DATA / "lancedb"
 TABLE_NAME = "images"
 TABLE_MANIFEST = DATA / "search_table" / "manifest.json"
 CHAMPION = DATA / "champion.json"
+EXPORT = DATA / "export"
+EXPORT_CARD = "export.json"  # in it: of which model, and how well each precision agrees with it
 
 WORK = Path(".cache")  # ignored by git and dvc: downloads, training state for resuming, reports of failed checks
 LAST_EXPECTATIONS = WORK / "curated_images" / "expectations.json"

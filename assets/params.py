@@ -328,6 +328,28 @@ class SearchTable(Section):
     kept_days: NonNegativeFloat
 
 
+class Export(Section):
+    """The model taken elsewhere, as ONNX graphs."""
+
+    sample: Annotated[int, Field(ge=10)]  # pictures
+    calibration_pictures: PositiveInt
+    min_cosine: Annotated[float, Field(gt=0, le=1)]
+    max_recall_lost: NonNegativeFloat  # percentage points
+
+
+class Search(Section):
+    """Queries of the published table. No stage reads it."""
+
+    towers: Literal["fp32", "int8", "torch"]  # graphs of the stage export, or the model itself
+    near_identical: Annotated[float, Field(gt=0, le=1)]  # cosine
+    port: Annotated[int, Field(ge=0, le=65535)]
+    max_upload_megabytes: PositiveFloat
+    max_query_characters: PositiveInt
+    max_hits: PositiveInt  # of one request, skipped ones included
+    max_connections: PositiveInt
+    patience_seconds: PositiveFloat
+
+
 class Orchestration(Section):
     retrain_cron: Annotated[str, Field(min_length=9)]
     time_zone: str
@@ -361,6 +383,8 @@ class Params(Section):
     promotion: Promotion
     report: Report
     search_table: SearchTable
+    export: Export
+    search: Search
     orchestration: Orchestration
 
     @cached_property

@@ -50,7 +50,7 @@ class Library:
 
     @property
     def schema(self) -> pa.Schema:
-        return table_schema(self.vectors.shape[1])
+        return table_schema(self.vectors.shape[1], self.model)
 
     def batches(self, columns: list[str], among: pa.Array | None = None) -> Iterator[pa.RecordBatch]:
         """The table's rows, or those whose id is `among`, with these curated columns and the three that are added to them."""
@@ -64,9 +64,9 @@ class Library:
             batch = every.filter(wanted)
             if not len(batch):
                 continue
-            wordings = zip(batch["captions"].to_pylist(), batch["class_name"].to_pylist(), strict=True)
+            wordings = zip(batch["class_name"].to_pylist(), batch["captions"].to_pylist(), strict=True)
             values = {name: batch[name].cast(schema.field(name).type) for name in columns}
-            values["caption"] = pa.array([captions[0] if captions else class_name for captions, class_name in wordings], pa.string())
+            values["caption"] = pa.array([name or next(iter(captions or []), "") for name, captions in wordings], pa.string())
             values["model"] = pa.array([self.model] * len(batch), pa.string())
             vectors = self.vectors[own][wanted.to_numpy(zero_copy_only=False)]
             values[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
@@ -75,9 +75,17 @@ class Library:
 
 
 def write_table(
-    vectors: np.ndarray, ids: list[str], left_out: dict[str, str], recipe: str, model_sha256: str, settings: SearchTable
+    vectors: np.ndarray,
+    ids: list[str],
+    left_out: dict[str, str],
+    recipe: str,
+    model_sha256: str,
+    settings: SearchTable,
+    similarity: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Publish the curated rows but those `left_out`; returns the manifest. vectors: float32 [N, d], in the order of all `ids`.
+
+    `similarity`: the calibration of cosines, which the manifest keeps.
 
     Where the visible version has the same model, only rows that are new, changed or gone are written. A picture counts as changed with
     its source's bytes, its words or its vector. UserError where another process publishes at the same time; the table is then theirs.
@@ -91,6 +99,7 @@ def write_table(
         "rows": wanted.num_rows,
         "dimension": vectors.shape[1],
         "distance": DISTANCE,
+        "similarity": similarity or {},
         **hashes(wanted),
         "indexes": indexes,
         "columns": {field.name: str(field.type) for field in library.schema},
@@ -194,7 +203,9 @@ def _changed(base: LanceDataset, library: Library, wanted: pa.Table, indexes: di
 
 
 def _same_kind(base: LanceDataset, library: Library, indexes: dict[str, str]) -> bool:
-    """Whether `base` has these columns, these indexes and rows of this model alone."""
+    """Whether `base` has these columns, these indexes and rows of this model alone, and says so."""
+    if base.schema.metadata != library.schema.metadata:
+        return False
     if [(field.name, field.type) for field in base.schema] != [(field.name, field.type) for field in library.schema]:
         return False
     if sorted(index.field_names[0] for index in base.describe_indices()) != sorted(indexes):
