@@ -46,6 +46,7 @@ LANCEDB = DATA / "lancedb"
 TABLE_NAME = "images"
 TABLE_MANIFEST = DATA / "search_table" / "manifest.json"
 CHAMPION = DATA / "champion.json"
+JUDGEMENTS = DATA / "judgements.jsonl"  # what people said of hits, on the page of the service
 EXPORT = DATA / "export"
 EXPORT_CARD = "export.json"  # in it: of which model, and how well each precision agrees with it
 

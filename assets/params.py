@@ -324,6 +324,7 @@ class SearchTable(Section):
     max_share_left_out: Fraction
     index_from_rows: PositiveInt
     refine_factor: PositiveInt
+    min_recall: Fraction
     kept_publishes: PositiveInt
     kept_days: NonNegativeFloat
 

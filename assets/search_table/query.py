@@ -33,6 +33,7 @@ By = Literal["vector", "text", "hybrid"]
 WAYS = ("vector", "text", "hybrid")
 TEXT_COLUMNS = ["caption", "captions"]  # those with a full-text index
 SHORTEST_SUM = 1e-6  # a sum of queries shorter than this points nowhere
+FUSED = 200  # hits of each ranking, at least, that a hybrid search joins: the first hit must not depend on how many are asked for
 FIRST_FETCH = 4  # times the hits that are wanted, where some will be folded away
 
 
@@ -230,11 +231,16 @@ def _ranked(
         return _by_vector(table, vector, condition, count, columns, where)
     from lancedb.rerankers import RRFReranker
 
-    several = [*METADATA.names, VECTOR]
-    near = _by_vector(table, vector, condition, count, several, where, with_row_id=True)
-    worded = _by_text(table, words, condition, count, several, where, with_row_id=True)
-    joined = RRFReranker().rerank_hybrid(words, near, worded).slice(0, count)
-    return _with_distances(joined, vector).select([*columns, "_distance", "_relevance_score"])
+    depth = min(max(FUSED, FIRST_FETCH * count), table.count_rows())
+    near = _by_vector(table, vector, condition, depth, ["id", VECTOR], where, with_row_id=True)
+    worded = _by_text(table, words, condition, depth, ["id", VECTOR], where, with_row_id=True)
+    joined = _with_distances(RRFReranker().rerank_hybrid(words, near, worded).slice(0, count), vector)
+    joined = joined.select([*(["id", VECTOR] if with_vectors else ["id"]), "_distance", "_relevance_score"])
+    rows = table.scanner(columns=METADATA.names, filter=f"id IN ({', '.join(map(_quoted, joined['id'].to_pylist())) or 'NULL'})").to_table()
+    found = rows.take(pc.index_in(joined["id"], rows["id"]))
+    for name in joined.column_names[1:]:
+        found = found.append_column(name, joined[name])
+    return found
 
 
 def _by_vector(

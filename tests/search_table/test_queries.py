@@ -80,6 +80,7 @@ def test_words_alone_and_hybrid(table):
     scores = hybrid["_relevance_score"].to_numpy()
     assert (np.diff(scores) <= 0).all()
     assert ids(hybrid)[0] == max(rank, key=lambda key: rank[key])
+    assert ids(search("dusk", k=1, by="hybrid")) == ids(hybrid)[:1], "the first hit must not depend on k"
     query = embed("dusk")[0]
     assert np.allclose(1 - hybrid["_distance"].to_numpy(), [table[key] @ query for key in ids(hybrid)], atol=1e-5)
     assert ids(search("dusk", k=26, by="hybrid", where="split <> 'library'")) != []
