@@ -289,7 +289,7 @@ def _nearest(dataset: LanceDataset, query: list[float], *, use_index: bool, refi
     nearest: dict[str, Any] = {"column": VECTOR, "q": np.array(query, np.float32), "k": K, "metric": DISTANCE, "use_index": use_index}
     if refine_factor is not None:
         nearest["refine_factor"] = refine_factor
-    return set(dataset.scanner(columns=["id"], nearest=nearest).to_table()["id"].to_pylist())
+    return set(dataset.scanner(columns=["id", "_distance"], nearest=nearest).to_table()["id"].to_pylist())
 
 
 def _without_indexes(staged: LanceDataset) -> LanceDataset:
