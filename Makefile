@@ -8,7 +8,7 @@ PYTHON ?= python3
 TORCH_ARGS ?=
 # where `make ui` listens on this machine
 PORT ?= 3000
-Q ?= a red heart
+Q ?=
 SELECT ?= report
 # for `make demo` and `make plan`: a folder of pictures, a table, tar shards, a dataset; the command line alone gives it, with any signs in it, and no variable of the shell's does
 ifeq ($(origin SOURCE),command line)
@@ -34,7 +34,7 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report seeds search versions rollback promote record gains code materialize ui benchmark profile check-profiles clean scm plan
+.PHONY: help demo test lint format lock report seeds search serve versions rollback promote record gains code materialize ui benchmark profile check-profiles clean scm plan
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -72,8 +72,11 @@ report: $(VENV) scm ## bring the report up to date
 seeds: $(VENV) scm ## repeat training and evaluation with N seeds, J at a time: make seeds N=3 J=1
 	@$(RUN) orchestration.seeds "$(N)" "$(J)"
 
-search: $(VENV) ## search the table: make search Q="a red heart"
-	@$(RUN) assets.search_table "$$Q"
+search: $(VENV) ## search the table: make search Q="a red heart"; without Q, open its page as `make serve` does
+	@if [ -n "$$Q" ]; then exec $(RUN) assets.search_table "$$Q"; else exec $(RUN) assets.service; fi
+
+serve: $(VENV) ## a page and a JSON API for searching the table, on this machine alone: make serve, or make serve PORT=8001
+	@exec $(RUN) assets.service $(if $(filter command line,$(origin PORT)),--port "$(PORT)")
 
 versions: $(VENV) ## list the published versions of the table
 	@$(RUN) assets.commands.versions

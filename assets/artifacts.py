@@ -55,6 +55,9 @@ CHAMPION_KEPT = DATA / "champion"  # written by `make promote`; an output of the
 CHAMPION_MODEL = CHAMPION_KEPT / "model"
 TRAINED_ON = CHAMPION_KEPT / "trained_on.parquet"
 SEEN = "seen.json"  # in the champion's evaluation: the families of test classes that it was trained on
+JUDGEMENTS = DATA / "judgements.jsonl"  # what people said of hits, on the page of the service
+EXPORT = DATA / "export"
+EXPORT_CARD = "export.json"  # in it: of which model, and how well each precision agrees with it
 
 WORK = Path(".cache")  # ignored by git and dvc: downloads, training state for resuming, reports of failed checks
 LAST_EXPECTATIONS = WORK / "curated_images" / "expectations.json"

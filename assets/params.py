@@ -356,8 +356,31 @@ class SearchTable(Section):
     max_share_left_out: Fraction
     index_from_rows: PositiveInt
     refine_factor: PositiveInt
+    min_recall: Fraction
     kept_publishes: PositiveInt
     kept_days: NonNegativeFloat
+
+
+class Export(Section):
+    """The model taken elsewhere, as ONNX graphs."""
+
+    sample: Annotated[int, Field(ge=10)]  # pictures
+    calibration_pictures: PositiveInt
+    min_cosine: Annotated[float, Field(gt=0, le=1)]
+    max_recall_lost: NonNegativeFloat  # percentage points
+
+
+class Search(Section):
+    """Queries of the published table. No stage reads it."""
+
+    towers: Literal["fp32", "int8", "torch"]  # graphs of the stage export, or the model itself
+    near_identical: Annotated[float, Field(gt=0, le=1)]  # cosine
+    port: Annotated[int, Field(ge=0, le=65535)]
+    max_upload_megabytes: PositiveFloat
+    max_query_characters: PositiveInt
+    max_hits: PositiveInt  # of one request, skipped ones included
+    max_connections: PositiveInt
+    patience_seconds: PositiveFloat
 
 
 class Orchestration(Section):
@@ -393,6 +416,8 @@ class Params(Section):
     promotion: Promotion
     report: Report
     search_table: SearchTable
+    export: Export
+    search: Search
     orchestration: Orchestration
 
     @cached_property

@@ -85,6 +85,12 @@ def _report(params: Params, recipe: str) -> None:
     make_report(params.report, params.promotion, {name: params.recipe[name].about for name in params.recipe}, params.recipes.measured)
 
 
+def _export(params: Params, recipe: str) -> None:
+    from assets.export.stage import export
+
+    export(params.export, params.promotion.recipe)
+
+
 def _search_table(params: Params, recipe: str) -> None:
     from assets.search_table.stage import publish
 
@@ -253,6 +259,13 @@ STAGES = (
             artifacts.VERDICT,
         ],
         outputs=lambda params, recipe: [artifacts.LANCEDB, artifacts.TABLE_MANIFEST, artifacts.ACCEPTED],
+    ),
+    Stage(
+        "export",
+        _export,
+        settings=_section("export", "promotion.recipe"),
+        inputs=lambda params, recipe: [artifacts.CURATED_IMAGES, artifacts.model_dir(params.promotion.recipe)],
+        outputs=lambda params, recipe: [artifacts.EXPORT],
     ),
 )
 

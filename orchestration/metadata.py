@@ -248,6 +248,15 @@ def _search_table(checkout: Path, recipe: str) -> Metadata:
     }
 
 
+def _export(checkout: Path, recipe: str) -> Metadata:
+    card = artifacts.read_json(checkout / artifacts.EXPORT / artifacts.EXPORT_CARD)
+    return {
+        "folder": MetadataValue.path(str((checkout / artifacts.EXPORT).absolute())),
+        "recipe": MetadataValue.text(card["recipe"]),
+        **{precision: MetadataValue.json(measured) for precision, measured in card["precisions"].items()},
+    }
+
+
 _DESCRIBE: dict[str, Callable[[Path, str], Metadata]] = {
     "source_images": _source_images,
     "curated_images": _curated_images,
@@ -261,6 +270,7 @@ _DESCRIBE: dict[str, Callable[[Path, str], Metadata]] = {
     "promotion": _promotion,
     "report": _report,
     "search_table": _search_table,
+    "export": _export,
 }
 
 

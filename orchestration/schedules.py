@@ -44,7 +44,7 @@ def jobs_of(stages: list[PipelineStage]) -> list[Job]:
         ),
         *job(
             "publish",
-            "Bring the table up to date with the chosen recipe, if the verdict allows it.",
+            "Bring the table, and the graphs of its model, up to date with the chosen recipe, if the verdict allows it.",
             [stage for stage in stages if stage.meta["group"] == PUBLISHED],
         ),
     ]

@@ -1,69 +1,126 @@
-"""Search the published table by text or by picture, with the very model that made its vectors.
+"""Search the published table by words, pictures and its own rows, with the very model that made its vectors.
 
-Opening the table is table.py's, the command line __main__.py's. The first search imports torch.
+Which vector stands for a query is decided here; the model is query_towers.py's, opening the table table.py's, the filter language
+filters.py's, the command line __main__.py's.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageOps
+import pyarrow.compute as pc
+from PIL import Image
 
-from assets import artifacts
 from assets.errors import UserError
-from assets.params import PARAMS_FILE, Params, read_params
-from assets.search_table.table import DISTANCE, METADATA, MODELS, VECTOR, has_vector_index, model_name, open_version
+from assets.search_table.cutoff import Cutoff, lowest_cosine
+from assets.search_table.filters import checked_filter, refused
+from assets.search_table.query_settings import settings
+from assets.search_table.query_towers import towers_of, vectors_of
+from assets.search_table.table import DISTANCE, METADATA, VECTOR, has_vector_index, manifest_of, open_version
 
 if TYPE_CHECKING:
-    from lancedb.table import Table
-
-    from assets.clip.encoder import Encoder
-
-logger = logging.getLogger(__name__)
+    from lance import LanceDataset
 
 Query = str | Path | bytes | Image.Image
-SHOWN = 60  # characters of a query in a message
+Weighted = Query | tuple[Query, float]
+By = Literal["vector", "text", "hybrid"]
+WAYS = ("vector", "text", "hybrid")
+TEXT_COLUMNS = ["caption", "captions"]  # those with a full-text index
+SHORTEST_SUM = 1e-6  # a sum of queries shorter than this points nowhere
+FUSED = 200  # hits of each ranking, at least, that a hybrid search joins: the first hit must not depend on how many are asked for
+FIRST_FETCH = 4  # times the hits that are wanted, where some will be folded away
 
 
-def search(query: Query, k: int = 10, where: str | None = None) -> pa.Table:
-    """The `k` images of the table nearest to `query`, nearest first (fewer where the table or the filter has fewer).
+@dataclass(frozen=True)
+class Asked:
+    """What a search looks for, told apart: queries with their weights, and ids of the table's own pictures with theirs."""
 
-    A str is always text; a pathlib.Path, encoded bytes or a PIL.Image is a picture. `where` is an SQL filter over the table's columns,
-    applied before ranking: "split = 'library' and width >= 64". Columns: the table's without `vector`, and `_distance`, the cosine
-    distance (0 same direction, 1 unrelated, 2 opposite). Exact, unless the table has a vector index.
+    queries: list[tuple[Any, float]]
+    like: list[tuple[str, float]]
+
+    @property
+    def texts(self) -> list[str]:
+        """Those that are wanted, for a full-text search."""
+        return [query for query, weight in self.queries if isinstance(query, str) and weight > 0]
+
+    @property
+    def kind(self) -> Literal["picture", "text"]:
+        """By whose calibration a cutoff is read: a text's similarities are lower than a picture's."""
+        return "text" if any(isinstance(query, str) for query, _ in self.queries) else "picture"
+
+
+def search(
+    query: Query | list[Weighted] | None = None,
+    k: int = 10,
+    where: str | None = None,
+    *,
+    like: str | list[str | tuple[str, float]] | None = None,
+    by: By = "vector",
+    cutoff: Cutoff | None = None,
+    fold: bool = False,
+    offset: int = 0,
+    version: str | int | None = None,
+) -> pa.Table:
+    """The `k` images of the table nearest to `query`, nearest first (fewer where the table, the filter or the cutoff leaves fewer).
+
+    A str is always text; a pathlib.Path, encoded bytes or a PIL.Image is a picture. A list of these, each alone or as (query, weight), is
+    one query: the unit-norm vectors times their weights, added up; a negative weight leads away from what it weighs. `like` adds pictures
+    of the table by id («more like this»); they are not among the hits.
+
+    `by`: vector; text, the words of the captions (BM25); or hybrid, both rankings joined by reciprocal-rank fusion. `where`: a condition
+    over the table's columns, applied before ranking: "split = 'library' and width >= 64"; filters.py says what it may hold. `cutoff`
+    leaves out hits with a lower cosine: a number, or `same` or `related` as the table's version was calibrated. `fold` leaves out hits
+    that are nearly identical to a better one (search.near_identical); column `folded` counts them. `offset` skips so many hits; pages
+    belong together if they are of one `version` (a tag or number of `make versions`), which the result's schema metadata name.
+
+    Columns: the table's without `vector`, and `_distance`, the cosine distance (0 same direction, 1 unrelated, 2 opposite); by text and
+    hybrid also `_score` or `_relevance_score`. Exact, unless the table has a vector index.
     """
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise UserError(f"k is {k!r}; it must be a whole number of at least 1.")
-    settings = _settings()
-    table = open_version()  # a publish in between must not bring vectors of another model
-    (vector,) = _embed([query], table, settings)
-    ranked: Any = table.search(vector, vector_column_name=VECTOR)
-    ranked = ranked.distance_type(DISTANCE).select([*METADATA.names, "_distance"])
-    if has_vector_index(table):
-        ranked = ranked.refine_factor(settings.search_table.refine_factor)
-    if where is not None:
-        ranked = ranked.where(where, prefilter=True)
-    try:
-        return ranked.limit(min(k, table.count_rows())).to_arrow()
-    except (ValueError, RuntimeError) as error:
-        if where is None:
-            raise
-        why = re.sub(r",? \S+\.rs:\d+.*", "", str(error).splitlines()[0])  # without the place in lance's source
-        columns = ", ".join(f"{field.name} {field.type}" for field in METADATA)
-        raise UserError(
-            f"the table does not understand the filter {where!r}: {why.rstrip('.')}. A filter is an SQL condition such as"
-            f" \"source = 'noto' and width >= 64\" over the columns {columns}."
-        ) from error
+    asked = _asked(query, like)
+    _check_numbers(k, offset)
+    if by not in WAYS:
+        raise UserError(f"by is {by!r}; it must be one of {', '.join(WAYS)}.")
+    if by != "vector" and not asked.texts:
+        raise UserError(f"by={by!r} compares words, and the query has none. Give a text, or by='vector'.")
+    condition = None if where is None else checked_filter(where)
+    table = open_version(version)  # a publish in between must not bring vectors of another model
+    own = settings().search
+    vector = None
+    if by != "text":
+        vector = _one_vector(asked, table)
+    if cutoff is not None and vector is None:
+        raise UserError("a cutoff is a cosine, and a search by='text' compares words alone. Search by='vector' or by='hybrid'.")
+    lowest = None if cutoff is None else lowest_cosine(cutoff, asked.kind, manifest_of(table).get("similarity", {}))
+    condition = _without(condition, [key for key, _ in asked.like])
+
+    def hits_up_to(count: int) -> pa.Table:
+        return _ranked(table, asked.texts, vector, by, condition, count, where, with_vectors=fold)
+
+    hits = _folded(hits_up_to, offset + k, own.near_identical) if fold else hits_up_to(min(offset + k, table.count_rows()))
+    if lowest is not None:
+        hits = hits.filter(pc.less_equal(hits["_distance"], 1 - lowest))
+    return hits.slice(offset, k).replace_schema_metadata({"version": str(table.version)})
+
+
+def search_each(queries: Sequence[Query], k: int = 10, where: str | None = None) -> pa.Table:
+    """The hits of many queries in one call and of one version; column `query_index` says whose each row is. Otherwise like `search`."""
+    _check_numbers(k, 0)
+    condition = None if where is None else checked_filter(where)
+    table = open_version()
+    if not len(queries):
+        raise UserError("there are no queries. Give a list of texts and pictures.")
+    vectors = _embedded(queries, table)
+    found = []
+    for number, vector in enumerate(vectors):
+        hits = _by_vector(table, vector, condition, min(k, table.count_rows()), [*METADATA.names], where)
+        found.append(hits.append_column("query_index", pa.array([number] * hits.num_rows, pa.int32())))
+    return pa.concat_tables(found)
 
 
 def embed(queries: Query | Sequence[Query]) -> np.ndarray:
@@ -72,146 +129,203 @@ def embed(queries: Query | Sequence[Query]) -> np.ndarray:
     Queries are as in `search`; texts and pictures may stand in one list. Their dot product is their cosine similarity.
     """
     several = queries if isinstance(queries, Sequence) and not isinstance(queries, str | bytes) else [queries]
-    return _embed(several, open_version(), _settings())
+    return _embedded(several, open_version())
 
 
-@dataclass(frozen=True)
-class QueryPictures:
-    """Pictures of queries, RGB, as an encoder takes them."""
-
-    pictures: Sequence[Image.Image]
-
-    def digests(self) -> list[bytes]:
-        """Of the pixels."""
-        return [hashlib.sha256(f"{picture.size}\0".encode() + picture.tobytes()).digest() for picture in self.pictures]
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def items(self) -> Sequence[Image.Image]:
-        return self.pictures
-
-    def open(self, item: Image.Image) -> Image.Image:
-        return item
+def _asked(query: Any, like: Any) -> Asked:
+    queries = [] if query is None else [_weighted(each) for each in query] if isinstance(query, list) else [(query, 1.0)]
+    ids = [] if like is None else [_weighted(each) for each in like] if isinstance(like, list) else [(like, 1.0)]
+    if not queries and not ids:
+        raise UserError("there is nothing to look for. Give words, a picture, several of them in a list, or like=<id of the table>.")
+    if bad := [key for key, _ in ids if not isinstance(key, str)]:
+        raise UserError(f"like takes ids of the table (str); given {type(bad[0]).__name__}.")
+    return Asked(queries, ids)
 
 
-def _embed(queries: Sequence[Any], table: Table, settings: Params) -> np.ndarray:
-    """float32 [N, d]. Queries may be of any kind; UserError for one that is neither text nor a picture."""
-    from assets.metrics.norms import unit_norm
+def _weighted(given: Any) -> tuple[Any, float]:
+    if not isinstance(given, tuple):
+        return given, 1.0
+    if len(given) != 2 or isinstance(given[1], bool) or not isinstance(given[1], int | float) or not np.isfinite(given[1]) or not given[1]:
+        raise UserError(f"a tuple is (query, weight) with a finite weight other than 0; given {len(given)} values, {given[1:]!r} last.")
+    return given[0], float(given[1])
 
-    texts = {row: query for row, query in enumerate(queries) if isinstance(query, str)}
-    if not all(text.strip() for text in texts.values()):
-        raise UserError("the query is empty. Give some words, or a picture as pathlib.Path, bytes or PIL.Image.")
-    max_pixels = int(settings.curated_images.max_megapixels * 1e6)
-    pictures = {row: _picture(query, max_pixels) for row, query in enumerate(queries) if row not in texts}
-    encoder = _encoder_of(table, settings)
-    vectors = np.empty((len(queries), encoder.dimension), np.float32)
-    if texts:
-        _check_readable(list(texts.values()), encoder)
-        vectors[list(texts)] = encoder.texts_now(list(texts.values()))
-    if pictures:
-        vectors[list(pictures)] = encoder.images_now(QueryPictures(list(pictures.values())))
-    if not unit_norm(vectors).all():
-        raise UserError("the table's model gives this query no embedding: it answers zeros, or overflows. Try another query.")
+
+def _check_numbers(k: Any, offset: Any) -> None:
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        raise UserError(f"k is {k!r}; it must be a whole number of at least 1.")
+    if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
+        raise UserError(f"offset is {offset!r}; it must be a whole number of at least 0.")
+
+
+def _embedded(queries: Sequence[Any], table: LanceDataset) -> np.ndarray:
+    chosen = settings()
+    towers = towers_of(model_of(table), chosen)
+    vectors = vectors_of(queries, towers, int(chosen.curated_images.max_megapixels * 1e6))
+    expected = table.schema.field(VECTOR).type.list_size
+    if vectors.shape[1] != expected:
+        raise UserError(f"the table has vectors of {expected} dimensions, its model gives {vectors.shape[1]}. `dvc repro search_table`.")
     return vectors
 
 
-def _check_readable(texts: list[str], encoder: Encoder) -> None:
-    """UserError for a text of which the model's tokenizer knows nothing: all such texts would find the same pictures. Warn of less."""
-    from assets.clip.readable import ANOTHER_BASE, read_texts
-
-    for text, reading in zip(texts, read_texts(encoder.tokenizer, texts), strict=True):
-        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-        if reading.unreadable:
-            raise UserError(
-                f"the table's model cannot read the query {shown!r}: its tokenizer knows no part of it. Search by a picture. {ANOTHER_BASE}"
-            )
-        if reading.unknown:
-            logger.warning("the table's model does not know %d of the %d parts of the query %r", reading.unknown, reading.words, shown)
-        elif reading.spelled:
-            logger.warning("the table's model reads the query %r in pieces of characters: it has hardly seen such a script", shown)
-        if reading.cut:
-            logger.warning("the query %r is longer than the table's model reads: its end is left out", shown)
+def model_of(table: LanceDataset) -> str:
+    """The name of the model that made the table's vectors."""
+    found = table.scanner(columns=["model"], limit=1).to_table()["model"]
+    if not len(found):
+        raise UserError("the table has no rows, so no model made it. `dvc repro --force --single-item search_table` publishes it anew.")
+    name: str = found[0].as_py()
+    return name
 
 
-def _picture(query: Path | bytes | Image.Image, max_pixels: int) -> Image.Image:
-    """The query, made upright and RGB by the same rules as the library's pictures."""
-    from assets.pictures.apart import opened
-    from assets.pictures.decoding import BadPicture
+def _one_vector(asked: Asked, table: LanceDataset) -> np.ndarray:
+    """float32 [d], unit norm: the weighted sum of all that is asked."""
+    parts = []
+    if asked.queries:
+        weights = np.array([weight for _, weight in asked.queries])
+        parts.append(weights @ _embedded([query for query, _ in asked.queries], table))
+    if asked.like:
+        parts += [weight * vector for (_, weight), vector in zip(asked.like, _stored([key for key, _ in asked.like], table), strict=True)]
+    total = np.sum(parts, axis=0)
+    length = float(np.linalg.norm(total))
+    if length < SHORTEST_SUM:
+        raise UserError("the queries and their weights cancel out: nothing is left to look for. Change a weight.")
+    return np.asarray(total / length, np.float32)
 
-    name = "the picture"
-    try:
-        if isinstance(query, Path):
-            name = str(query)
-            data = query.read_bytes()
-        elif isinstance(query, bytes):
-            data = query
-        elif isinstance(query, Image.Image):
-            data = _encoded(ImageOps.exif_transpose(query))
+
+def _stored(ids: Sequence[str], table: LanceDataset) -> list[np.ndarray]:
+    found = table.scanner(columns=["id", VECTOR], filter=f"id IN ({', '.join(map(_quoted, ids))})").to_table()
+    vector_of = dict(zip(found["id"].to_pylist(), found[VECTOR].to_pylist(), strict=True))
+    if missing := [key for key in ids if key not in vector_of]:
+        raise UserError(f"the table has no picture with the id {missing[0][:80]!r}. Ids are in its column id, such as those of hits.")
+    return [np.asarray(vector_of[key], np.float32) for key in ids]
+
+
+def _without(condition: str | None, ids: Sequence[str]) -> str | None:
+    if not ids:
+        return condition
+    others = f"id NOT IN ({', '.join(map(_quoted, ids))})"
+    return others if condition is None else f"({condition}) AND {others}"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _ranked(
+    table: LanceDataset,
+    texts: list[str],
+    vector: np.ndarray | None,
+    by: By,
+    condition: str | None,
+    count: int,
+    where: str | None,
+    *,
+    with_vectors: bool,
+) -> pa.Table:
+    """The first `count` hits. Columns: METADATA, `vector` if wanted, `_distance`, and the scores of `by`."""
+    columns = [*METADATA.names, *([VECTOR] if with_vectors else [])]
+    words = " ".join(texts)
+    if by == "text":
+        return _by_text(table, words, condition, count, columns, where)
+    assert vector is not None
+    if by == "vector":
+        return _by_vector(table, vector, condition, count, columns, where)
+    from lancedb.rerankers import RRFReranker
+
+    depth = min(max(FUSED, FIRST_FETCH * count), table.count_rows())
+    near = _by_vector(table, vector, condition, depth, ["id", VECTOR], where, with_row_id=True)
+    worded = _by_text(table, words, condition, depth, ["id", VECTOR], where, with_row_id=True)
+    joined = _with_distances(RRFReranker().rerank_hybrid(words, near, worded).slice(0, count), vector)
+    joined = joined.select([*(["id", VECTOR] if with_vectors else ["id"]), "_distance", "_relevance_score"])
+    rows = table.scanner(columns=METADATA.names, filter=f"id IN ({', '.join(map(_quoted, joined['id'].to_pylist())) or 'NULL'})").to_table()
+    found = rows.take(pc.index_in(joined["id"], rows["id"]))
+    for name in joined.column_names[1:]:
+        found = found.append_column(name, joined[name])
+    return found
+
+
+def _by_vector(
+    table: LanceDataset,
+    vector: np.ndarray,
+    condition: str | None,
+    count: int,
+    columns: list[str],
+    where: str | None,
+    *,
+    with_row_id: bool = False,
+) -> pa.Table:
+    nearest: dict[str, Any] = {"column": VECTOR, "q": vector, "k": count, "metric": DISTANCE}
+    if has_vector_index(table):
+        nearest["refine_factor"] = settings().search_table.refine_factor
+    asked: dict[str, Any] = {
+        "columns": [*columns, "_distance"],
+        "nearest": nearest,
+        "filter": condition,
+        "prefilter": True,
+        "with_row_id": with_row_id,
+    }
+    return _answered(lambda: table.scanner(**asked).to_table(), where)
+
+
+def _by_text(
+    table: LanceDataset, words: str, condition: str | None, count: int, columns: list[str], where: str | None, *, with_row_id: bool = False
+) -> pa.Table:
+    from lance.query import MultiMatchQuery
+
+    asked: dict[str, Any] = {
+        "columns": [*columns, "_score"],
+        "limit": count,
+        "filter": condition,
+        "prefilter": True,
+        "with_row_id": with_row_id,
+    }
+    query = MultiMatchQuery(words, TEXT_COLUMNS)
+    return _answered(lambda: table.scanner(full_text_query=query, **asked).to_table(), where).sort_by([("_score", "descending")])
+
+
+def _with_distances(hits: pa.Table, vector: np.ndarray) -> pa.Table:
+    """Those of hits that words alone have found, too."""
+    distances = pa.array(1 - _matrix(hits) @ vector, pa.float32())
+    without = hits.drop_columns(["_distance"]) if "_distance" in hits.column_names else hits
+    return without.append_column("_distance", distances)
+
+
+def _matrix(hits: pa.Table) -> np.ndarray:
+    """float32 [N, d] of the column `vector`."""
+    flat = hits[VECTOR].combine_chunks()
+    return np.asarray(flat.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(len(hits), -1)
+
+
+def _folded(hits_up_to: Any, wanted: int, near_identical: float) -> pa.Table:
+    """The first `wanted` hits of which none is nearly identical to a better one; `folded` counts those that each stands for."""
+    count = FIRST_FETCH * wanted
+    while True:
+        hits = hits_up_to(count)
+        kept, stands_for = _heads(_matrix(hits), near_identical)
+        if len(kept) >= wanted or hits.num_rows < count:
+            break
+        count *= FIRST_FETCH
+    heads = hits.take(pa.array(kept[:wanted])).drop_columns([VECTOR])
+    return heads.append_column("folded", pa.array(stands_for[:wanted], pa.int32()))
+
+
+def _heads(vectors: np.ndarray, near_identical: float) -> tuple[list[int], list[int]]:
+    """(rows of [N, d] that no earlier kept row is nearly identical to, how many later rows each of them stands for)."""
+    kept: list[int] = []
+    stands_for: list[int] = []
+    for row, vector in enumerate(vectors):
+        cosines = vectors[kept] @ vector if kept else np.zeros(0)
+        if len(cosines) and cosines.max() >= near_identical:
+            stands_for[int(cosines.argmax())] += 1
         else:
-            raise UserError(f"a query is text (str) or a picture (pathlib.Path, bytes, PIL.Image); given {type(query).__name__}.")
-        return opened(data, max_pixels)
-    except BadPicture as error:
-        raise UserError(f"{name} is {error.reason}: {error.detail}. Give a picture that opens, such as a PNG or JPEG file.") from error
-    except (OSError, ValueError) as error:  # an absent file; a PIL.Image that is closed or breaks off
-        raise UserError(f"{name} cannot be read: {error}. Give the path of a picture file.") from error
+            kept.append(row)
+            stands_for.append(0)
+    return kept, stands_for
 
 
-def _encoded(image: Image.Image) -> bytes:
-    """The same pixels as a file, so that pictures in memory take the way of all others."""
-    buffer = io.BytesIO()
-    if image.mode[0] in "IF":  # more than 8 bits, whatever the byte order
-        image.save(buffer, "TIFF")
-    elif image.mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
-        image.save(buffer, "PNG", compress_level=1)
-    else:
-        image.convert("RGBA" if image.mode in ("PA", "La", "RGBa") else "RGB").save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def _settings() -> Params:
-    """params.yaml, read again only after it has changed: its parser takes longer than a search."""
+def _answered(ask: Any, where: str | None) -> pa.Table:
     try:
-        file = PARAMS_FILE.resolve(strict=True)
-    except FileNotFoundError:
-        return read_params()[0]  # raises, with what to do
-    return _read_settings(file, file.stat().st_size, file.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=1)
-def _read_settings(file: Path, size: int, changed_ns: int) -> Params:
-    """Size and time of change are there to read the file again when it changes."""
-    return read_params(file)[0]
-
-
-def _encoder_of(table: Table, settings: Params) -> Encoder:
-    """The model that made the table's vectors; refuses another one, whose distances would mean nothing."""
-    made_by: str = table.search().select(["model"]).limit(1).to_arrow()["model"][0].as_py()
-    recipe = made_by.partition("@")[0]
-    own = settings.search_table
-    found = []
-    for place in (MODELS / made_by, artifacts.model_dir(recipe)):  # beside the table, as it was published; else the stage's
-        directory = place.resolve()
-        files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(directory.rglob("*")) if file.is_file()]
-        now = _sha256(directory, tuple(files)) if files else None
-        if now and model_name(recipe, now) == made_by:
-            return _encoder(directory, now, own.device, own.precision, own.batch_size)
-        found.append(f"{place} is {f'now {model_name(recipe, now)}' if now else 'not there'}")
-    raise UserError(
-        f"the table was made by {made_by}, but {' and '.join(found)}: vectors of two models cannot be compared. `make versions` lists the"
-        " table's versions and their models; `make rollback VERSION=…` goes to one whose model is here, `dvc checkout` brings back the"
-        " model of this git revision, and `dvc repro --force --single-item search_table` publishes what is here."
-    )
-
-
-@lru_cache(maxsize=8)
-def _sha256(directory: Path, files: tuple[tuple[str, int, int], ...]) -> str:
-    """`files` (name, size, time of change) is there to hash again when one of them changes."""
-    return artifacts.sha256_of(directory)
-
-
-@lru_cache(maxsize=1)
-def _encoder(directory: Path, sha256: str, device: str, precision: str, batch_size: int) -> Encoder:
-    from assets.clip.encoder import Encoder
-
-    return Encoder(directory, device=device, precision=precision, batch_size=batch_size)
+        return ask()
+    except (ValueError, RuntimeError, OSError) as error:
+        if where is None:
+            raise
+        raise refused(where, re.sub(r",? \S+\.rs:\d+.*", "", str(error).splitlines()[0])) from error  # without the place in lance's source

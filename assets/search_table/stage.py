@@ -21,6 +21,7 @@ from assets.metrics.norms import unit_norm
 from assets.pictures.schema import SPLITS
 from assets.pictures.split import Split
 from assets.pictures.table import read_rows
+from assets.search_table.calibration import calibrate, labelled_rows
 from assets.search_table.writing import write_table
 
 logger = logging.getLogger(__name__)
@@ -39,9 +40,10 @@ def publish(settings: params.SearchTable, recipe: str) -> None:
     ids = _curated_ids()
     model_dir = artifacts.model_dir(recipe)
     model_sha256 = artifacts.sha256_of(model_dir)
-    vectors = _embed(Encoder(model_dir, device=settings.device, precision=settings.precision, batch_size=settings.batch_size))
+    encoder = Encoder(model_dir, device=settings.device, precision=settings.precision, batch_size=settings.batch_size)
+    vectors = _embed(encoder)
     left_out = without_embedding(vectors, ids, model_dir, settings.max_share_left_out)
-    manifest = write_table(vectors, ids, left_out, recipe, model_sha256, settings)
+    manifest = write_table(vectors, ids, left_out, recipe, model_sha256, settings, _calibration(vectors, encoder))
     _record_accepted()
     logger.info("%s: %d images, %d dimensions, embedded by %s", artifacts.LANCEDB, manifest["rows"], vectors.shape[1], recipe)
 
@@ -97,6 +99,15 @@ def _embed(encoder: Encoder) -> np.ndarray:
     for split in SPLITS:
         vectors[split_of == split] = encoder.images(Split(artifacts.CURATED_IMAGES, split))
     return vectors
+
+
+def _calibration(vectors: np.ndarray, encoder: Encoder) -> dict[str, Any]:
+    """What cosines mean, by the test pictures among vectors [N, d] and the names of their classes."""
+    columns = read_rows(artifacts.CURATED_IMAGES, columns=["split", "label", "class_name"])
+    labels = columns["label"].to_numpy()
+    rows = labelled_rows(columns["split"].to_numpy(), labels)
+    names = {labels[row]: name for row, name in zip(rows, columns["class_name"].take(rows).to_pylist(), strict=True) if name}
+    return calibrate(vectors[rows], labels[rows], encoder.texts(list(names.values())), np.array(list(names), object))
 
 
 def without_embedding(vectors: np.ndarray, ids: list[str], model_dir: Path, most: float) -> dict[str, str]:

@@ -1,12 +1,13 @@
 """The columns of the LanceDB table `images`, and how it is opened. Filling it is writing.py's, searching it query.py's.
 
-Imports lancedb only where a table is touched: importing this package must stay cheap.
+Imports lancedb and lance only where a table is touched: importing this package must stay cheap.
 """
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -14,16 +15,19 @@ from assets import artifacts
 from assets.errors import UserError
 
 if TYPE_CHECKING:
+    from lance import LanceDataset
     from lancedb.table import Table
 
 TABLE = artifacts.LANCEDB / f"{artifacts.TABLE_NAME}.lance"
 MODELS = artifacts.LANCEDB / "models"  # one for each model of a version that is kept, by its name in column `model`
 VECTOR = "vector"
+EMBEDDING_FUNCTION = "onespace"  # in LanceDB's registry, once assets.search_table.embedding_function is imported
+PROPERTY = "onespace"  # of a publish's commit: JSON with `publish`, its name, and `manifest`
 DISTANCE: Final = "cosine"
 MAKE_ALL = "`make demo` makes everything from the start. In a clone of a project whose data are in a dvc remote, `dvc pull` comes first."
 
-# Everything but the vector. `caption` is captions[0], or class_name for a picture without captions; `model` is <recipe>@<first 12 of the
-# SHA-256 of the model directory>.
+# Everything but the vector. `caption` is what a person would write under the picture: its class_name, or captions[0] where it has none;
+# `model` is <recipe>@<first 12 of the SHA-256 of the model directory>.
 METADATA = pa.schema(
     [
         # the key is recorded, not enforced; with it, concurrent calls of merge_insert double no id
@@ -46,8 +50,11 @@ METADATA = pa.schema(
 )
 
 
-def table_schema(dimension: int) -> pa.Schema:
-    return METADATA.append(pa.field(VECTOR, pa.list_(pa.float32(), dimension)))
+def table_schema(dimension: int, model: str) -> pa.Schema:
+    """`model`: the name of the one that makes the vectors. LanceDB reads from the metadata how to embed a query."""
+    columns = {"source_column": "image", "vector_column": VECTOR}
+    told = json.dumps([{"name": EMBEDDING_FUNCTION, "model": {"made_by": model}, **columns}])
+    return METADATA.append(pa.field(VECTOR, pa.list_(pa.float32(), dimension))).with_metadata({"embedding_functions": told})
 
 
 def model_name(recipe: str, sha256: str) -> str:
@@ -59,21 +66,48 @@ def open_table() -> Table:
     return _open(timedelta(0))
 
 
-def open_version() -> Table:
-    """The table as it is now. It stays so: several queries see one version, with the rows of one model."""
-    return _open(None)
+def open_version(wanted: str | int | None = None) -> LanceDataset:
+    """The table as it is now, or an earlier publish (a tag or number). It stays so: several queries see one version and one model.
+
+    As a Lance dataset: importing lancedb takes longer than a search.
+    """
+    if not any((TABLE / "_versions").glob("*.manifest")):  # also what a killed first publish leaves
+        raise _absent()
+    import lance
+
+    dataset = lance.dataset(TABLE)
+    if wanted is None:
+        return dataset
+    try:
+        return dataset.checkout_version(int(wanted) if str(wanted).isdecimal() else str(wanted))
+    except (ValueError, RuntimeError, OverflowError, OSError):
+        raise UserError(f"there is no version {str(wanted)[:80]!r} of the table. `make versions` lists them.") from None
 
 
-def _open(read_consistency_interval: timedelta | None) -> Table:
-    absent = UserError(f"there is no table {artifacts.TABLE_NAME!r} in {artifacts.LANCEDB}. {_how_to_make_it()}")
+def manifest_of(dataset: LanceDataset) -> dict[str, Any]:
+    """What the publish that wrote this version says of it; empty where something else wrote it."""
+    try:
+        transaction = dataset.read_transaction(dataset.version)
+    except (OSError, ValueError, RuntimeError):  # its file is gone
+        return {}
+    said = (transaction.transaction_properties or {}) if transaction else {}
+    found: dict[str, Any] = json.loads(said.get(PROPERTY, "{}")).get("manifest", {})
+    return found
+
+
+def _absent() -> UserError:
+    return UserError(f"there is no table {artifacts.TABLE_NAME!r} in {artifacts.LANCEDB}. {_how_to_make_it()}")
+
+
+def _open(read_consistency_interval: timedelta) -> Table:
     if not artifacts.LANCEDB.is_dir():  # connecting would make it
-        raise absent
+        raise _absent()
     import lancedb
 
     try:
         return lancedb.connect(artifacts.LANCEDB, read_consistency_interval=read_consistency_interval).open_table(artifacts.TABLE_NAME)
     except ValueError as error:  # also what a killed first publish leaves: listed, but not there
-        raise absent from error
+        raise _absent() from error
 
 
 def _how_to_make_it() -> str:
@@ -83,5 +117,5 @@ def _how_to_make_it() -> str:
     return MAKE_ALL
 
 
-def has_vector_index(table: Table) -> bool:
-    return any(VECTOR in index.columns for index in table.list_indices())
+def has_vector_index(dataset: LanceDataset) -> bool:
+    return any(VECTOR in index.field_names for index in dataset.describe_indices())

@@ -27,7 +27,7 @@ from lance.dataset import Transaction
 
 from assets import artifacts
 from assets.errors import UserError
-from assets.search_table.table import MODELS, TABLE, model_name
+from assets.search_table.table import MODELS, PROPERTY, TABLE, model_name
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,6 @@ LOCK = artifacts.LANCEDB / ".lock"
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 PUBLISH = re.compile(r"publish-(\d{4,})")
-PROPERTY = "onespace"  # of a commit: JSON with `publish`, its name, and `manifest`
 HOW_TO_PUBLISH = "`dvc repro --force --single-item search_table` publishes the table anew."
 
 

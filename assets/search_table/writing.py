@@ -6,6 +6,7 @@ Which model made the vectors is the stage's concern; this module imports no torc
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,19 +23,21 @@ from assets import artifacts
 from assets.errors import UserError
 from assets.params import SearchTable
 from assets.pictures.table import read_batches, read_images_of
-from assets.progress import track
+from assets.progress import report, track
 from assets.search_table import versions
 from assets.search_table.content import hashes, missing_from, prints_of, prints_of_dataset
-from assets.search_table.table import DISTANCE, METADATA, TABLE, VECTOR, model_name, table_schema
+from assets.search_table.table import DISTANCE, METADATA, TABLE, VECTOR, has_vector_index, model_name, table_schema
 
 logger = logging.getLogger(__name__)
 
 CURATED = [name for name in METADATA.names if name not in ("caption", "model")]  # columns that are taken as they are
 WORDS = [name for name in CURATED if name != "image"]
-INDEXES = {"caption": "FTS", "captions": "FTS"}
+INDEXES = {"caption": "FTS", "captions": "FTS", "label": "BTREE", "source": "BITMAP", "split": "BITMAP"}
 # 8-bit scalars: with refining, recall@10 of 0.98 and more where the default IVF_PQ has 0.5, and any dimension will do
 VECTOR_INDEX = {VECTOR: "IvfSq"}
 REWRITE_SHARE = 0.2  # of the rows differ, or lie deleted in the files: then a whole new version costs less than it saves
+MEASURED_QUERIES = 100  # vectors of the table itself, evenly spaced, by which a vector index is measured
+K = 10
 MOST_FRAGMENTS = 64  # one more for each publish that adds rows; beyond, a whole new version joins them
 REINDEX_SHARE = 0.02  # of the rows are in no index; a query compares each of those, until there are so many
 
@@ -47,10 +50,12 @@ class Library:
     has_embedding: np.ndarray  # bool [N]
     model: str
     batch_size: int
+    refine_factor: int
+    min_recall: float
 
     @property
     def schema(self) -> pa.Schema:
-        return table_schema(self.vectors.shape[1])
+        return table_schema(self.vectors.shape[1], self.model)
 
     def batches(self, columns: list[str], among: pa.Array | None = None) -> Iterator[pa.RecordBatch]:
         """The table's rows, or those whose id is `among`, with these curated columns and the three that are added to them."""
@@ -64,9 +69,9 @@ class Library:
             batch = every.filter(wanted)
             if not len(batch):
                 continue
-            wordings = zip(batch["captions"].to_pylist(), batch["class_name"].to_pylist(), strict=True)
+            wordings = zip(batch["class_name"].to_pylist(), batch["captions"].to_pylist(), strict=True)
             values = {name: batch[name].cast(schema.field(name).type) for name in columns}
-            values["caption"] = pa.array([captions[0] if captions else class_name for captions, class_name in wordings], pa.string())
+            values["caption"] = pa.array([name or next(iter(captions or []), "") for name, captions in wordings], pa.string())
             values["model"] = pa.array([self.model] * len(batch), pa.string())
             vectors = self.vectors[own][wanted.to_numpy(zero_copy_only=False)]
             values[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
@@ -75,14 +80,29 @@ class Library:
 
 
 def write_table(
-    vectors: np.ndarray, ids: list[str], left_out: dict[str, str], recipe: str, model_sha256: str, settings: SearchTable
+    vectors: np.ndarray,
+    ids: list[str],
+    left_out: dict[str, str],
+    recipe: str,
+    model_sha256: str,
+    settings: SearchTable,
+    similarity: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Publish the curated rows but those `left_out`; returns the manifest. vectors: float32 [N, d], in the order of all `ids`.
+
+    `similarity`: the calibration of cosines, which the manifest keeps.
 
     Where the visible version has the same model, only rows that are new, changed or gone are written. A picture counts as changed with
     its source's bytes, its words or its vector. UserError where another process publishes at the same time; the table is then theirs.
     """
-    library = Library(vectors, np.array([image not in left_out for image in ids]), model_name(recipe, model_sha256), settings.batch_size)
+    library = Library(
+        vectors,
+        np.array([image not in left_out for image in ids]),
+        model_name(recipe, model_sha256),
+        settings.batch_size,
+        settings.refine_factor,
+        settings.min_recall,
+    )
     wanted = prints_of(library.batches(WORDS))
     indexes = dict(sorted((INDEXES | (VECTOR_INDEX if wanted.num_rows >= settings.index_from_rows else {})).items()))
     manifest = {
@@ -91,6 +111,7 @@ def write_table(
         "rows": wanted.num_rows,
         "dimension": vectors.shape[1],
         "distance": DISTANCE,
+        "similarity": similarity or {},
         **hashes(wanted),
         "indexes": indexes,
         "columns": {field.name: str(field.type) for field in library.schema},
@@ -122,6 +143,7 @@ def _create(library: Library, wanted: pa.Table, manifest: dict[str, Any]) -> Non
         empty = lance.write_dataset(pa.Table.from_batches([], library.schema), folder, schema=library.schema)
         staged = _whole(empty, library, manifest["indexes"])
         _check(prints_of_dataset(staged, library.batch_size), wanted)
+        _check_recall(staged, library)
         dataset = versions.show(empty, staged.version, versions.next_publish([]), manifest)
         dataset.cleanup_old_versions(versions=[empty.version], delete_unverified=True)  # nobody saw it
 
@@ -142,6 +164,7 @@ def _replace(base: LanceDataset, library: Library, wanted: pa.Table, manifest: d
     if staged is None:
         staged = _whole(base, library, manifest["indexes"])
         _check(prints_of_dataset(staged, library.batch_size), wanted)
+    _check_recall(staged, library)
     versions.show(base, staged.version, publish, manifest)
 
 
@@ -194,7 +217,9 @@ def _changed(base: LanceDataset, library: Library, wanted: pa.Table, indexes: di
 
 
 def _same_kind(base: LanceDataset, library: Library, indexes: dict[str, str]) -> bool:
-    """Whether `base` has these columns, these indexes and rows of this model alone."""
+    """Whether `base` has these columns, these indexes and rows of this model alone, and says so."""
+    if base.schema.metadata != library.schema.metadata:
+        return False
     if [(field.name, field.type) for field in base.schema] != [(field.name, field.type) for field in library.schema]:
         return False
     if sorted(index.field_names[0] for index in base.describe_indices()) != sorted(indexes):
@@ -225,9 +250,46 @@ def _indexed(staged: LanceDataset, indexes: dict[str, str]) -> LanceDataset:
         if kind == "FTS":
             part = staged.create_index_uncommitted(column, "INVERTED", name=name, fragment_ids=fragments)
             made.append(staged.merge_existing_index_segments([part]))
+        elif kind in ("BTREE", "BITMAP"):
+            made.append(staged.create_index_uncommitted(column, kind, name=name, fragment_ids=fragments))
         else:
             made.append(staged.create_index_uncommitted(column, "IVF_SQ", name=name, metric=DISTANCE, fragment_ids=fragments))
     return _hidden(staged, LanceOperation.CreateIndex(new_indices=made, removed_indices=[]))
+
+
+def _check_recall(staged: LanceDataset, library: Library) -> None:
+    """UserError where the vector index finds too few of the true ten nearest; reports how many, and how long a query takes.
+
+    The manifest does not hold them: it is a function of what the table holds, and a time is not.
+    """
+    if not has_vector_index(staged):
+        return
+    rows = np.linspace(0, staged.count_rows() - 1, MEASURED_QUERIES).astype(int)
+    queries = staged.take(sorted(set(rows.tolist())), columns=[VECTOR])[VECTOR].to_pylist()
+    found, seconds = 0, []
+    for query in queries:
+        exact = _nearest(staged, query, use_index=False, refine_factor=None)
+        begun = time.perf_counter()
+        indexed = _nearest(staged, query, use_index=True, refine_factor=library.refine_factor)
+        seconds.append(time.perf_counter() - begun)
+        found += len(exact & indexed)
+    recall = found / (len(queries) * min(K, staged.count_rows()))
+    milliseconds = 1000 * float(np.median(seconds))
+    report(index_recall_at_10=round(recall, 4), index_milliseconds=round(milliseconds, 1))
+    logger.info("the vector index finds %.1f %% of the ten nearest, %.1f ms a query", 100 * recall, milliseconds)
+    if recall < library.min_recall:
+        raise UserError(
+            f"the vector index finds {100 * recall:.1f} % of the ten nearest, and search_table.min_recall asks for"
+            f" {100 * library.min_recall:.1f} %. The published table stays as it is. Raise search_table.refine_factor, or"
+            " search_table.index_from_rows: without an index search is exact."
+        )
+
+
+def _nearest(dataset: LanceDataset, query: list[float], *, use_index: bool, refine_factor: int | None) -> set[str]:
+    nearest: dict[str, Any] = {"column": VECTOR, "q": np.array(query, np.float32), "k": K, "metric": DISTANCE, "use_index": use_index}
+    if refine_factor is not None:
+        nearest["refine_factor"] = refine_factor
+    return set(dataset.scanner(columns=["id", "_distance"], nearest=nearest).to_table()["id"].to_pylist())
 
 
 def _without_indexes(staged: LanceDataset) -> LanceDataset:

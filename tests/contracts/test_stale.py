@@ -25,9 +25,10 @@ AFTER_BASE = {
     *TEXT_TOWERS,
     *EVALUATIONS,
     *JUDGED,
+    "export",
 }
 AFTER_GPR = {"text_tower@gpr_rea", "evaluation@gpr", "evaluation@gpr_rea", *JUDGED}
-AFTER_MCIP = {"text_tower@mcip_rea", "evaluation@mcip", "evaluation@mcip_rea", *JUDGED}
+AFTER_MCIP = {"text_tower@mcip_rea", "evaluation@mcip", "evaluation@mcip_rea", *JUDGED, "export"}  # mcip_rea is published
 
 EDITS = {
     "a new function in a metric module that training does not use": (
@@ -61,7 +62,7 @@ EDITS = {
         "params.yaml",
         r"(text_tower:\n  seed: 0(?:\n|.)*?)lr: \S+",
         r"\1lr: 0.001",
-        {*TEXT_TOWERS, "evaluation@base_rea", "evaluation@gpr_rea", "evaluation@mcip_rea", *JUDGED},
+        {*TEXT_TOWERS, "evaluation@base_rea", "evaluation@gpr_rea", "evaluation@mcip_rea", *JUDGED, "export"},
     ),
     "k of k-NN": ("params.yaml", r"knn_k: \d+", "knn_k: 2", {*MEASURED, *JUDGED}),
     "a query's code": ("assets/search_table/query.py", r"\Z", "\n# a comment\n", set()),

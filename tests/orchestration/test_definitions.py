@@ -91,8 +91,8 @@ def test_jobs_select_what_they_say(defs, graph):
 
     everything = {key.to_user_string() for key in graph.materializable_asset_keys}
     assert selected("full_pipeline") == everything
-    assert selected("retrain") == everything - {"search_table"}
-    assert selected("publish") == {"search_table"}
+    assert selected("retrain") == everything - {"search_table", "export"}
+    assert selected("publish") == {"search_table", "export"}
     recipes = read_params()[0].recipes.measured
     assert selected("evaluate_only") == {"champion", "promotion", "report", *(f"evaluation/{recipe}" for recipe in recipes)}
 

@@ -22,12 +22,13 @@ from safetensors.torch import load_file, save_file
 from assets import artifacts
 from assets.errors import UserError
 from assets.params import SearchTable
-from assets.search_table import open_table, search
+from assets.search_table import open_table, search, writing
 from assets.search_table.stage import publish, without_embedding
 from assets.search_table.versions import LOCK, named_full_disk
 from tests.models import make_blind_to_black
 from tests.search_table.conftest import CLASSES, RECIPE, curated_rows, write_curated, write_verdict
 
+INDEXES = {"caption": "FTS", "captions": "FTS", "label": "BTREE", "source": "BITMAP", "split": "BITMAP"}
 Settings = Callable[..., SearchTable]
 TABLE = artifacts.LANCEDB / "images.lance"
 
@@ -70,10 +71,10 @@ def test_rows_are_the_curated_ones(published: Path) -> None:
         assert {name: row[name] for name in curated[key]} == curated[key]
         assert row["model"] == model
     captions = {key: rows[key]["caption"] for key in ("vendor0/0", "vendor0/3", "a.png", "b.png")}
-    assert captions == {"vendor0/0": "love", "vendor0/3": "ship", "a.png": "", "b.png": "a beach at dusk"}
+    assert captions == {"vendor0/0": "red heart", "vendor0/3": "sailboat", "a.png": "", "b.png": "a beach at dusk"}
 
 
-def test_class_name_is_the_caption_where_there_is_none(unpublished: Path, settings_with: Settings) -> None:
+def test_a_class_name_is_the_caption_without_captions_too(unpublished: Path, settings_with: Settings) -> None:
     write_curated([row | {"captions": []} for row in curated_rows()])
     publish(settings_with(), RECIPE)
     assert set(open_table().to_arrow()["caption"].to_pylist()) == {*CLASSES, ""}
@@ -92,7 +93,7 @@ def test_vectors_are_what_plain_open_clip_gives(published: Path) -> None:
 
 def test_full_text_index(published: Path) -> None:
     table = open_table()
-    assert {tuple(index.columns) for index in table.list_indices()} == {("caption",), ("captions",)}
+    assert {tuple(index.columns) for index in table.list_indices()} == {(name,) for name in INDEXES}
     hits = table.search("valentine", query_type="fts", fts_columns="captions").limit(100).to_arrow()
     assert hits.num_rows == 12
     assert set(hits["class_name"].to_pylist()) == {"red heart", "blue heart"}
@@ -105,7 +106,7 @@ def test_manifest_is_the_same_for_the_same_content(unpublished: Path, settings_w
     manifest = json.loads(first)
     assert (manifest["rows"], manifest["dimension"], manifest["recipe"]) == (26, 16, RECIPE)
     assert manifest["model_sha256"] == artifacts.sha256_of(artifacts.model_dir(RECIPE))
-    assert manifest["indexes"] == {"caption": "FTS", "captions": "FTS"}
+    assert manifest["indexes"] == INDEXES
     assert str(unpublished) not in first.decode()
 
     publish(settings_with(), RECIPE)
@@ -121,7 +122,7 @@ def test_manifest_is_the_same_for_the_same_content(unpublished: Path, settings_w
     write_curated(curated_rows(first_seed=500))
     publish(settings_with(), RECIPE)
     changed = {key for key, value in artifacts.read_json(artifacts.TABLE_MANIFEST).items() if value != manifest[key]}
-    assert changed == {"images_sha256", "metadata_sha256", "vectors_sha256_in_steps_of_0.0001"}
+    assert changed - {"similarity"} == {"images_sha256", "metadata_sha256", "vectors_sha256_in_steps_of_0.0001"}
 
 
 def test_publishing_again_replaces_and_does_not_pile_up(unpublished: Path, settings_with: Settings) -> None:
@@ -170,6 +171,24 @@ def test_vector_index_from_the_given_number_of_rows(unpublished: Path, settings_
     assert "ANN" in plan
     publish(settings_with(batch_size=64, index_from_rows=323), RECIPE)
     assert "vector" not in artifacts.read_json(artifacts.TABLE_MANIFEST)["indexes"]
+
+
+def test_filters_use_an_index(published: Path) -> None:
+    plan = open_table().to_lance().scanner(columns=["id"], filter="source = 'vendor1' and split = 'train'").explain_plan()
+    assert "ScalarIndexQuery" in plan
+
+
+def test_an_index_that_finds_too_little_is_not_published(
+    unpublished: Path, settings_with: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table was published whose index missed half of what exact search finds."""
+    publish(settings_with(), RECIPE)
+    before, real = open_table().version, writing._nearest
+    monkeypatch.setattr(writing, "_nearest", lambda *given, **how: set(sorted(real(*given, **how))[: 5 if how["use_index"] else None]))
+    write_curated(curated_rows(per_class=80))
+    with pytest.raises(UserError, match=r"finds 50\.0 % of the ten nearest.*search_table\.min_recall.*refine_factor"):
+        publish(settings_with(batch_size=64, index_from_rows=322), RECIPE)
+    assert open_table().version == before
 
 
 def test_held_back_recipe_is_not_published(unpublished: Path, settings_with: Settings) -> None:

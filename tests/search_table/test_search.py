@@ -20,7 +20,7 @@ from assets.clip.model import load_clip
 from assets.errors import UserError
 from assets.search_table import embed, open_table, search
 from assets.search_table.__main__ import main
-from assets.search_table.query import QueryPictures
+from assets.search_table.query_pictures import QueryPictures
 from assets.search_table.stage import publish
 from assets.search_table.table import METADATA, MODELS
 from tests.models import write_model
@@ -124,7 +124,7 @@ def test_bad_queries(published: Path, tmp_path: Path) -> None:
         search(tmp_path)
     with pytest.raises(UserError, match=r"the picture is undecodable"):
         search(b"")
-    with pytest.raises(UserError, match=r"given list"):
+    with pytest.raises(UserError, match=r"given float"):
         search([1.0, 2.0])  # type: ignore[arg-type]
     closed = Image.open(io.BytesIO(rows()[0]["image"]))
     closed.close()
@@ -235,7 +235,7 @@ def test_command_line(published: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert err.startswith("error: the table does not understand the filter")
     assert err.count("\n") == 1
 
-    for wrong in ([], ["words", "--image", "query.png"]):
+    for wrong in ([], ["words", "--by", "colour"]):
         with pytest.raises(SystemExit) as ended:
             main(wrong)
         assert ended.value.code == 2
