@@ -51,7 +51,7 @@ def test_labels_are_the_first_folders(root, caplog):
         "license": "CC0-1.0",
         "attribution": "me",
     }
-    assert "ignored 5 file(s): 1 .heic, 1 .txt, 2 hidden, 1 without suffix" in caplog.text
+    assert "ignored 5 file(s): 1 .psd, 1 .txt, 2 hidden, 1 without suffix" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["Captions.csv", "captions.tsv", "metadata.jsonl"])
