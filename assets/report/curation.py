@@ -60,30 +60,33 @@ SHOWN_AS_PAIRS = {  # kind → title, from rejected or noted rows
     "near_benchmark": "Left training: like a picture of a public benchmark",
     "across_splits": "Kept on both sides of the test, and alike",
     "label_conflict": "Alike, of two classes",
+    "contradicted": "Test pictures whose neighbours by the base agree on another class: their labels may be wrong",
+    "taken_for_one": "Test pictures of two classes that the base hardly tells apart",
     "near_duplicate": "Alike, of one class or of the library",
     "duplicate": "The same pixels",
 }
 
 
-def curation_view(funnel: Mapping[str, Any], readable: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the template curation.html.jinja takes. `funnel`, `readable`: those of the report's section «Data»."""
+def curation_view(
+    funnel: Mapping[str, Any], readable: Sequence[Mapping[str, Any]], by_base: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """What the template curation.html.jinja takes. `funnel`, `readable`: those of the report's section «Data»; `by_base`: rows of
+    doubtful.py by their kind in SHOWN_AS_PAIRS."""
     rejected, notes = pq.read_table(artifacts.REJECTED_IMAGES).to_pylist(), pq.read_table(artifacts.NOTES).to_pylist()
     by_reason, by_note = _by(rejected, "reason"), _by(notes, "note")
-    pairs = _pairs({kind: by_reason.get(kind, []) + by_note.get(kind, []) for kind in SHOWN_AS_PAIRS})
+    of_kind = {kind: [*by_reason.get(kind, []), *by_note.get(kind, []), *by_base.get(kind, [])] for kind in SHOWN_AS_PAIRS}
+    pairs = _pairs(of_kind)
     samples = {kind: _spread(rows, SAMPLES) for found in (by_reason, by_note) for kind, rows in found.items() if kind not in pairs}
     wanted = {row[name] for rows in (*pairs.values(), *samples.values()) for row in rows for name in ("id", "other") if row.get(name)}
     album = _album(wanted)
+    alike = [{"title": SHOWN_AS_PAIRS[kind], "total": len(of_kind[kind]), "pairs": _shown(rows, album)} for kind, rows in pairs.items()]
     credited = credits_of([each for each in album.values() if each["uri"]])
-
-    def total(kind: str) -> int:
-        return len(by_reason.get(kind, [])) + len(by_note.get(kind, []))
-
     return {
         "funnel": funnel,
         "readable": readable,
         "reasons": _kinds(by_reason, REASONS, samples, album),
         "notes": _kinds(by_note, NOTES, samples, album),
-        "pairs": [{"title": SHOWN_AS_PAIRS[kind], "total": total(kind), "pairs": _shown(rows, album)} for kind, rows in pairs.items()],
+        "pairs": alike,
         **_classes(),
         "expectations": artifacts.read_json(artifacts.EXPECTATIONS),
         "credits": credited,

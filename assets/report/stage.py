@@ -25,6 +25,7 @@ from assets.report import (
     classes,
     curation,
     decision,
+    doubtful,
     drawing,
     drop,
     embedding_map,
@@ -111,7 +112,12 @@ def make_report(settings: params.Report, promotion: params.Promotion, about: Map
 
     with artifacts.replacing(artifacts.PLOTS) as folder:
         write_plots(folder, histories, spread, chosen, pictures, test)
-    about_data = page.render_curation(**curation.curation_view(said["funnel"], said["readable"]))
+    ids = test.ids(range(len(test.labels)))
+    doubts = {
+        "contradicted": doubtful.contradicted(ids, test.names, test.labels, base.images),
+        "taken_for_one": doubtful.taken_for_one(ids, test.labels, base.images),
+    }
+    about_data = page.render_curation(**curation.curation_view(said["funnel"], said["readable"], doubts))
     for path, text in ((artifacts.REPORT_PAGE, html), (artifacts.CURATION_PAGE, about_data), (artifacts.REPORT_MARKDOWN, markdown)):
         with artifacts.replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -19,7 +19,7 @@ from assets.source_images.listed import Listed, one_family
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = ("jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff")
+SUFFIXES = ("jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff", "avif", "heic", "heif", "jxl")
 LAYOUT = f"Put pictures ({', '.join(SUFFIXES)}) into {{root}}/<label>/, or straight into {{root}} to be searched only."
 
 

@@ -17,7 +17,7 @@ def root(tmp_path: Path) -> Path:
     for name in ("red_panda/1.jpg", "red_panda/zoo/2.PNG", "tree-frog/a.webp", "tree-frog/b.Tiff", "lonely.gif", "é.bmp"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(f"bytes of {name}".encode())
-    for name in ("red_panda/notes.txt", "red_panda/.hidden.jpg", ".git/x.jpg", "tree-frog/README", "tree-frog/c.heic"):
+    for name in ("red_panda/notes.txt", "red_panda/.hidden.jpg", ".git/x.jpg", "tree-frog/README", "tree-frog/c.psd"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"")
     return root
@@ -51,7 +51,7 @@ def test_labels_are_the_first_folders(root, caplog):
         "license": "CC0-1.0",
         "attribution": "me",
     }
-    assert "ignored 5 file(s): 1 .heic, 1 .txt, 2 hidden, 1 without suffix" in caplog.text
+    assert "ignored 5 file(s): 1 .psd, 1 .txt, 2 hidden, 1 without suffix" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["Captions.csv", "captions.tsv", "metadata.jsonl"])

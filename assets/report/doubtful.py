@@ -1,0 +1,71 @@
+"""What the base's embeddings say of the test pictures' labels: which their neighbours contradict, and which pictures it takes for one.
+
+Shapes: N test images, d embedding. Search is exact up to EXACT pictures; beyond, it looks through the nearest of about 4·√N cells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+NEIGHBOURS, AGREE = 5, 4  # so many of the nearest pictures of one other class contradict a label that none of them has
+SAME = 0.98  # cosine from which on the base hardly tells two pictures apart
+EXACT, CELLS_SEARCHED = 20_000, 16
+
+
+def contradicted(ids: Sequence[str], names: Sequence[str], labels: np.ndarray, embeddings: np.ndarray) -> list[dict[str, Any]]:
+    """A row each (id, other, detail) of the pictures whose neighbours agree on another class, and have not one of the picture's own."""
+    rows, _ = _neighbours(embeddings)
+    found = []
+    for row, near in enumerate(rows):
+        near = near[near >= 0]
+        votes = Counter(labels[near].tolist())
+        if not votes or labels[row] in votes:
+            continue
+        (label, count), *_ = votes.most_common(1)
+        if count >= AGREE:
+            first = next(int(each) for each in near if labels[each] == label)
+            detail = f"of its {len(near)} nearest pictures {count} are of class {names[first]}, none of its own class {names[row]}"
+            found.append({"id": ids[row], "other": ids[first], "detail": detail, "order": (-count, ids[row])})
+    return sorted(found, key=lambda each: each["order"])
+
+
+def taken_for_one(ids: Sequence[str], labels: np.ndarray, embeddings: np.ndarray) -> list[dict[str, Any]]:
+    """Pairs of two classes that the base hardly tells apart, the most similar first."""
+    rows, cosines = _neighbours(embeddings)
+    pairs = {
+        (min(row, int(other)), max(row, int(other))): float(cosine)
+        for row, (other, cosine) in enumerate(zip(rows[:, 0], cosines[:, 0], strict=True))
+        if other >= 0 and cosine >= SAME and labels[row] != labels[other]
+    }
+    return [
+        {"id": ids[two], "other": ids[one], "detail": f"the base sees hardly a difference (cosine {cosine:.3f}) to {ids[one]}"}
+        for (one, two), cosine in sorted(pairs.items(), key=lambda each: (-each[1], each[0]))
+    ]
+
+
+def _neighbours(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int64 and float32 [N, up to NEIGHBOURS]: the nearest other pictures, -1 where there is none, and their cosines."""
+    import faiss
+
+    count, d = embeddings.shape
+    vectors = np.ascontiguousarray(embeddings, np.float32)
+    wanted = min(NEIGHBOURS + 1, count)
+    index: Any
+    if count <= EXACT:
+        index = faiss.IndexFlatIP(d)
+    else:
+        index = faiss.index_factory(d, f"IVF{int(4 * np.sqrt(count))},Flat", faiss.METRIC_INNER_PRODUCT)
+        index.train(vectors)
+        index.nprobe = CELLS_SEARCHED
+    index.add(vectors)
+    cosines, rows = index.search(vectors, wanted)
+    if wanted == 1:
+        return np.full((count, 1), -1), np.zeros((count, 1), np.float32)
+    others = rows != np.arange(count)[:, None]
+    others[others.all(axis=1), -1] = False  # of copies with one vector, a picture may find others before itself
+    shape = (count, wanted - 1)
+    return rows[others].reshape(shape), cosines[others].reshape(shape)
