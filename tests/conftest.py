@@ -30,7 +30,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 # the files whose tests share the one pipeline below
-PIPELINE = ("tests/test_pulse.py", "tests/orchestration/test_real_pipeline.py")
+PIPELINE = ("tests/test_pulse.py", "tests/orchestration/test_real_pipeline.py", "tests/orchestration/test_weekly_drops.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
