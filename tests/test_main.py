@@ -54,6 +54,7 @@ def test_an_unknown_stage_is_refused_with_the_known_ones(with_a_row, wanted, cap
 
 
 def test_a_missing_input_names_the_command_that_makes_it(with_a_row, capsys):
+    Path("data/benchmarks").mkdir(parents=True)
     assert main(["curated_images"]) == 1
     said = capsys.readouterr().err
     assert "missing input data/source_images/images. `dvc checkout` restores" in said and "`dvc repro curated_images` makes it" in said

@@ -248,6 +248,7 @@ def test_one_value_of_text_tower_makes_what_follows_it_stale_and_nothing_else(pr
             "promotion",
             "report",
             "search_table",
+            "export",
         }
     finally:
         (project.folder / "params.yaml").write_text(before, encoding="utf-8")

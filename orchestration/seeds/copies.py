@@ -133,4 +133,6 @@ def _link(source: str | Path, target: str | Path) -> None:
 
 def _write_yaml(path: Path, value: Any) -> None:
     with artifacts.replacing(path) as temporary:
-        YAML(typ="safe", pure=True).dump(value, temporary)
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False  # a plain value such as \S+ may stand in a list of lines, and not in one of brackets
+        yaml.dump(value, temporary)

@@ -47,6 +47,7 @@ LOST = (  # one of each kind: a recipe more would run the same code
     "promotion",
     "report",
     "search_table",
+    "export",
 )
 EPOCHS = 30  # enough that none of the kills comes too late
 NO_MESSAGES = "did not receive any messages"
@@ -199,21 +200,21 @@ def test_the_gate_keeps_a_worse_recipe_from_being_published(workspace):
 def test_expectations_that_made_the_stage_fail_are_shown_as_a_failed_check(workspace):
     path = workspace.folder / "data/source_images/images/00000.parquet"
     rows = pq.read_table(path)
-    captions = rows["captions"].to_pylist()
-    captions[0] = [" "]
+    names, labels = rows["class_name"].to_pylist(), rows["label"].to_pylist()
+    names[next(row for row, label in enumerate(labels) if label is not None)] = " "
     try:
-        spoilt = rows.set_column(rows.column_names.index("captions"), "captions", pa.array(captions, rows["captions"].type))
+        spoilt = rows.set_column(rows.column_names.index("class_name"), "class_name", pa.array(names, rows["class_name"].type))
         path.unlink()
         pq.write_table(spoilt.cast(rows.schema), path)
         said = workspace.dagster("asset", "materialize", "--select", "curated_images", code=1)
-        assert "captions are not empty: not so for 1 image(s)" in said
+        assert "a labelled image has a class name: not so for 1 image(s)" in said
         key = AssetCheckKey(AssetKey("curated_images"), "expectations")
         with workspace.instance() as instance:
             record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
         assert record.status == FAILED
         evaluation = record.evaluation
         assert evaluation is not None and evaluation.blocking
-        assert evaluation.description == "22 of 23 expectations met; not: captions are not empty"
+        assert evaluation.description == "22 of 23 expectations met; not: a labelled image has a class name"
     finally:
         workspace.dvc("checkout", "--force")
     assert workspace.status() == {}

@@ -477,7 +477,7 @@ def test_a_table_of_the_time_before_versions_is_gone_on_from(unpublished: Path, 
         old.create_index(column, config=lancedb.index.FTS())
     files = data_files()
     publish(settings_with(), RECIPE)
-    assert data_files() == files
+    assert files < data_files(), "its schema says less than today's, so the rows are written once more"
     assert tags()["publish-0001"] == visible().number
     assert len(old.to_arrow()) == 26
     with pytest.raises(UserError, match="no publish before publish-0001"):

@@ -19,7 +19,7 @@ def test_what_is_repeated_is_every_stage_between_the_source_and_the_verdict(chec
     again = copies.repeated(read_pipeline(checkout))
     known = addresses(read_params(checkout / "params.yaml")[0])
     names = list(dict.fromkeys(stage.name for stage, _ in known.values()))
-    assert list(again.stages) == names[names.index("curated_images") : names.index("promotion")]
+    assert list(again.stages) == [name for name in names[names.index("curated_images") : names.index("promotion")] if name != "champion"]
     assert again.read_once == ("source_images",)
     assert set(again.targets) == {address for address in known if address.startswith("evaluation@")}
 
