@@ -30,7 +30,11 @@ from tests.tiny_project import CLASSES, Project, copy_project, draw
 
 READ = ("source_images", "curated_images")
 JUDGED = ("evaluation@base", "champion", "promotion")
-WEEKS = ((*READ, *JUDGED, "search_table"), (*READ, *JUDGED), (*READ, "base_clip", *JUDGED, "search_table"))  # the last one retrains
+WEEKS: tuple[tuple[str, ...], ...] = (
+    (*READ, *JUDGED, "search_table"),
+    (*READ, *JUDGED),
+    (*READ, "base_clip", *JUDGED, "search_table"),
+)  # the last one retrains
 if os.environ.get("DROPS") != "3":
     WEEKS = (WEEKS[0], WEEKS[-1])
 LOOKED = {"drop", "vectors_are_the_model_s"}  # the checks that are made
