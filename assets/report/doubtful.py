@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,29 +16,34 @@ SAME = 0.98  # cosine from which on the base hardly tells two pictures apart
 EXACT, CELLS_SEARCHED = 20_000, 16
 
 
-def contradicted(ids: Sequence[str], names: Sequence[str], labels: np.ndarray, embeddings: np.ndarray) -> list[dict[str, Any]]:
+class Neighbours(NamedTuple):
+    """The nearest other pictures of each."""
+
+    rows: np.ndarray  # int64 [N, up to NEIGHBOURS], -1 where there is none
+    cosines: np.ndarray  # float32, of the same shape
+
+
+def contradicted(ids: Sequence[str], names: Sequence[str], labels: np.ndarray, near: Neighbours) -> list[dict[str, Any]]:
     """A row each (id, other, detail) of the pictures whose neighbours agree on another class, and have not one of the picture's own."""
-    rows, _ = _neighbours(embeddings)
     found = []
-    for row, near in enumerate(rows):
-        near = near[near >= 0]
-        votes = Counter(labels[near].tolist())
+    for row, others in enumerate(near.rows):
+        voting = others[others >= 0]
+        votes = Counter(labels[voting].tolist())
         if not votes or labels[row] in votes:
             continue
         (label, count), *_ = votes.most_common(1)
         if count >= AGREE:
-            first = next(int(each) for each in near if labels[each] == label)
-            detail = f"of its {len(near)} nearest pictures {count} are of class {names[first]}, none of its own class {names[row]}"
+            first = next(int(each) for each in voting if labels[each] == label)
+            detail = f"of its {len(voting)} nearest pictures {count} are of class {names[first]}, none of its own class {names[row]}"
             found.append({"id": ids[row], "other": ids[first], "detail": detail, "order": (-count, ids[row])})
     return sorted(found, key=lambda each: each["order"])
 
 
-def taken_for_one(ids: Sequence[str], labels: np.ndarray, embeddings: np.ndarray) -> list[dict[str, Any]]:
+def taken_for_one(ids: Sequence[str], labels: np.ndarray, near: Neighbours) -> list[dict[str, Any]]:
     """Pairs of two classes that the base hardly tells apart, the most similar first."""
-    rows, cosines = _neighbours(embeddings)
     pairs = {
         (min(row, int(other)), max(row, int(other))): float(cosine)
-        for row, (other, cosine) in enumerate(zip(rows[:, 0], cosines[:, 0], strict=True))
+        for row, (other, cosine) in enumerate(zip(near.rows[:, 0], near.cosines[:, 0], strict=True))
         if other >= 0 and cosine >= SAME and labels[row] != labels[other]
     }
     return [
@@ -47,8 +52,8 @@ def taken_for_one(ids: Sequence[str], labels: np.ndarray, embeddings: np.ndarray
     ]
 
 
-def _neighbours(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int64 and float32 [N, up to NEIGHBOURS]: the nearest other pictures, -1 where there is none, and their cosines."""
+def neighbours(embeddings: np.ndarray) -> Neighbours:
+    """Of unit-norm embeddings [N, d]."""
     import faiss
 
     count, d = embeddings.shape
@@ -64,8 +69,8 @@ def _neighbours(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     index.add(vectors)
     cosines, rows = index.search(vectors, wanted)
     if wanted == 1:
-        return np.full((count, 1), -1), np.zeros((count, 1), np.float32)
+        return Neighbours(np.full((count, 1), -1), np.zeros((count, 1), np.float32))
     others = rows != np.arange(count)[:, None]
     others[others.all(axis=1), -1] = False  # of copies with one vector, a picture may find others before itself
     shape = (count, wanted - 1)
-    return rows[others].reshape(shape), cosines[others].reshape(shape)
+    return Neighbours(rows[others].reshape(shape), cosines[others].reshape(shape))

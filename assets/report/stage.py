@@ -113,9 +113,10 @@ def make_report(settings: params.Report, promotion: params.Promotion, about: Map
     with artifacts.replacing(artifacts.PLOTS) as folder:
         write_plots(folder, histories, spread, chosen, pictures, test)
     ids = test.ids(range(len(test.labels)))
+    near_by_base = doubtful.neighbours(base.images)
     doubts = {
-        "contradicted": doubtful.contradicted(ids, test.names, test.labels, base.images),
-        "taken_for_one": doubtful.taken_for_one(ids, test.labels, base.images),
+        "contradicted": doubtful.contradicted(ids, test.names, test.labels, near_by_base),
+        "taken_for_one": doubtful.taken_for_one(ids, test.labels, near_by_base),
     }
     about_data = page.render_curation(**curation.curation_view(said["funnel"], said["readable"], doubts))
     for path, text in ((artifacts.REPORT_PAGE, html), (artifacts.CURATION_PAGE, about_data), (artifacts.REPORT_MARKDOWN, markdown)):

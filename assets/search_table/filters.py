@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from assets.errors import UserError
-from assets.search_table.table import METADATA
+from assets.search_table.table import METADATA, quoted
 
 MAX_CHARACTERS = 4000
 COLUMNS = [name for name in METADATA.names if name != "image"]
@@ -97,7 +97,7 @@ def _written(node: Any, where: str) -> str:
     if kind is exp.ArrayContains:
         return f"array_has({part('this')}, {part('expression')})"
     if kind is exp.Literal:
-        return _quoted(node.this) if node.is_string else _number(node.this, where)
+        return quoted(node.this) if node.is_string else _number(node.this, where)
     if kind is exp.Neg and isinstance(node.this, exp.Literal) and not node.this.is_string:
         return f"-{_number(node.this.this, where)}"
     if kind is exp.Column and isinstance(node.this, exp.Identifier):
@@ -110,10 +110,6 @@ def _written(node: Any, where: str) -> str:
 def _affirmed(node: Any) -> Any:
     """`like` for `not like`, which is one node."""
     return type(node)(**{name: value for name, value in node.args.items() if name != "negate"})
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _number(text: str, where: str) -> str:

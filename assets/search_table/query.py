@@ -22,7 +22,7 @@ from assets.search_table.cutoff import Cutoff, lowest_cosine
 from assets.search_table.filters import checked_filter, refused
 from assets.search_table.query_settings import settings
 from assets.search_table.query_towers import towers_of, vectors_of
-from assets.search_table.table import DISTANCE, METADATA, VECTOR, has_vector_index, manifest_of, open_version
+from assets.search_table.table import DISTANCE, METADATA, VECTOR, has_vector_index, manifest_of, open_version, quoted
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -192,7 +192,7 @@ def _one_vector(asked: Asked, table: LanceDataset) -> np.ndarray:
 
 
 def _stored(ids: Sequence[str], table: LanceDataset) -> list[np.ndarray]:
-    found = table.scanner(columns=["id", VECTOR], filter=f"id IN ({', '.join(map(_quoted, ids))})").to_table()
+    found = table.scanner(columns=["id", VECTOR], filter=f"id IN ({', '.join(map(quoted, ids))})").to_table()
     vector_of = dict(zip(found["id"].to_pylist(), found[VECTOR].to_pylist(), strict=True))
     if missing := [key for key in ids if key not in vector_of]:
         raise UserError(f"the table has no picture with the id {missing[0][:80]!r}. Ids are in its column id, such as those of hits.")
@@ -202,12 +202,8 @@ def _stored(ids: Sequence[str], table: LanceDataset) -> list[np.ndarray]:
 def _without(condition: str | None, ids: Sequence[str]) -> str | None:
     if not ids:
         return condition
-    others = f"id NOT IN ({', '.join(map(_quoted, ids))})"
+    others = f"id NOT IN ({', '.join(map(quoted, ids))})"
     return others if condition is None else f"({condition}) AND {others}"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _ranked(
@@ -236,7 +232,7 @@ def _ranked(
     worded = _by_text(table, words, condition, depth, ["id", VECTOR], where, with_row_id=True)
     joined = _with_distances(RRFReranker().rerank_hybrid(words, near, worded).slice(0, count), vector)
     joined = joined.select([*(["id", VECTOR] if with_vectors else ["id"]), "_distance", "_relevance_score"])
-    rows = table.scanner(columns=METADATA.names, filter=f"id IN ({', '.join(map(_quoted, joined['id'].to_pylist())) or 'NULL'})").to_table()
+    rows = table.scanner(columns=METADATA.names, filter=f"id IN ({', '.join(map(quoted, joined['id'].to_pylist())) or 'NULL'})").to_table()
     found = rows.take(pc.index_in(joined["id"], rows["id"]))
     for name in joined.column_names[1:]:
         found = found.append_column(name, joined[name])
@@ -256,14 +252,7 @@ def _by_vector(
     nearest: dict[str, Any] = {"column": VECTOR, "q": vector, "k": count, "metric": DISTANCE}
     if has_vector_index(table):
         nearest["refine_factor"] = settings().search_table.refine_factor
-    asked: dict[str, Any] = {
-        "columns": [*columns, "_distance"],
-        "nearest": nearest,
-        "filter": condition,
-        "prefilter": True,
-        "with_row_id": with_row_id,
-    }
-    return _answered(lambda: table.scanner(**asked).to_table(), where)
+    return _scanned(table, condition, where, columns=[*columns, "_distance"], nearest=nearest, with_row_id=with_row_id)
 
 
 def _by_text(
@@ -271,15 +260,19 @@ def _by_text(
 ) -> pa.Table:
     from lance.query import MultiMatchQuery
 
-    asked: dict[str, Any] = {
-        "columns": [*columns, "_score"],
-        "limit": count,
-        "filter": condition,
-        "prefilter": True,
-        "with_row_id": with_row_id,
-    }
     query = MultiMatchQuery(words, TEXT_COLUMNS)
-    return _answered(lambda: table.scanner(full_text_query=query, **asked).to_table(), where).sort_by([("_score", "descending")])
+    found = _scanned(table, condition, where, columns=[*columns, "_score"], limit=count, full_text_query=query, with_row_id=with_row_id)
+    return found.sort_by([("_score", "descending")])
+
+
+def _scanned(table: LanceDataset, condition: str | None, where: str | None, **asked: Any) -> pa.Table:
+    """The rows that fit `condition`, which is `where` written out; UserError where Lance cannot compare what it compares."""
+    try:
+        return table.scanner(filter=condition, prefilter=True, **asked).to_table()
+    except (ValueError, RuntimeError, OSError) as error:
+        if where is None:
+            raise
+        raise refused(where, re.sub(r",? \S+\.rs:\d+.*", "", str(error).splitlines()[0])) from error  # without the place in lance's source
 
 
 def _with_distances(hits: pa.Table, vector: np.ndarray) -> pa.Table:
@@ -320,12 +313,3 @@ def _heads(vectors: np.ndarray, near_identical: float) -> tuple[list[int], list[
             kept.append(row)
             stands_for.append(0)
     return kept, stands_for
-
-
-def _answered(ask: Any, where: str | None) -> pa.Table:
-    try:
-        return ask()
-    except (ValueError, RuntimeError, OSError) as error:
-        if where is None:
-            raise
-        raise refused(where, re.sub(r",? \S+\.rs:\d+.*", "", str(error).splitlines()[0])) from error  # without the place in lance's source

@@ -119,3 +119,8 @@ def _how_to_make_it() -> str:
 
 def has_vector_index(dataset: LanceDataset) -> bool:
     return any(VECTOR in index.field_names for index in dataset.describe_indices())
+
+
+def quoted(text: str) -> str:
+    """A text as a value in SQL."""
+    return "'" + text.replace("'", "''") + "'"

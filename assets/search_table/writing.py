@@ -26,7 +26,7 @@ from assets.pictures.table import read_batches, read_images_of
 from assets.progress import report, track
 from assets.search_table import versions
 from assets.search_table.content import hashes, missing_from, prints_of, prints_of_dataset
-from assets.search_table.table import DISTANCE, METADATA, TABLE, VECTOR, has_vector_index, model_name, table_schema
+from assets.search_table.table import DISTANCE, METADATA, TABLE, VECTOR, has_vector_index, model_name, quoted, table_schema
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def _changed(base: LanceDataset, library: Library, wanted: pa.Table, indexes: di
     logger.info("the table: %d rows deleted, %d written, %d stay", len(gone), len(new), have.num_rows - len(gone))
     kept, emptied = [], []
     if gone:
-        condition = f"id IN ({', '.join(map(_quoted, gone))})"
+        condition = f"id IN ({', '.join(map(quoted, gone))})"
         for fragment in fragments:
             after = fragment.delete(condition)
             if after is None:
@@ -224,7 +224,7 @@ def _same_kind(base: LanceDataset, library: Library, indexes: dict[str, str]) ->
         return False
     if sorted(index.field_names[0] for index in base.describe_indices()) != sorted(indexes):
         return False
-    return base.count_rows(filter=f"model IS NULL OR model != {_quoted(library.model)}") == 0
+    return base.count_rows(filter=f"model IS NULL OR model != {quoted(library.model)}") == 0
 
 
 def _rows_of(library: Library, ids: list[str]) -> Iterator[pa.RecordBatch]:
@@ -319,7 +319,3 @@ def _other_rows(found: int, wanted: int) -> UserError:
         f"the new version of the table in {artifacts.LANCEDB} holds {found} rows after writing {wanted}, or other ones: the disk, or"
         f" another process, has changed them. It was not published. {versions.HOW_TO_PUBLISH}"
     )
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

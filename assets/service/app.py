@@ -29,7 +29,7 @@ from assets.search_table.cutoff import meaning
 from assets.search_table.query import embed, model_of, search
 from assets.search_table.query_settings import settings as all_settings
 from assets.search_table.query_towers import towers_of
-from assets.search_table.table import manifest_of, open_version
+from assets.search_table.table import manifest_of, open_version, quoted
 from assets.search_table.versions import open_dataset, read_versions
 from assets.service import judgements
 from assets.service.counts import Counts
@@ -187,7 +187,7 @@ def make_app(own: params.Search) -> Guard:
     def judge(judged: Judged) -> dict[str, Any]:
         check(judged.query)
         dataset = open_version(judged.version)
-        if not dataset.count_rows(filter=f"id = {_quoted(judged.id)}"):
+        if not dataset.count_rows(filter=f"id = {quoted(judged.id)}"):
             raise UserError("the table's version has no picture with this id.")
         query = judged.query.model_dump(exclude_defaults=True, exclude={"k", "offset", "version", "cutoff", "fold"})
         if "picture" in query:
@@ -294,16 +294,12 @@ def _described(version: int) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)  # some 10 KB each
 def _small(version: int, key: str) -> bytes | None:
-    found = open_version(version).scanner(columns=["image"], filter=f"id = {_quoted(key)}", limit=1).to_table()
+    found = open_version(version).scanner(columns=["image"], filter=f"id = {quoted(key)}", limit=1).to_table()
     if not len(found):
         return None
     buffer = io.BytesIO()
     thumbnail(found["image"][0].as_py(), THUMBNAIL).save(buffer, "WEBP", quality=86)
     return buffer.getvalue()
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _docs(description: dict[str, Any]) -> str:

@@ -24,16 +24,18 @@ def test_contradicted_labels_and_pictures_taken_for_one(monkeypatch, exact):
     if not exact:
         monkeypatch.setattr(doubtful, "EXACT", 4)
     ids, labels, vectors = embeddings()
-    found = doubtful.contradicted(ids, labels.tolist(), labels, vectors)
+    near = doubtful.neighbours(vectors)
+    found = doubtful.contradicted(ids, labels.tolist(), labels, near)
     assert "p03" in {each["id"] for each in found} <= {"p03", "p20"}
     row = next(each for each in found if each["id"] == "p03")
     assert row["detail"].endswith("are of class cat, none of its own class dog")
     assert labels[ids.index(row["other"])] == "cat"
-    assert ("p20", "p01") in {(each["id"], each["other"]) for each in doubtful.taken_for_one(ids, labels, vectors)}
+    assert ("p20", "p01") in {(each["id"], each["other"]) for each in doubtful.taken_for_one(ids, labels, near)}
 
 
 def test_too_few_pictures_say_nothing():
     one = np.ones((1, 4), np.float32) / 2
-    assert doubtful.contradicted(["a"], ["cat"], np.array(["cat"], dtype=object), one) == []
+    assert doubtful.contradicted(["a"], ["cat"], np.array(["cat"], dtype=object), doubtful.neighbours(one)) == []
     same = np.repeat(one, 9, axis=0)  # nine copies with one vector
-    assert doubtful.contradicted(list("abcdefghi"), ["cat"] * 9, np.array(["cat"] * 9, dtype=object), same) == []
+    labels = np.array(["cat"] * 9, dtype=object)
+    assert doubtful.contradicted(list("abcdefghi"), labels.tolist(), labels, doubtful.neighbours(same)) == []

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from assets import artifacts
+from assets.clip import readable
 from assets.errors import UserError
 from assets.metrics.cutoffs import best_cutoff, exceeded_by
-from assets.search_table import embed, open_table, search
+from assets.search_table import embed, open_table, query_towers, search
 from assets.search_table.calibration import calibrate
 from assets.search_table.cutoff import meaning
 from assets.search_table.filters import checked_filter
@@ -262,3 +263,8 @@ def test_a_table_whose_model_gives_other_dimensions_is_refused(published, tmp_pa
     monkeypatch.setattr("assets.search_table.query.vectors_of", lambda *_: np.eye(1, 8, dtype=np.float32))
     with pytest.raises(UserError, match="has vectors of 16 dimensions, its model gives 8"):
         search("a red heart")
+
+
+def test_both_ways_of_reading_a_query_give_the_same_advice():
+    """The sentence stands twice: query_towers.py must not load torch, which readable.py does."""
+    assert query_towers.ANOTHER_BASE == readable.ANOTHER_BASE
