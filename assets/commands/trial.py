@@ -23,6 +23,8 @@ from assets.params import DemoClip, Params
 from assets.recipes import BASE
 
 if TYPE_CHECKING:
+    import torch
+
     from assets.clip.model import Clip
 
 KEPT = artifacts.WORK / "plan" / "trial.json"
@@ -87,12 +89,10 @@ def _measure(params: Params, batch_sizes: Mapping[str, int]) -> Trial | None:
     import torch
 
     from assets.base_clip.demo import CONTEXT_LENGTH, untrained_clip
-    from assets.clip.device import autocast, resolve_device
+    from assets.clip.device import resolve_device
     from assets.clip.image_towers import image_tower_of
     from assets.clip.model import load_clip
     from assets.clip.trainable import unlock
-    from assets.training.augmentation import augment, stored_size
-    from assets.training.randomness import generator_for
 
     start_seconds = time.time() - psutil.Process().create_time() + SECONDS_OF_DVC  # this process has loaded what a stage loads
     base = params.base_clip
@@ -106,64 +106,10 @@ def _measure(params: Params, batch_sizes: Mapping[str, int]) -> Trial | None:
     model.to(device)
     size = image_tower_of(model).size
 
-    spent = [0.0, 0.0]  # seconds of wall clock, seconds of all processors
+    watch = _Stopwatch(device)
 
-    def done() -> None:
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-
-    def seconds(work: Callable[[int], object], inputs: int) -> float:
-        """Of `work` on so many inputs. Sizes grow as far as there is time: scaling up a small one multiplies what any size takes."""
-        count, begun = min(2, inputs), time.perf_counter()  # two: batch norm cannot train on one
-        work(count)  # the first is slower
-        done()
-        if (took := time.perf_counter() - begun) > SECONDS_OF_A_SLOW_TOWER:
-            return took * inputs / count
-        while True:
-            tries: list[float] = []
-            while not tries or (len(tries) < TRIES and sum(tries) < SECONDS_A_PART / 4):  # the first of a size is slower, too
-                begun, busy = time.perf_counter(), time.process_time()
-                work(count)
-                done()
-                tries.append(time.perf_counter() - begun)
-                spent[0] += tries[-1]
-                spent[1] += time.process_time() - busy
-            took = median(tries)
-            larger = min(inputs, GROWTH * count)
-            if count == inputs or took * larger / count > SECONDS_A_PART:
-                return took * inputs / count
-            count = larger
-
-    def image_step(settings: Any, batch_size: int) -> float:
-        trained = [each for each in model.parameters() if each.requires_grad]
-        moved_by = torch.optim.AdamW(trained, lr=0.0)
-        model.visual.train()
-
-        def work(count: int) -> None:
-            stored = torch.zeros(count, 3, stored_size(size), stored_size(size), dtype=torch.uint8, device=device)
-            views = augment(stored, size, **settings.augmentation.model_dump(), generator=generator_for(0, 0))
-            with autocast(device, settings.precision):
-                embedded = model.encode_image(views.contiguous(memory_format=torch.channels_last))
-            embedded.float().square().sum().backward()
-            moved_by.step()
-            moved_by.zero_grad()
-
-        took = seconds(work, batch_size)
-        model.visual.eval()
-        return took
-
-    def text_step(settings: Any, batch_size: int) -> float:
-        trained = [each for each in model.parameters() if each.requires_grad]
-        moved_by = torch.optim.AdamW(trained, lr=0.0)
-
-        def work(count: int) -> None:
-            with autocast(device, settings.precision):
-                embedded = model.encode_text(torch.ones(count, context, dtype=torch.int64, device=device))
-            embedded.float().square().sum().backward()
-            moved_by.step()
-            moved_by.zero_grad()
-
-        return seconds(work, batch_size)
+    def texts(count: int) -> torch.Tensor:
+        return model.encode_text(torch.ones(count, context, dtype=torch.int64, device=device))
 
     timed: dict[str, float | None] = {}  # what has the same of all that time depends on is timed once
 
@@ -177,7 +123,9 @@ def _measure(params: Params, batch_sizes: Mapping[str, int]) -> Trial | None:
             else:
                 model.requires_grad_(False)
                 unlock(model, tower, trains, settings.unlocked_groups, lora)  # type: ignore[arg-type]
-                timed[key] = image_step(settings, size_of_batch) if tower == "image" else text_step(settings, size_of_batch)
+                model.visual.train(tower == "image")
+                embedded = _views(model, settings, device) if tower == "image" else texts
+                timed[key] = watch.seconds(_step(model, embedded, settings.precision, device), size_of_batch)
         return timed[key]
 
     steps = {BASE: step(BASE, "image", "last_groups", base)} if isinstance(base, DemoClip) else {}
@@ -185,14 +133,93 @@ def _measure(params: Params, batch_sizes: Mapping[str, int]) -> Trial | None:
         if recipe.settings is not None:
             steps[name] = step(name, "image" if recipe.stage == "image_tower" else "text", recipe.settings.trains, recipe.settings)
     model.requires_grad_(False)
+    model.eval()
     with torch.inference_mode():
         pixels = torch.zeros(32, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
-        per_image = seconds(lambda count: model.encode_image(pixels[:count]), 32) / 32
+        per_image = watch.seconds(lambda count: model.encode_image(pixels[:count]), 32) / 32
         tokens = torch.ones(32, min(CONTEXT, context), dtype=torch.int64, device=device)
         padded = torch.nn.functional.pad(tokens, (0, context - tokens.shape[1])) if not isinstance(base, DemoClip) else tokens
-        per_text = seconds(lambda count: model.encode_text(padded[:count]), 32) / 32
-    had = min(1.0, spent[1] / spent[0] / torch.get_num_threads()) if device == "cpu" and spent[0] else 1.0
-    return Trial(steps, 1 / per_image, 1 / per_text, start_seconds, _gigabytes(params, model, context), device, round(had, 2))
+        per_text = watch.seconds(lambda count: model.encode_text(padded[:count]), 32) / 32
+    return Trial(steps, 1 / per_image, 1 / per_text, start_seconds, _gigabytes(params, model, context), device, round(watch.had, 2))
+
+
+class _Stopwatch:
+    """Times work on a device, and knows which share of the processors it got."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.wall, self.busy = 0.0, 0.0  # seconds of the clock, of all processors
+
+    @property
+    def had(self) -> float:
+        import torch
+
+        return min(1.0, self.busy / self.wall / torch.get_num_threads()) if self.device == "cpu" and self.wall else 1.0
+
+    def seconds(self, work: Callable[[int], object], inputs: int) -> float:
+        """Of `work` on so many inputs. Sizes grow as far as there is time: scaling up a small one multiplies what any size takes."""
+        count = min(2, inputs)  # two: batch norm cannot train on one
+        if (took := self._once(work, count)[0]) > SECONDS_OF_A_SLOW_TOWER:  # the first is slower
+            return took * inputs / count
+        while True:
+            tries: list[float] = []
+            while not tries or (len(tries) < TRIES and sum(tries) < SECONDS_A_PART / 4):  # the first of a size is slower, too
+                wall, busy = self._once(work, count)
+                tries.append(wall)
+                self.wall += wall
+                self.busy += busy
+            took = median(tries)
+            larger = min(inputs, GROWTH * count)
+            if count == inputs or took * larger / count > SECONDS_A_PART:
+                return took * inputs / count
+            count = larger
+
+    def _once(self, work: Callable[[int], object], count: int) -> tuple[float, float]:
+        """(seconds of the clock, of all processors)."""
+        begun, busy = time.perf_counter(), time.process_time()
+        work(count)
+        if self.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.synchronize()
+        return time.perf_counter() - begun, time.process_time() - busy
+
+
+def _views(model: Clip, settings: Any, device: str) -> Callable[[int], torch.Tensor]:
+    """Embeddings of so many augmented pictures, as the image tower's training makes them."""
+    import torch
+
+    from assets.clip.image_towers import image_tower_of
+    from assets.training.augmentation import augment, stored_size
+    from assets.training.randomness import generator_for
+
+    size = image_tower_of(model).size
+    augmentation = settings.augmentation.model_dump()
+
+    def embedded(count: int) -> torch.Tensor:
+        stored = torch.zeros(count, 3, stored_size(size), stored_size(size), dtype=torch.uint8, device=device)
+        views = augment(stored, size, **augmentation, generator=generator_for(0, 0))
+        return model.encode_image(views.contiguous(memory_format=torch.channels_last))
+
+    return embedded
+
+
+def _step(model: Clip, embedded: Callable[[int], torch.Tensor], precision: Any, device: str) -> Callable[[int], None]:
+    """A training step of what is unlocked, on so many inputs."""
+    import torch
+
+    from assets.clip.device import autocast
+
+    moved_by = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=0.0)
+
+    def work(count: int) -> None:
+        with autocast(device, precision):
+            output = embedded(count)
+        output.float().square().sum().backward()
+        moved_by.step()
+        moved_by.zero_grad()
+
+    return work
 
 
 def _pretrained(params: Params, load: Callable[..., Any]) -> Any | None:

@@ -72,26 +72,12 @@ def score(
     `without_siblings`: the same means over the queries of the other classes alone, in the same gallery; None where a measure has none.
     """
     name_numbers = np.unique(np.array(names, dtype=object), return_inverse=True)[1]  # equal for classes of one name
-    image_names = name_numbers[classes]
-    ranks = list(relevant_ranks(images, images, lambda start, stop: classes[start:stop, None] == classes, exclude_self(len(images))))
-    average_precisions = np.array([average_precision(each) for each in ranks])
-    hits_at_1 = np.array([float(each[0] == 1) if len(each) else np.nan for each in ranks])
-    neighbours = knn_predictions(images, images, classes, k=knn_k, temperature=knn_temperature, exclude=exclude_self(len(images)))
-    knn_correct = neighbours == classes
-    zero_shot_correct = name_numbers[zero_shot_predictions(images, name_ensembles)] == image_names
-    embedded = images.any(axis=1)  # a zero embedding's ranking is all ties: right or wrong by chance
-    average_precisions *= embedded  # nan stays nan
-    hits_at_1 *= embedded
-    knn_correct &= embedded
-    zero_shot_correct &= embedded
-    name_hits = hits_at_k(name_embeddings, images, lambda start, stop: name_numbers[start:stop, None] == image_names, TEXT_K)
-
     values = {
-        "image_to_image.map": average_precisions,
-        "image_to_image.recall_at_1": hits_at_1,
-        "knn.accuracy": knn_correct.astype(np.float64),
-        "zero_shot.accuracy": zero_shot_correct.astype(np.float64),
-        "text_to_image.recall_at_5": name_hits,
+        **_by_image(images, classes, knn_k, knn_temperature),
+        "zero_shot.accuracy": _right(name_numbers[zero_shot_predictions(images, name_ensembles)] == name_numbers[classes], images),
+        "text_to_image.recall_at_5": hits_at_k(
+            name_embeddings, images, lambda start, stop: name_numbers[start:stop, None] == name_numbers[classes], TEXT_K
+        ),
     }
     # one column per measure, side by side, so that a draw of families gives all of them
     side_by_side = _side_by_side(values, len(images), len(names))
@@ -106,19 +92,44 @@ def score(
         intervals[CAPTION_RECALL] = bootstrap_interval(caption_hits, samples, level, generator)
     percents[AVERAGE.key] = sum(percents[key] for key in AVERAGED) / len(AVERAGED)
     intervals[AVERAGE.key] = percentile_interval(np.stack([draws[key] for key in AVERAGED], axis=1).mean(axis=1), level)
-    metrics: dict[str, Any] = {"counts": {"images": len(images), "classes": len(names), "captions": len(caption_images)}}
-    confidence: dict[str, Any] = {"level": level}
+    metrics = {"counts": {"images": len(images), "classes": len(names), "captions": len(caption_images)}, **_nested(percents)}
+    apart = ~siblings
+    counts = {"classes": int(apart.sum()), "images": int(apart[classes].sum())}
+    metrics["without_siblings"] = counts | _means(dict(zip(values, side_by_side[np.concatenate([apart[classes], apart])].T, strict=True)))
+    confidence = {"level": level, **{key: [_rounded(low), _rounded(high)] for key, (low, high) in _in_order(intervals).items()}}
+    return Scores(metrics | {"confidence": confidence}, values)
+
+
+def _by_image(images: np.ndarray, classes: np.ndarray, knn_k: int, knn_temperature: float) -> dict[str, np.ndarray]:
+    """What every image finds among the others, float64 [N] by measure."""
+    ranks = list(relevant_ranks(images, images, lambda start, stop: classes[start:stop, None] == classes, exclude_self(len(images))))
+    precisions = np.array([average_precision(each) for each in ranks])
+    first_hits = np.array([float(each[0] == 1) if len(each) else np.nan for each in ranks])
+    neighbours = knn_predictions(images, images, classes, k=knn_k, temperature=knn_temperature, exclude=exclude_self(len(images)))
+    return {
+        "image_to_image.map": _right(precisions, images),
+        "image_to_image.recall_at_1": _right(first_hits, images),
+        "knn.accuracy": _right(neighbours == classes, images),
+    }
+
+
+def _right(answers: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """float64 [N]; 0 for a zero embedding, whose ranking is all ties: right or wrong by chance. nan stays nan."""
+    return answers.astype(np.float64) * images.any(axis=1)
+
+
+def _nested(percents: Mapping[str, float]) -> dict[str, Any]:
+    """Every shown measure as metrics.json has it, by family; None where it was not measured."""
+    metrics: dict[str, Any] = {}
     for measure in SHOWN:
         *family, name = measure.key.split(".")
         row = metrics.setdefault(family[0], {}) if family else metrics
         row[name] = _rounded(percents[measure.key]) if measure.key in percents else None
-        if measure.key in intervals:
-            low, high = intervals[measure.key]
-            confidence[measure.key] = [_rounded(low), _rounded(high)]
-    apart = ~siblings
-    counts = {"classes": int(apart.sum()), "images": int(apart[classes].sum())}
-    metrics["without_siblings"] = counts | _means(dict(zip(values, side_by_side[np.concatenate([apart[classes], apart])].T, strict=True)))
-    return Scores(metrics | {"confidence": confidence}, values)
+    return metrics
+
+
+def _in_order(intervals: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    return {measure.key: intervals[measure.key] for measure in SHOWN if measure.key in intervals}
 
 
 def _means(percents: Mapping[str, np.ndarray]) -> dict[str, Any]:
