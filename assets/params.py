@@ -261,6 +261,7 @@ class DemoClip(Optimization):
     image_size: Annotated[int, Field(ge=32, le=512)]  # pixels
     batch_norm_from: PositiveInt  # pictures of a batch
     unlocked_groups: Annotated[int, Field(ge=1, le=17)]
+    candidate_captions: PositiveInt  # that a picture is compared with in a step
     image_tower_lr: LearningRate
     projection_lr: LearningRate
     augmentation: Augmentation
@@ -294,6 +295,7 @@ class ImageTower(TowerTraining):
     margin: Annotated[float, Field(ge=0, lt=1.5)]  # rad
     caption_weight: Fraction  # of the multi-caption loss; 0: class labels alone
     captions: Captions  # that the multi-caption loss takes as a picture's
+    candidate_captions: PositiveInt | None  # of all captions, that it compares with besides the batch's; null: none
     sampled_classes: PositiveInt | None  # classes in one step's class loss, the batch's own included; null: all
     images_per_class: Annotated[int, Field(ge=2)] | None  # in a batch; null: a batch is drawn without regard to classes
     batch_norm_from: PositiveInt  # pictures of a batch

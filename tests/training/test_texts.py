@@ -46,3 +46,35 @@ def test_related_pairs_share_the_text_or_the_class():
         [False, False, True, False],  # the bat has "animal" too, but not "pet"
         [False, False, True, True],  # the cat has "animal"
     ]
+
+
+def test_candidates_are_all_texts_where_there_are_few():
+    texts = image_texts(ROWS, with_class_names=False)
+    assert texts.candidates(np.array([0]), 5, torch.Generator()).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_of_many_texts_the_batch_s_own_are_always_candidates():
+    texts = image_texts(ROWS, with_class_names=False)
+    for seed in range(20):
+        rows = np.array([1, 3])
+        chosen = texts.candidates(rows, 1, torch.Generator().manual_seed(seed))
+        assert (np.diff(chosen) > 0).all() and chosen.min() >= 0
+        assert {"apple", "animal", "pet"} <= {texts.vocabulary[number] for number in chosen}
+        assert len(chosen) <= 4, "own texts and one drawn text"
+
+
+def test_own_texts_and_those_of_the_class_among_the_candidates():
+    texts = image_texts(ROWS, with_class_names=False)
+    words = ["animal", "apple", "fruit", "pet"]  # "red" is no candidate
+    chosen = np.array([texts.vocabulary.index(word) for word in words])
+    rows = np.array([1, 3, 0])
+    assert texts.own(rows, chosen).tolist() == [
+        [False, True, False, False],
+        [True, False, False, True],
+        [False, False, True, False],
+    ]
+    assert texts.of_class(rows, chosen).tolist() == [
+        [False, True, True, False],  # the other apple's "fruit"
+        [True, False, False, True],
+        [False, True, True, False],
+    ]
