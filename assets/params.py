@@ -306,6 +306,8 @@ class ImageTower(TowerTraining):
 class TextTower(TowerTraining):
     loss: Literal["base", "info_nce"]  # base: the one that the base was trained with
     lr: LearningRate
+    relation_weight: NonNegativeFloat  # of the divergence from the texts' own geometry, beside the contrastive loss; 0: free to change
+    relation_temperature: PositiveFloat
     views: PositiveInt  # of each training picture
     augmentation: Augmentation
 

@@ -32,6 +32,7 @@ from assets.training.length import batches_per_epoch, fitting_batch
 from assets.training.optimizer import layer_decay_groups
 from assets.training.processes import run_in_processes
 from assets.training.randomness import generator_for
+from assets.training.relations import relation_loss
 from assets.training.run import Task
 from assets.training.texts import ImageTexts, image_texts
 from assets.training.towers import checkpoint_text_tower, compiled
@@ -69,7 +70,7 @@ def _realign(recipe: Recipe, training: Training) -> None:
         if settings.views > 1:
             augmentation = settings.augmentation.model_dump()
             views = view_embeddings(encoder, pictures, views=settings.views - 1, augmentation=augmentation, seed=settings.seed)
-        features = encoder.text_features(texts.vocabulary) if settings.trains == "projection" else None
+        features = encoder.text_features(texts.vocabulary) if settings.trains == "projection" or settings.relation_weight > 0 else None
     start_names = encoder.texts_now(held_out.names)
 
     def validate() -> dict[str, float | None]:
@@ -97,8 +98,11 @@ def _task(
     InfoNCE's logit scale is at most CLIP's bound, also at the start: a sigmoid base may come with more, and beyond the bound nothing would
     move it. The sigmoid loss has no bound. The logit bias stays as it is where InfoNCE trains.
 
+    With `settings.relation_weight`, the texts of a batch also keep how they lie to each other before the projection, as the start has it:
+    what the tower knows about names that it is not trained on is in that geometry.
+
     images: embeddings [N, d]; views: of further views of each, [N · (settings.views − 1), d], or None; features: what the projection takes
-    of each text [T, w], where it alone trains, or None.
+    of each text [T, w] at the start, where it alone trains or relations are kept, or None.
     """
     model, device = encoder.model, encoder.device
     sigmoid = settings.loss == "base" and getattr(model, "logit_bias", None) is not None
@@ -108,7 +112,11 @@ def _task(
     unlock(model, "text", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
     for parameter in scales.values():
         parameter.requires_grad_(True)
-    encode = _projecting(model, features, device) if features is not None else _encoding(encoder, texts, compile_tower=compile_tower)
+    if settings.trains == "projection":
+        assert features is not None
+        encode = _projecting(model, features, device)
+    else:
+        encode = _encoding(encoder, texts, compile_tower=compile_tower)
 
     size = min(fitting_batch(settings, len(images)), len(images))
 
@@ -117,6 +125,13 @@ def _task(
         own, related_texts, related_images = (
             torch.from_numpy(each).to(device) for each in (batch.images, batch.related_texts, batch.related_images)
         )
+        aligned = alignment(own, captions, related_texts, related_images)
+        if features is None or not settings.relation_weight:
+            return aligned
+        teacher = torch.from_numpy(features[batch.texts]).to(device)
+        return aligned + settings.relation_weight * relation_loss(captions, teacher, related_texts, settings.relation_temperature)
+
+    def alignment(own: torch.Tensor, captions: torch.Tensor, related_texts: torch.Tensor, related_images: torch.Tensor) -> torch.Tensor:
         if sigmoid:
             return global_sigmoid_loss(own, captions, model.logit_scale.exp(), model.logit_bias, related_texts)
         with torch.no_grad():

@@ -9,15 +9,18 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.functional import normalize
 
 from assets import artifacts
 from assets.clip import encoder
+from assets.clip.encoder import Encoder
 from assets.clip.model import WEIGHTS, save_weights
 from assets.clip.trainable import layer_groups
 from assets.errors import UserError
 from assets.image_tower.losses import sharded_arc_margin_loss
 from assets.image_tower.stage import train_image_tower
 from assets.params import Guards, ImageTower, TextTower, Training
+from assets.pictures.table import read_rows
 from assets.text_tower.stage import realign_text_tower
 from assets.training import validation
 from tests.models import write_model
@@ -219,6 +222,20 @@ def test_several_views_of_each_picture(workspace, sections):
         realign_text_tower(realigned("base_rea", sections["text_tower"], "base", views=views), TRAINING)
         weights.append((artifacts.model_dir("base_rea") / WEIGHTS).read_bytes())
     assert weights[1] == weights[2] != weights[0]
+
+
+@pytest.mark.parametrize(("trains", "lr"), [("projection", 3e-3), ("all", 3e-4)])
+def test_texts_keep_how_they_lie_to_each_other(workspace, sections, trains, lr):
+    """By the same training with and without the weight: how far the names' cosines move from those of the start's locked layers."""
+    kept = []
+    names = sorted(set(read_rows(artifacts.CURATED_IMAGES, "train")["class_name"].to_pylist()))
+    for weight in (0.0, 100.0):
+        own = {"trains": trains, "lr": lr, "steps": 20, "keep": 1.0, "relation_weight": weight}
+        realign_text_tower(realigned("base_rea", sections["text_tower"], "base", **own), TRAINING)
+        before = normalize(torch.tensor(Encoder(artifacts.model_dir("base"), device="cpu", precision="fp32").text_features(names)), dim=1)
+        after = torch.tensor(Encoder(artifacts.model_dir("base_rea"), device="cpu", precision="fp32").texts_now(names))
+        kept.append(float((before @ before.T - after @ after.T).abs().mean()))
+    assert kept[1] < 0.8 * kept[0]
 
 
 @pytest.mark.parametrize("loss", ["base", "info_nce"])

@@ -19,7 +19,9 @@ from assets.image_tower.captions import CaptionSets
 from assets.image_tower.losses import arc_margin_loss, multi_caption_arc_margin_loss, sharded_arc_margin_loss
 from assets.training.contrastive import global_info_nce_loss, global_sigmoid_loss, info_nce_loss, sigmoid_loss
 from assets.training.distributed import clip_gradients_, gather, logsumexp_over_ranks, rank, shard, world_size
+from assets.training.relations import relation_loss
 
+CONTRASTIVE = ("info_nce", "sigmoid", "relations")
 RANKS, PAIRS, WIDTH, CLASSES = 2, 8, 6, 7  # pairs of the global batch
 SCALE, MARGIN, CAPTION_WEIGHT = 30.0, 0.1, 0.25
 
@@ -47,10 +49,12 @@ def batch():
 def contrastive_on_one_process():
     images, texts, related = batch()
     results = {}
-    for name in ("info_nce", "sigmoid"):
+    for name in CONTRASTIVE:
         towers = Towers()
         images_, texts_, scale, bias = towers(images, texts)
-        loss = info_nce_loss(images_, texts_, scale, related) if name == "info_nce" else sigmoid_loss(images_, texts_, scale, bias, related)
+        loss = sigmoid_loss(images_, texts_, scale, bias, related) if name == "sigmoid" else info_nce_loss(images_, texts_, scale, related)
+        if name == "relations":
+            loss = loss + relation_loss(texts_, texts, related, 0.2)
         (loss + 0 * bias).backward()
         results[name] = (loss.detach(), {key: parameter.grad for key, parameter in towers.named_parameters()})
     return results
@@ -93,7 +97,7 @@ def own_rows() -> np.ndarray:
 def on_a_rank(own_rank: int, folder: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=own_rank, world_size=RANKS)
     try:
-        results = {"info_nce": contrastive("info_nce"), "sigmoid": contrastive("sigmoid"), "margin": margin_step(), "pieces": pieces()}
+        results = {**{name: contrastive(name) for name in CONTRASTIVE}, "margin": margin_step(), "pieces": pieces()}
         torch.save(results, f"{folder}/{own_rank}.pt")
         distributed.barrier()
     finally:
@@ -105,10 +109,12 @@ def contrastive(name: str):
     mine = own_rows()
     towers = DistributedDataParallel(Towers())
     images_, texts_, scale, bias = towers(images[mine], texts[mine])
-    if name == "info_nce":
-        loss = global_info_nce_loss(images_, texts_, scale, related[mine], related.T[mine])
-    else:
+    if name == "sigmoid":
         loss = global_sigmoid_loss(images_, texts_, scale, bias, related[mine])
+    else:
+        loss = global_info_nce_loss(images_, texts_, scale, related[mine], related.T[mine])
+    if name == "relations":
+        loss = loss + relation_loss(texts_, texts[mine], related[mine], 0.2)
     (loss + 0 * bias).backward()
     return loss.detach(), {key: parameter.grad for key, parameter in towers.module.named_parameters()}
 
@@ -151,7 +157,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory):
     return [torch.load(Path(folder, f"{own_rank}.pt"), weights_only=True) for own_rank in range(RANKS)]
 
 
-@pytest.mark.parametrize("name", ["info_nce", "sigmoid"])
+@pytest.mark.parametrize("name", CONTRASTIVE)
 def test_global_loss_and_gradients_are_those_of_one_process(ranks, name):
     expected, gradients = contrastive_on_one_process()[name]
     mean = torch.stack([results[name][0] for results in ranks]).mean()
