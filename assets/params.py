@@ -295,7 +295,6 @@ class ImageTower(TowerTraining):
     margin: Annotated[float, Field(ge=0, lt=1.5)]  # rad
     caption_weight: Fraction  # of the multi-caption loss; 0: class labels alone
     captions: Captions  # that the multi-caption loss takes as a picture's
-    candidate_captions: PositiveInt | None  # of all captions, that it compares with besides the batch's; null: none
     sampled_classes: PositiveInt | None  # classes in one step's class loss, the batch's own included; null: all
     images_per_class: Annotated[int, Field(ge=2)] | None  # in a batch; null: a batch is drawn without regard to classes
     batch_norm_from: PositiveInt  # pictures of a batch

@@ -237,14 +237,16 @@ def test_one_value_of_text_tower_makes_what_follows_it_stale_and_nothing_else(pr
     before = (project.folder / "params.yaml").read_text(encoding="utf-8")
     try:
         project.change("text_tower", weight_decay=0.02)
-        assert set(project.status()) == {"text_tower@base_rea", "text_tower@gpr_rea", "text_tower@mcip_rea"}
+        assert set(project.status()) == {"text_tower@base_rea", "text_tower@gpr_rea", "text_tower@mcip_rea", "text_tower@onespace"}
         assert project.would_run() == {
             "text_tower@base_rea",
             "evaluation@base_rea",
             "text_tower@gpr_rea",
             "text_tower@mcip_rea",
+            "text_tower@onespace",
             "evaluation@gpr_rea",
             "evaluation@mcip_rea",
+            "evaluation@onespace",
             "promotion",
             "report",
             "search_table",

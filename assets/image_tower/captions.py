@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 
 @dataclass(frozen=True)
@@ -22,21 +21,13 @@ class CaptionSets:
     def from_lists(cls, captions: list[list[int]], clusters: np.ndarray) -> CaptionSets:
         return cls([np.array(own, np.int64) for own in captions], clusters)
 
-    def drawn(self, limit: int, generator: torch.Generator) -> np.ndarray:
-        """int64: so many random captions of all, or all where there are no more."""
-        return torch.randperm(len(self.clusters), generator=generator)[:limit].numpy()
-
-    def of_batch(
-        self, rows: np.ndarray, everyone: np.ndarray | None = None, others: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def of_batch(self, rows: np.ndarray, everyone: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(candidates int64 [K] sorted, positives bool [B, K], ignored bool [B, K]) for the images `rows`.
 
-        Candidates are the captions of `everyone`, the images of the batch on all ranks, `rows` among them; None: `rows` is the batch. To
-        these come the captions `others`, if any.
+        Candidates are the captions of `everyone`, the images of the batch on all ranks, `rows` among them; None: `rows` is the batch.
         Ignored: a caption of another image from a cluster that one of the image's own captions is in.
         """
-        of_images = [self.captions[row] for row in (rows if everyone is None else everyone)]
-        candidates = np.unique(np.concatenate(of_images if others is None else [*of_images, others]))
+        candidates = np.unique(np.concatenate([self.captions[row] for row in (rows if everyone is None else everyone)]))
         own = [self.captions[row] for row in rows]
         image = np.repeat(np.arange(len(rows)), [len(captions) for captions in own])
         column = np.searchsorted(candidates, np.concatenate(own))

@@ -150,10 +150,7 @@ def _caption_loss(folder: Path, encoder: Encoder, settings: ImageTower) -> Loss:
 
     def loss(embedded: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         everyone = gather(torch.from_numpy(rows)).numpy()
-        others = None
-        if settings.candidate_captions is not None:
-            others = captions.drawn(settings.candidate_captions, generator_for(settings.seed, *everyone.tolist()))
-        candidates, *which = captions.of_batch(rows, everyone, others)
+        candidates, *which = captions.of_batch(rows, everyone)
         texts, positives, ignored = (torch.from_numpy(each).to(embedded.device) for each in (encoded[candidates], *which))
         return multi_caption_arc_margin_loss(embedded, texts, positives, settings.scale, settings.margin, ignored)
 

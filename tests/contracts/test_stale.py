@@ -12,10 +12,10 @@ import pytest
 if TYPE_CHECKING:
     from tests.tiny_project import Project
 
-EVALUATIONS = {f"evaluation@{name}" for name in ("base", "base_rea", "gpr", "gpr_rea", "mcip", "mcip_rea")}
+EVALUATIONS = {f"evaluation@{name}" for name in ("base", "base_rea", "gpr", "gpr_rea", "mcip", "mcip_rea", "onespace")}
 MEASURED = {*EVALUATIONS, "champion"}  # what measures is the same code
 JUDGED = {"promotion", "report", "search_table"}
-TEXT_TOWERS = {"text_tower@base_rea", "text_tower@gpr_rea", "text_tower@mcip_rea"}
+TEXT_TOWERS = {"text_tower@base_rea", "text_tower@gpr_rea", "text_tower@mcip_rea", "text_tower@onespace"}
 AFTER_BASE = {
     "pseudo_captions",
     "training_captions@gpr",
@@ -28,7 +28,15 @@ AFTER_BASE = {
     "export",
 }
 AFTER_GPR = {"text_tower@gpr_rea", "evaluation@gpr", "evaluation@gpr_rea", *JUDGED}
-AFTER_MCIP = {"text_tower@mcip_rea", "evaluation@mcip", "evaluation@mcip_rea", *JUDGED, "export"}  # mcip_rea is published
+AFTER_MCIP = {  # mcip_rea is published
+    "text_tower@mcip_rea",
+    "text_tower@onespace",
+    "evaluation@mcip",
+    "evaluation@mcip_rea",
+    "evaluation@onespace",
+    *JUDGED,
+    "export",
+}
 
 EDITS = {
     "a new function in a metric module that training does not use": (
@@ -62,7 +70,7 @@ EDITS = {
         "params.yaml",
         r"(text_tower:\n  seed: 0(?:\n|.)*?)lr: \S+",
         r"\1lr: 0.001",
-        {*TEXT_TOWERS, "evaluation@base_rea", "evaluation@gpr_rea", "evaluation@mcip_rea", *JUDGED, "export"},
+        {*TEXT_TOWERS, *EVALUATIONS - {f"evaluation@{name}" for name in ("base", "gpr", "mcip")}, *JUDGED, "export"},
     ),
     "k of k-NN": ("params.yaml", r"knn_k: \d+", "knn_k: 2", {*MEASURED, *JUDGED}),
     "a query's code": ("assets/search_table/query.py", r"\Z", "\n# a comment\n", set()),

@@ -1,5 +1,4 @@
 import numpy as np
-import torch
 
 from assets.image_tower.captions import CaptionSets
 
@@ -50,19 +49,3 @@ def test_an_image_without_captions_has_no_positives():
     candidates, positives, _ = sets.of_batch(np.array([0]))
     assert candidates.shape == (0,)
     assert positives.shape == (1, 0)
-
-
-def test_captions_of_no_picture_of_the_batch_are_negatives_too():
-    """But those of an own caption's cluster."""
-    sets = CaptionSets.from_lists([[0, 2], [1, 3], [4]], np.array([7, 7, 1, 2, 3]))
-    candidates, positives, ignored = sets.of_batch(np.array([0]), others=np.array([4, 1, 0]))
-    assert candidates.tolist() == [0, 1, 2, 4]
-    assert positives.tolist() == [[True, False, True, False]]
-    assert ignored.tolist() == [[False, True, False, False]]
-
-
-def test_so_many_captions_are_drawn_and_none_twice():
-    sets = CaptionSets.from_lists([], np.arange(6))
-    assert sorted(sets.drawn(10, torch.Generator().manual_seed(0)).tolist()) == [0, 1, 2, 3, 4, 5]
-    some = sets.drawn(4, torch.Generator().manual_seed(1)).tolist()
-    assert len(set(some)) == 4 and set(some) <= set(range(6))

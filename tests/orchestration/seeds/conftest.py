@@ -16,7 +16,7 @@ seed = yaml.safe_load(pathlib.Path("params.yaml").read_text())[stage].get("seed"
 if stage == "evaluation":
     import assets.evaluation
     assert recipe != "mcip" or seed != 1 or not pathlib.Path(os.environ["SEED_1_FAILS"]).exists(), "seed 1 is not liked"
-    value = 10.0 * seed + ("base", "base_rea", "gpr", "gpr_rea", "mcip", "mcip_rea").index(recipe)
+    value = 10.0 * seed + ("base", "base_rea", "gpr", "gpr_rea", "mcip", "mcip_rea", "onespace").index(recipe)
     row = {"image_to_image": {"map": value, "recall_at_1": value}, "knn": {"accuracy": value}, "zero_shot": {"accuracy": value}}
     row |= {"text_to_image": {"recall_at_5": value, "caption_recall_at_5": None}, "average": value}
     folder = pathlib.Path("data/evaluation") / recipe
