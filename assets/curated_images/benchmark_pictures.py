@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -50,4 +51,5 @@ def look_at(root: Path, known: Kept, apart: Apart) -> tuple[list[str], Looks]:
 def _looked_at(files: list[Path], known: Kept, apart: Apart) -> Iterator[tuple[Path, object]]:
     for start in range(0, len(files), READ_AT_ONCE):
         some = files[start : start + READ_AT_ONCE]
-        yield from zip(some, inspect_all([file.read_bytes() for file in some], known, apart), strict=True)
+        images = [file.read_bytes() for file in some]
+        yield from zip(some, inspect_all(images, [hashlib.sha256(image).digest() for image in images], known, apart), strict=True)

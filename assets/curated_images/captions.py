@@ -18,7 +18,9 @@ def clean(captions: Sequence[str | None], boilerplate: re.Pattern[str] | None, m
     kept: list[str] = []
     notes: list[Note] = []
     for caption in captions:
-        text = INVISIBLE.sub("", SPACES.sub(" ", caption or ""))
+        text = caption or ""
+        if not text.isprintable():  # nothing that the patterns match is
+            text = INVISIBLE.sub("", SPACES.sub(" ", text))
         if not text.strip():
             notes.append(("caption_dropped", "a caption is empty"))
             continue

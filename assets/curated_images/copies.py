@@ -15,9 +15,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from assets.curated_images.fingerprint import BYTES, SIZE, VIEWS
+from assets.curated_images.fingerprint import BYTES, VIEWS
 from assets.curated_images.near_duplicates import Pairs, alike_in_colour, near_pairs
-from assets.curated_images.thumbnails import VALUES
+from assets.curated_images.thumbnails import Gallery, Thumbnails
 from assets.pictures.schema import GIVEN_SPLITS
 
 # What a person may want to know of kept pictures. `other`: the picture that it looks like, or the copy that left.
@@ -35,23 +35,18 @@ TRAINED_ON = ("train", "validation")
 
 @dataclass(frozen=True)
 class Looks:
-    """The fingerprints and thumbnails of usable pictures, by row of the two files that hold them."""
+    """The fingerprints and thumbnails of some pictures."""
 
     fingerprints: np.ndarray  # uint8 [N, VIEWS, BYTES]
-    thumbnails: np.ndarray  # uint8 [N, 768]
-
-    def of(self, rows: np.ndarray) -> Looks:
-        return Looks(self.fingerprints[rows], self.thumbnails[rows])
+    thumbnails: Gallery  # uint8 [N, 768]
 
 
-def looks_of(fingerprints: Path, thumbnails: Path) -> Looks:
-    return Looks(_mapped(fingerprints, SIZE).reshape(-1, VIEWS, BYTES), _mapped(thumbnails, VALUES))
-
-
-def _mapped(file: Path, size: int) -> np.ndarray:
-    if not file.stat().st_size:
-        return np.zeros((0, size), np.uint8)
-    return np.memmap(file, np.uint8, mode="r").reshape(-1, size)
+def looks_of(fingerprints: Path, thumbnails: Path, rows: np.ndarray) -> Looks:
+    """Those of some rows, int64 [N]. Thumbnails are read as they are asked for."""
+    if not len(rows):
+        return Looks(np.zeros((0, VIEWS, BYTES), np.uint8), Thumbnails(thumbnails, rows))
+    mapped = np.memmap(fingerprints, np.uint8, mode="r").reshape(-1, VIEWS, BYTES)
+    return Looks(mapped[rows], Thumbnails(thumbnails, rows))
 
 
 def alike(queries: Looks, gallery: Looks, max_bits: int) -> Pairs:
@@ -115,10 +110,9 @@ def _class(label: str | None) -> str:
     return "the library" if label is None else f"class {label}"
 
 
-def like_benchmarks(usable: pl.DataFrame, looks: Looks, names: list[str], of_benchmarks: Looks, max_bits: int) -> list[dict[str, str]]:
-    """The rejected rows of training and validation pictures that look like a picture of a public benchmark, the one most like it."""
-    trained = usable.filter(pl.col("split").is_in(TRAINED_ON))
-    pairs = alike(looks.of(trained["thumbnail"].to_numpy()), of_benchmarks, max_bits)
+def like_benchmarks(trained: pl.DataFrame, looks: Looks, names: list[str], of_benchmarks: Looks, max_bits: int) -> list[dict[str, str]]:
+    """The rejected rows of `trained` pictures, with their `looks`, that look like a picture of a public benchmark, the one most like it."""
+    pairs = alike(looks, of_benchmarks, max_bits)
     found: dict[int, dict[str, str]] = {}
     for query, row, distance in zip(pairs.queries.tolist(), pairs.rows.tolist(), pairs.distances.tolist(), strict=True):
         detail = f"looks like {names[row]} of a public benchmark ({_bits(distance)})"

@@ -6,7 +6,9 @@ The looking is done in processes of their own, see pictures/apart.py. rejection.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ import PIL
 from PIL import Image, ImageChops, features
 
 from assets.curated_images.fingerprint import SIZE, fingerprint
-from assets.curated_images.thumbnails import thumbnail
+from assets.curated_images.thumbnails import VALUES, thumbnail
 from assets.imports import imported_files
 from assets.kept import Kept, opened
 from assets.pictures.apart import Apart
@@ -25,14 +27,15 @@ from assets.pictures.decoding import BadPicture, decode
 from assets.pictures.opening import Opened, decoders, open_untrusted
 
 JPEG_ABOVE_SIDE = 512  # pixels
+DIGEST = 32  # bytes
+HEAD = struct.Struct("<III")  # width, height, bytes of the notes
 
 
 @dataclass(frozen=True)
 class Usable:
-    image: bytes  # what is kept
+    image: bytes | None  # what is kept in place of the source's bytes; None where these are
     width: int  # of the upright picture, pixels
     height: int
-    sha256: str  # of the source's bytes
     pixels: bytes  # digest of size and RGB pixels: equal for exact duplicates, whatever their files
     thumbnail: bytes  # nearly equal for copies of another size or file format
     fingerprint: bytes  # what near_duplicates compares
@@ -41,7 +44,8 @@ class Usable:
 
 def inspections(how: Mapping[str, Any]) -> AbstractContextManager[Kept]:
     """What earlier runs found of images, by the SHA-256 of their bytes, with these settings, this code and these decoders."""
-    libraries = {name: features.version(name) for name in features.get_supported()} | decoders()
+    names = {*features.modules, *features.codecs, *features.features} - {"tkinter"}  # to ask for it loads it
+    libraries = {name: features.version(name) for name in names if features.check(name)} | decoders()
     return opened("inspected", {**how, "pillow": PIL.__version__, "decoders": libraries}, imported_files(__name__))
 
 
@@ -50,46 +54,36 @@ def inspecting(how: Mapping[str, Any], max_seconds: float) -> Apart:
     return Apart(f"{__name__}:inspect_to_bytes", how, max_seconds=max_seconds)
 
 
-def inspect_all(images: Sequence[bytes], known: Kept, apart: Apart) -> list[Usable | BadPicture]:
-    """`inspect` of each; those that are not known are looked at, and are known from then on."""
-    digests = [hashlib.sha256(data).digest() for data in images]
+def inspect_all(images: Sequence[bytes], digests: Sequence[bytes], known: Kept, apart: Apart) -> list[Usable | BadPicture]:
+    """`inspect` of each; those that are not known are looked at, and are known from then on. `digests`: the SHA-256 of each."""
     found: dict[bytes, bytes | BadPicture] = dict(known.get(digests))
     new = {digest: data for digest, data in zip(digests, images, strict=True) if digest not in found}
     looked = dict(zip(new, apart.map(new.values()), strict=True))
     # what crashed or was too slow may end otherwise on another day: another run tries again
     known.add({digest: each for digest, each in looked.items() if isinstance(each, bytes)})
     found |= looked
-    return [
-        packed if isinstance(packed := found[digest], BadPicture) else _unpacked(data, digest, packed)
-        for data, digest in zip(images, digests, strict=True)
-    ]
+    return [packed if isinstance(packed := found[digest], BadPicture) else _unpacked(packed) for digest in digests]
 
 
 def inspect_to_bytes(data: bytes, **how: Any) -> bytes:
-    """What `inspect` finds, as bytes: a line of JSON, then the digest of the pixels, the thumbnail, the fingerprint, and the kept bytes
-    where they are not the image's own."""
+    """What `inspect` finds, as bytes: HEAD, then the digest of the pixels, the thumbnail, the fingerprint, the notes as JSON, and the bytes
+    that are kept where they are not the image's own. A width of zero stands before the reason and detail of a BadPicture, as JSON."""
     found = inspect(data, **how)
     if isinstance(found, BadPicture):
-        return json.dumps({"reason": found.reason, "detail": found.detail}).encode() + b"\n"
-    anew = found.image is not data
-    parts = (found.pixels, found.thumbnail, found.fingerprint, found.image if anew else b"")
-    head = {"size": [found.width, found.height], "anew": anew, "cut": [len(part) for part in parts], "notes": found.notes}
-    return json.dumps(head).encode() + b"\n" + b"".join(parts)
+        return HEAD.pack(0, 0, 0) + json.dumps([found.reason, found.detail]).encode()
+    notes = json.dumps(found.notes).encode() if found.notes else b""
+    head = HEAD.pack(found.width, found.height, len(notes))
+    return b"".join((head, found.pixels, found.thumbnail, found.fingerprint, notes, found.image or b""))
 
 
-def _unpacked(data: bytes, digest: bytes, packed: bytes) -> Usable | BadPicture:
-    line, _, rest = packed.partition(b"\n")
-    head = json.loads(line)
-    if "reason" in head:
-        return BadPicture(head["reason"], head["detail"])
-    parts = []
-    for size in head["cut"]:
-        parts.append(rest[:size])
-        rest = rest[size:]
-    pixels, small, prints, image = parts
-    width, height = head["size"]
-    notes = tuple((note, detail) for note, detail in head["notes"])
-    return Usable(image if head["anew"] else data, width, height, digest.hex(), pixels, small, prints, notes)
+def _unpacked(packed: bytes) -> Usable | BadPicture:
+    width, height, length = HEAD.unpack_from(packed)
+    if not width:
+        return BadPicture(*json.loads(packed[HEAD.size :]))
+    ends = list(itertools.accumulate((HEAD.size, DIGEST, VALUES, SIZE, length)))
+    pixels, small, prints, notes = (packed[start:end] for start, end in itertools.pairwise(ends))
+    said = tuple((note, detail) for note, detail in json.loads(notes)) if notes else ()
+    return Usable(packed[ends[-1] :] or None, width, height, pixels, small, prints, said)
 
 
 def inspect(
@@ -115,19 +109,17 @@ def inspect(
     if blank_range is not None and _is_blank(picture, blank_range):
         return BadPicture("blank", f"it shows nothing: no channel's brightest and darkest pixel differ by more than {blank_range} of 255")
     digest = hashlib.sha256(f"{picture.width} {picture.height} ".encode() + picture.tobytes()).digest()
-    image = data if opened_picture.plain else kept_bytes(data, opened_picture)
-    sha256 = hashlib.sha256(data).hexdigest()
+    image = None if opened_picture.plain else kept_bytes(data, opened_picture)
     prints = fingerprint(picture) if fingerprints else bytes(SIZE)
-    return Usable(image, *picture.size, sha256, digest, thumbnail(picture), prints, opened_picture.notes)
+    return Usable(image, *picture.size, digest, thumbnail(picture), prints, opened_picture.notes)
 
 
 def _is_blank(picture: Image.Image, blank_range: int) -> bool:
-    bands = [cast(tuple[int, int], channel.getextrema()) for channel in picture.split()]
-    return all(high - low <= blank_range for low, high in bands)
+    return all(high - low <= blank_range for low, high in cast(tuple[tuple[int, int], ...], picture.getextrema()))
 
 
-def kept_bytes(data: bytes, found: Opened) -> bytes:
-    """The original file where decoding it plainly gives the same picture, else the picture encoded anew.
+def kept_bytes(data: bytes, found: Opened) -> bytes | None:
+    """None where decoding the original file plainly gives the same picture, else the picture encoded anew.
 
     As PNG, without loss; but as JPEG (quality 95, full colour resolution) where the original is of such a format, as a photograph that
     only had to be turned upright, with a side above 512 pixels: as PNG it would take many times the space.
@@ -136,7 +128,7 @@ def kept_bytes(data: bytes, found: Opened) -> bytes:
     try:
         plain = decode(data)
         if plain.size == picture.size and ImageChops.difference(plain, picture).getbbox() is None:
-            return data
+            return None
     except Exception:  # a format that curated bytes never have; Pillow's ValueError for modes that convert("RGB") refuses
         pass
     encoded = BytesIO()

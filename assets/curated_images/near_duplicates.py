@@ -15,7 +15,8 @@ from assets.curated_images.fingerprint import BYTES, VIEWS
 
 BITS = 8 * BYTES
 TABLES, NEIGHBOURS = 48, 24
-MORE_BITS = 2  # than log2(N): about one picture in four has the same by chance
+TABLES_AT_ONCE = 8  # in memory
+MORE_BITS, MOST_BITS = 2, 22  # than log2(N): about one picture in four has the same by chance
 QUERIES_AT_ONCE = 32_768
 MAX_COLOUR = 24.0  # levels of 255. The hash is of the grey picture: a red shirt and a blue one have the same
 CELLS = 4  # a side, in which colours are compared
@@ -30,6 +31,18 @@ class Pairs:
     distances: np.ndarray  # int64, bits that differ, of 256
 
 
+@dataclass(frozen=True)
+class _Table:
+    """The gallery by the chosen bits: rows of key k are rows[starts[k] : starts[k + 1]], in their order.
+
+    A key is an index, not searched for: a search of sorted keys misses the processor's caches at every step.
+    """
+
+    chosen: np.ndarray
+    starts: np.ndarray  # int32 [2 ** bits + 1]
+    rows: np.ndarray  # int32
+
+
 def near_pairs(queries: np.ndarray, gallery: np.ndarray, max_distance: int) -> Pairs:
     """Which row of the gallery looks like which query: uint8 [., VIEWS, BYTES] each. Pictures without a drawing look like none.
 
@@ -39,32 +52,25 @@ def near_pairs(queries: np.ndarray, gallery: np.ndarray, max_distance: int) -> P
     whole = _words(gallery[:, 0])
     found: list[np.ndarray] = [np.zeros((3, 0), np.int64)]
     drawn = np.flatnonzero(whole.any(axis=1))
-    bits = int(np.clip(np.ceil(np.log2(max(2, len(drawn)))) + MORE_BITS, 10, 30))
+    bits = int(np.clip(np.ceil(np.log2(max(2, len(drawn)))) + MORE_BITS, 10, MOST_BITS))
     chance = np.random.default_rng(0)
-    tables = []
-    ones = _ones(gallery[drawn, 0])
-    for _ in range(TABLES):
-        chosen = chance.choice(BITS, bits, replace=False)
-        keys = _keys(ones, chosen)
-        order = np.argsort(keys, kind="stable")
-        tables.append((chosen, keys[order], drawn[order]))
-    del ones
-    for start in range(0, len(queries), QUERIES_AT_ONCE):
-        block = np.ascontiguousarray(queries[start : start + QUERIES_AT_ONCE])
-        for view in range(VIEWS):
-            words = _words(block[:, view])
-            asking = np.flatnonzero(words.any(axis=1))
-            ones = _ones(block[asking, view])
-            of_view = [np.zeros((3, 0), np.int64)]
-            for chosen, keys, rows in tables:
-                asked, met = _met(_keys(ones, chosen), keys, rows)
-                who = asking[asked]
-                distances = np.bitwise_count(words[who] ^ whole[met]).sum(axis=1, dtype=np.int64)
-                near = distances <= max_distance
-                if same:
-                    near &= who + start != met
-                of_view.append(np.stack([who[near] + start, met[near], distances[near]]))
-            found.append(np.unique(np.concatenate(of_view, axis=1), axis=1))
+    choices = [chance.choice(BITS, bits, replace=False) for _ in range(TABLES)]
+    for first in range(0, TABLES, TABLES_AT_ONCE):
+        tables = [_table(whole, drawn, chosen) for chosen in choices[first : first + TABLES_AT_ONCE]]
+        for start in range(0, len(queries), QUERIES_AT_ONCE):
+            block = queries[start : start + QUERIES_AT_ONCE]
+            for view in range(VIEWS):
+                words = _words(block[:, view])
+                asking = np.flatnonzero(words.any(axis=1))
+                columns = _columns(words[asking])
+                for table in tables:
+                    asked, met = _met(_keys(columns, table.chosen), table)
+                    who = asking[asked]
+                    distances = np.bitwise_count(words[who] ^ whole[met]).sum(axis=1, dtype=np.int64)
+                    near = distances <= max_distance
+                    if same:
+                        near &= who + start != met
+                    found.append(np.stack([who[near] + start, met[near], distances[near]]))
     return _once(np.concatenate(found, axis=1), same=same)
 
 
@@ -90,27 +96,35 @@ def _words(prints: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(prints).view(np.uint64)
 
 
-def _ones(prints: np.ndarray) -> np.ndarray:
-    """uint8 [BITS, N] of uint8 [N, BYTES]: each bit of all pictures side by side."""
-    return np.ascontiguousarray(np.unpackbits(np.ascontiguousarray(prints), axis=1).T)
+def _columns(words: np.ndarray) -> np.ndarray:
+    """uint8 [BYTES, N] of uint64 [N, BYTES / 8]: each byte of all pictures side by side."""
+    return np.ascontiguousarray(words.view(np.uint8).T)
 
 
-def _keys(ones: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def _keys(columns: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """uint32 [N]: the chosen bits as one number."""
-    keys = np.zeros(ones.shape[1], np.uint32)
-    for bit in chosen:
+    keys = np.zeros(columns.shape[1], np.uint32)
+    for bit in chosen.tolist():
         keys <<= 1
-        keys |= ones[bit]
+        keys |= (columns[bit >> 3] >> (7 - bit % 8)) & 1
     return keys
 
 
-def _met(asked: np.ndarray, keys: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(query, row) of equal keys, at most NEIGHBOURS rows a query; `keys` is sorted, and so are rows of one key."""
-    low = np.searchsorted(keys, asked, "left")
-    counts = np.minimum(np.searchsorted(keys, asked, "right") - low, NEIGHBOURS)
-    queries = np.repeat(np.arange(len(asked)), counts)
-    within = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return queries, rows[np.repeat(low, counts) + within]
+def _table(whole: np.ndarray, rows: np.ndarray, chosen: np.ndarray) -> _Table:
+    keys = _keys(_columns(whole[rows]), chosen)
+    starts = np.zeros((1 << len(chosen)) + 1, np.int32)
+    np.cumsum(np.bincount(keys, minlength=len(starts) - 1), out=starts[1:])
+    return _Table(chosen, starts, rows[np.argsort(keys, kind="stable")].astype(np.int32))
+
+
+def _met(asked: np.ndarray, table: _Table) -> tuple[np.ndarray, np.ndarray]:
+    """(query, row) of equal keys, at most NEIGHBOURS rows a query, the first ones."""
+    low = table.starts[asked]
+    counts = np.minimum(table.starts[asked + 1] - low, NEIGHBOURS)
+    some = np.flatnonzero(counts)
+    low, counts = low[some], counts[some]
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(some, counts), table.rows[np.repeat(low, counts) + within]
 
 
 def _once(found: np.ndarray, *, same: bool) -> Pairs:

@@ -1,11 +1,12 @@
 """The stage curated_images: every source image ends in one of two tables, kept or rejected. Each rule is a module of this package.
 
-The stage reads the source once, in order of id, and decodes what no run before it has seen. Usable images wait on disk until the split of
-every image is known.
+The stage reads the source once, in order of id, and decodes what no run before it has seen. Images are read a second time when the
+split of every image is known.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 from collections import Counter
@@ -32,7 +33,7 @@ from assets.curated_images.thumbnails import Thumbnails
 from assets.errors import UserError
 from assets.pictures.decoding import BadPicture
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
-from assets.pictures.table import read_batches, read_schema, row_count, writing_rows
+from assets.pictures.table import read_batches, read_schema, row_count, writing_batches, writing_rows
 from assets.progress import track
 
 logger = logging.getLogger(__name__)
@@ -41,15 +42,19 @@ ROWS_PER_BATCH = 64  # decoded side by side
 ROWS_PER_PIECE = 1024  # held as Python objects
 MANY_NEAR_TEST = 0.05  # a larger share of the training pictures that leave is worth a warning
 WAITING = artifacts.WORK / "curated_images" / "waiting"
-USABLE, THUMBNAILS, FINGERPRINTS = WAITING / "images", WAITING / "thumbnails", WAITING / "fingerprints"
-USABLE_SCHEMA = pa.schema([IMAGES_SCHEMA.field("id"), IMAGES_SCHEMA.field("image")])
+ENCODED, THUMBNAILS, FINGERPRINTS = WAITING / "images", WAITING / "thumbnails", WAITING / "fingerprints"
+ENCODED_SCHEMA = pa.schema([IMAGES_SCHEMA.field("id"), IMAGES_SCHEMA.field("image")])
 WAITING_SCHEMA = pa.schema(
     [
         *(field for field in CURATED_SCHEMA if field.name not in ("image", "split")),
         pa.field("pixels", pa.binary(), nullable=False),
         pa.field("thumbnail", pa.int64(), nullable=False),
+        pa.field("place", pa.int64(), nullable=False),
+        pa.field("encoded", pa.bool_(), nullable=False),
     ]
 )
+COLUMNS_SCHEMA = pa.schema([field for field in CURATED_SCHEMA if field.name != "image"])
+OF_WAITING = [name for name in WAITING_SCHEMA.names if name not in CURATED_SCHEMA.names]
 
 
 def make_curated_images(settings: params.CuratedImages, benchmarks: Path | None = None) -> None:
@@ -109,10 +114,11 @@ def _how(settings: params.CuratedImages) -> dict[str, Any]:
 
 
 def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dict[str, Any]], list[dict[str, Any]]]:
-    """Read the whole source; usable images wait in USABLE, their looks in THUMBNAILS and FINGERPRINTS. Returns the other columns, the
-    rejected rows, and notes.
+    """Read the whole source; images that had to be encoded anew wait in ENCODED, the looks of all usable ones in THUMBNAILS and
+    FINGERPRINTS. Returns the other columns, the rejected rows, and notes.
 
-    Beside those of the curated table: `pixels`, by which exact duplicates are known, and `thumbnail`, the row in THUMBNAILS.
+    Beside those of the curated table: `pixels`, by which exact duplicates are known, `thumbnail`, the row in THUMBNAILS, `place`, the row
+    in the source, and `encoded`, whether the image is in ENCODED.
     """
     if not read_schema(artifacts.SOURCE_IMAGES).equals(IMAGES_SCHEMA):
         raise UserError(f"{artifacts.SOURCE_IMAGES} has other columns than this version reads. `dvc repro source_images` makes it anew.")
@@ -125,12 +131,16 @@ def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dic
     def inspected() -> Iterator[tuple[dict[str, Any], Usable | BadPicture]]:
         with inspecting(how, settings.max_decode_seconds) as apart, inspections(how) as known:
             for batch in read_batches(artifacts.SOURCE_IMAGES, IMAGES_SCHEMA.names, ROWS_PER_BATCH):
-                rows = batch.to_pylist()
-                yield from zip(rows, inspect_all([row["image"] for row in rows], known, apart), strict=True)
+                images = batch["image"].to_pylist()
+                digests = [hashlib.sha256(image).digest() for image in images]
+                found = inspect_all(images, digests, known, apart)
+                for row, digest, each in zip(batch.drop_columns(["image"]).to_pylist(), digests, found, strict=True):
+                    yield row | {"sha256": digest.hex()}, each
 
     previous, usable, count = None, [], 0
-    with writing_rows(USABLE, USABLE_SCHEMA) as write, THUMBNAILS.open("wb") as thumbnails, FINGERPRINTS.open("wb") as fingerprints:
-        for row, found in track(inspected(), total=row_count(artifacts.SOURCE_IMAGES), what="decoding", unit="images"):
+    with writing_rows(ENCODED, ENCODED_SCHEMA) as write, THUMBNAILS.open("wb") as thumbnails, FINGERPRINTS.open("wb") as fingerprints:
+        rows = track(inspected(), total=row_count(artifacts.SOURCE_IMAGES), what="decoding", unit="images")
+        for place, (row, found) in enumerate(rows):
             if previous is not None and row["id"] < previous:
                 raise UserError(f"{artifacts.SOURCE_IMAGES} is not in order of id. `dvc repro source_images` makes it anew.")
             if row["id"] == previous:
@@ -141,14 +151,15 @@ def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dic
                 allowed = ", ".join(settings.licenses)
                 rejected.append({"id": row["id"], "reason": "license", "detail": f"its licence is {row['license']}; allowed are {allowed}"})
             else:
-                write({"id": row["id"], "image": found.image})
+                if found.image is not None:
+                    write({"id": row["id"], "image": found.image})
                 thumbnails.write(found.thumbnail)
                 fingerprints.write(found.fingerprint)
                 row["family"] = None if row["label"] is None else row["family"] or row["label"]
                 row["captions"], said = captions.clean(row["captions"], boilerplate, settings.max_caption_characters)
                 notes += ({"id": row["id"], "note": note, "detail": detail} for note, detail in (*found.notes, *said))
-                row |= {"width": found.width, "height": found.height, "sha256": found.sha256}
-                usable.append(row | {"pixels": found.pixels, "thumbnail": count})
+                row |= {"width": found.width, "height": found.height, "pixels": found.pixels}
+                usable.append(row | {"place": place, "encoded": found.image is not None, "thumbnail": count})
                 count += 1
             if len(usable) == ROWS_PER_PIECE:
                 pieces.append(pa.RecordBatch.from_pylist(usable, schema=WAITING_SCHEMA))
@@ -164,7 +175,7 @@ def _near_duplicates(usable: pl.DataFrame, settings: params.CuratedImages) -> tu
     if settings.near_duplicates == "ignore":
         return ranked, Pairs(*np.zeros((3, 0), np.int64))
     logger.info("looking for near-duplicates among %d pictures", ranked.height)
-    looks = copies.looks_of(FINGERPRINTS, THUMBNAILS).of(ranked["thumbnail"].to_numpy())
+    looks = copies.looks_of(FINGERPRINTS, THUMBNAILS, ranked["thumbnail"].to_numpy())
     return ranked, copies.alike(looks, looks, settings.near_duplicate_bits)
 
 
@@ -191,7 +202,9 @@ def _without_benchmarks(usable: pl.DataFrame, rejected: list[dict[str, Any]], ro
         names, looks = look_at(root, known, apart)
     if not names:
         return usable
-    found = copies.like_benchmarks(usable, copies.looks_of(FINGERPRINTS, THUMBNAILS), names, looks, settings.near_duplicate_bits)
+    trained = usable.filter(pl.col("split").is_in(copies.TRAINED_ON))
+    own = copies.looks_of(FINGERPRINTS, THUMBNAILS, trained["thumbnail"].to_numpy())
+    found = copies.like_benchmarks(trained, own, names, looks, settings.near_duplicate_bits)
     return _without(usable, rejected, found)
 
 
@@ -286,7 +299,7 @@ def _check(kept: pl.DataFrame, min_side: int) -> dict[str, Any]:
     from assets.curated_images.expectations import failures, validate
 
     logger.info("checking the expectations")
-    result = validate(kept.drop("pixels", "thumbnail"), min_side)
+    result = validate(kept.drop(OF_WAITING), min_side)
     artifacts.write_json(artifacts.LAST_EXPECTATIONS, result)
     if not result["success"]:
         raise UserError(
@@ -297,14 +310,32 @@ def _check(kept: pl.DataFrame, min_side: int) -> dict[str, Any]:
 
 
 def _write_kept(path: Path, kept: pl.DataFrame) -> None:
-    """Write rows in order of split, then id. USABLE is in order of id, as `kept` is, so one pass over it per split is enough."""
-    with writing_rows(path, CURATED_SCHEMA) as write:
+    """Write rows in order of split, then id. The source is in order of id, as `kept` is, so one pass over it per split is enough."""
+    with writing_batches(path, CURATED_SCHEMA) as write:
         for split in SPLITS:
-            rows = kept.filter(pl.col("split") == split).drop("pixels", "thumbnail").iter_rows(named=True)
-            row = next(rows, None)
-            for batch in read_batches(USABLE, USABLE_SCHEMA.names, ROWS_PER_BATCH) if row else ():
-                for name, image in zip(batch["id"].to_pylist(), batch["image"], strict=True):
-                    if row is not None and row["id"] == name:
-                        write(row | {"image": image.as_py()})
-                        row = next(rows, None)
-            assert row is None, row
+            rows = kept.filter(pl.col("split") == split)
+            places, encoded = rows["place"].to_numpy(), rows["encoded"].to_numpy()
+            columns = rows.select(COLUMNS_SCHEMA.names).to_arrow().cast(COLUMNS_SCHEMA)
+            anew = _encoded_images(rows.filter("encoded")["id"].to_list())
+            start = done = 0
+            for batch in read_batches(artifacts.SOURCE_IMAGES, ["image"], ROWS_PER_BATCH) if len(places) else ():
+                until = int(np.searchsorted(places, start + len(batch)))
+                images = batch["image"].take(pa.array(places[done:until] - start))
+                if encoded[done:until].any():
+                    its_own = zip(images, encoded[done:until], strict=True)
+                    images = pa.array([next(anew) if new else image.as_py() for image, new in its_own], images.type)
+                for part in columns.slice(done, until - done).to_batches():
+                    write(part.add_column(CURATED_SCHEMA.get_field_index("image"), CURATED_SCHEMA.field("image"), images))
+                start, done = start + len(batch), until
+            assert done == len(places), (done, len(places))
+
+
+def _encoded_images(ids: list[str]) -> Iterator[bytes]:
+    """Of ENCODED, those of some ids, all in order of id."""
+    wanted = iter(ids)
+    name = next(wanted, None)
+    for batch in read_batches(ENCODED, ENCODED_SCHEMA.names, ROWS_PER_BATCH) if ids else ():
+        for each, image in zip(batch["id"].to_pylist(), batch["image"], strict=True):
+            if each == name:
+                yield image.as_py()
+                name = next(wanted, None)

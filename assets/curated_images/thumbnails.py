@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,9 @@ class Thumbnails:
         if (np.diff(rows) > 0).all() and last - first < DENSE * len(rows):  # side by side but for those of other splits
             read = np.fromfile(self.file, np.uint8, (last - first + 1) * VALUES, offset=first * VALUES)
             return read.reshape(-1, VALUES)[rows - first]
-        return np.stack([np.fromfile(self.file, np.uint8, VALUES, offset=int(row) * VALUES) for row in rows])
+        with self.file.open("rb", buffering=0) as file:
+            read = b"".join(os.pread(file.fileno(), VALUES, row * VALUES) for row in rows.tolist())
+        return np.frombuffer(read, np.uint8).reshape(-1, VALUES)
 
 
 Gallery = np.ndarray | Thumbnails

@@ -36,10 +36,23 @@ def writing_rows(table: Path, schema: pa.Schema) -> Iterator[Callable[[dict[str,
     The same rows give the same files. A table without rows has one shard, which holds the columns. FileExistsError where there is one
     already: see artifacts.replacing.
     """
+    with _writing(table, schema) as writer:
+        yield writer.add
+
+
+@contextlib.contextmanager
+def writing_batches(table: Path, schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], None]]:
+    """As writing_rows, of many rows at once, without an object of Python for each value. They give the same files as one by one."""
+    with _writing(table, schema) as writer:
+        yield writer.add_batch
+
+
+@contextlib.contextmanager
+def _writing(table: Path, schema: pa.Schema) -> Iterator[_Writer]:
     table.mkdir(parents=True)
     writer = _Writer(table, schema)
     try:
-        yield writer.add
+        yield writer
         writer.finish()
     finally:
         writer.close()
@@ -51,21 +64,36 @@ class _Writer:
         self.shards = 0
         self.file: pq.ParquetWriter | None = None  # the shard that is being written
         self.groups = self.bytes = 0  # of that shard
-        self.held: list[dict[str, Any]] = []  # the rows of the next group
-        self.held_bytes = 0
+        self.rows: list[dict[str, Any]] = []  # of the next group; these or
+        self.batches: list[pa.RecordBatch] = []
+        self.held = self.held_bytes = 0  # rows of the next group
 
     def add(self, row: dict[str, Any]) -> None:
-        self.held.append(row)
-        self.held_bytes += len(row["image"])
+        self.rows.append(row)
         ends = _ends_shard(row["id"])
-        if ends or len(self.held) == ROWS_PER_GROUP or self.held_bytes >= BYTES_PER_GROUP:
-            self._write_group()
-        if ends:
-            self.close()
+        if self._ends_group(len(row["image"]), ends):
+            self._write_group(ends)
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        first = 0
+        sizes = pc.binary_length(batch["image"]).to_pylist()
+        for row, (identifier, size) in enumerate(zip(batch["id"].to_pylist(), sizes, strict=True), 1):
+            ends = _ends_shard(identifier)
+            if self._ends_group(size, ends):
+                self.batches.append(batch.slice(first, row - first))
+                self._write_group(ends)
+                first = row
+        if first < len(batch):
+            self.batches.append(batch.slice(first))
+
+    def _ends_group(self, size: int, ends_shard: bool) -> bool:
+        self.held += 1
+        self.held_bytes += size
+        return ends_shard or self.held == ROWS_PER_GROUP or self.held_bytes >= BYTES_PER_GROUP
 
     def finish(self) -> None:
         if self.held:
-            self._write_group()
+            self._write_group(ends_shard=False)
         elif not self.shards:
             self._open_shard()
 
@@ -74,15 +102,19 @@ class _Writer:
             self.file.close()
         self.file = None
 
-    def _write_group(self) -> None:
+    def _write_group(self, ends_shard: bool) -> None:
         if self.file is None or self.groups == GROUPS_PER_SHARD or self.bytes >= BYTES_PER_SHARD:
             self.close()
             self.file = self._open_shard()
-        self.file.write_table(pa.Table.from_pylist(self.held, schema=self.schema))
+        rows = pa.Table.from_pylist(self.rows, self.schema) if self.rows else pa.Table.from_batches(self.batches, self.schema)
+        self.file.write_table(rows.combine_chunks())
         self.groups += 1
         self.bytes += self.held_bytes
-        self.held.clear()
-        self.held_bytes = 0
+        self.rows.clear()
+        self.batches.clear()
+        self.held = self.held_bytes = 0
+        if ends_shard:
+            self.close()
 
     def _open_shard(self) -> pq.ParquetWriter:
         # pictures gain nothing from a dictionary, or from minimum and maximum

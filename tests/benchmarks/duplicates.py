@@ -1,8 +1,10 @@
 """Near-duplicates planted in a folder of pictures, precision and recall: `python -m tests.benchmarks.duplicates FOLDER [--sample 2000]`.
 
-FOLDER holds picture files at any depth, or is a picture table (data/source_images/images). Each picture of the sample gets one copy of
-one kind. Found pairs that nobody planted count as wrong, although the folder may hold copies of its own: the nearest are listed, and
---sheet writes them side by side. --scale: the time of the search alone, for 20,000 and 200,000 fingerprints. Asserts nothing.
+FOLDER holds picture files at any depth, or is a picture table (data/source_images/images); several may be given. Each picture of the sample
+gets one copy of one kind. Found pairs that nobody planted count as wrong, although the folder may hold copies of its own: the nearest are
+listed, and --sheet writes them side by side. The number of bits is chosen on one half of the pictures and judged on the other, and the
+pairs that the search meets are compared with those of every pair compared. --scale: the time of the search alone by the number of
+fingerprints. Asserts nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from assets.pictures.opening import open_picture
 THRESHOLDS = (8, 16, 24, 28, 32, 36, 40, 44, 48, 56, 64)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MAX_PIXELS = 100_000_000
+PRECISE = 0.998  # of the pairs found on the half that chooses
+ROWS_AT_ONCE = 256
 
 
 def _part(picture: Image.Image, left: float, top: float, right: float, bottom: float) -> Image.Image:
@@ -55,15 +59,15 @@ PLANTED: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("folders", type=Path, nargs="*")
     parser.add_argument("--sample", type=int, default=2000)
     parser.add_argument("--sheet", type=Path)
-    parser.add_argument("--scale", action="store_true")
+    parser.add_argument("--scale", type=int, nargs="*", help="such as 20000 200000")
     asked = parser.parse_args()
     if asked.scale:
-        _scale()
-    if asked.folder:
-        _measure(asked.folder, asked.sample, asked.sheet)
+        _scale(asked.scale)
+    for folder in asked.folders:
+        _measure(folder, asked.sample, asked.sheet)
 
 
 def _measure(folder: Path, sample: int, sheet: Path | None) -> None:
@@ -72,10 +76,10 @@ def _measure(folder: Path, sample: int, sheet: Path | None) -> None:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         made = list(pool.map(_prints, [data for _, data in named], kinds, chunksize=16))
     prints = np.frombuffer(b"".join([own for own, _ in made] + [copy for _, copy in made]), np.uint8).reshape(-1, VIEWS, BYTES)
-    begun = time.perf_counter()
+    begun = time.process_time()
     pairs = near_pairs(prints, prints, max(THRESHOLDS))
     count = len(named)
-    print(f"{count:,} pictures with a copy each; search {time.perf_counter() - begun:.1f} s")  # noqa: T201
+    print(f"{folder}: {count:,} pictures with a copy each; search {time.process_time() - begun:.1f} s of processors")  # noqa: T201
     planted = pairs.queries - pairs.rows == count
     between = ~planted & (pairs.queries < count)  # of two pictures of the folder; the copies of both only repeat them
     print(f"{'bits':>5} {'precision':>9} {'recall':>6}  " + "  ".join(PLANTED))  # noqa: T201
@@ -86,7 +90,56 @@ def _measure(folder: Path, sample: int, sheet: Path | None) -> None:
         recalls = [100 * sum(row in hit for row in range(count) if kinds[row] == kind) / max(1, kinds.count(kind)) for kind in PLANTED]
         row = "  ".join(f"{recall:>{len(kind)}.1f}" for kind, recall in zip(PLANTED, recalls, strict=True))
         print(f"{most:>5} {100 * right / max(1, right + wrong):>9.1f} {100 * right / count:>6.1f}  {row}   ({wrong} not planted)")  # noqa: T201
+    _choose(pairs, planted, between, count)
+    _compare_with_every_pair(prints, pairs)
     _show(pairs, between, named, sheet)
+
+
+def _choose(pairs: Pairs, planted: np.ndarray, between: np.ndarray, count: int) -> None:
+    """The most bits with which a half of the pictures, drawn by chance, has the precision PRECISE; then what the other half has."""
+    in_first = np.random.default_rng(1).permutation(count) < count // 2
+    halves = []
+    for half in (in_first, ~in_first):
+        own = half[pairs.rows % count] & half[pairs.queries % count]
+        right, wrong = (np.array([(own & kind & (pairs.distances <= most)).sum() for most in THRESHOLDS]) for kind in (planted, between))
+        halves.append((right / np.maximum(1, right + wrong), right / half.sum()))
+    (precision, recall), (its_precision, its_recall) = halves
+    fit = np.flatnonzero(precision >= PRECISE)
+    if not len(fit):
+        print(f"no number of bits has a precision of {PRECISE:.1%} on the first half")  # noqa: T201
+        return
+    best = fit[-1]
+    print(  # noqa: T201
+        f"chosen on one half: {THRESHOLDS[best]} bits, precision {precision[best]:.2%}, recall {recall[best]:.1%};"
+        f" on the other half: precision {its_precision[best]:.2%}, recall {its_recall[best]:.1%}"
+    )
+
+
+def _compare_with_every_pair(prints: np.ndarray, found: Pairs) -> None:
+    """How many of the pairs within each number of bits the search meets; a pair's distance is the least of all views, of either picture."""
+    words = np.ascontiguousarray(prints).view(np.uint64)
+    drawn = words[:, 0].any(axis=1)
+    met = {(query, row) for query, row in zip(found.queries.tolist(), found.rows.tolist(), strict=True)}
+    every: list[tuple[int, int, int]] = []
+    for start in range(0, len(words), ROWS_AT_ONCE):
+        least = np.full((len(words[start : start + ROWS_AT_ONCE]), len(words)), 256, np.uint16)
+        for view in range(VIEWS):
+            for ours, theirs in ((view, 0), (0, view)):
+                distances = np.zeros(least.shape, np.uint16)
+                for word in range(words.shape[2]):
+                    distances += np.bitwise_count(words[start : start + ROWS_AT_ONCE, None, ours, word] ^ words[None, :, theirs, word])
+                seen = words[start : start + ROWS_AT_ONCE, ours].any(axis=1)[:, None] & words[:, theirs].any(axis=1)[None]
+                np.minimum(least, np.where(seen, distances, 256), out=least)
+        least[~drawn[start : start + ROWS_AT_ONCE]] = 256
+        least[:, ~drawn] = 256
+        queries, rows = np.nonzero(least <= max(THRESHOLDS))
+        later = queries + start > rows
+        queries, rows = queries[later], rows[later]
+        every += zip((queries + start).tolist(), rows.tolist(), least[queries, rows].tolist(), strict=True)
+    for most in THRESHOLDS:
+        within = [(query, row) for query, row, distance in every if distance <= most]
+        share = sum(pair in met for pair in within) / max(1, len(within))
+        print(f"within {most:>2} bits: the search meets {share:.2%} of {len(within):,} pairs")  # noqa: T201
 
 
 def _show(pairs: Pairs, between: np.ndarray, named: list[tuple[str, bytes]], sheet: Path | None) -> None:
@@ -128,16 +181,20 @@ def _prints(data: bytes, kind: str) -> tuple[bytes, bytes]:
     return fingerprint(picture), fingerprint(open_picture(saved.getvalue(), MAX_PIXELS))
 
 
-def _scale() -> None:
+def _scale(counts: list[int]) -> None:
     chance = np.random.default_rng(0)
-    for count in (20_000, 200_000):
+    for count in counts:
         prints = chance.integers(0, 256, (count, VIEWS, BYTES), dtype=np.uint8)
         copies = chance.permutation(count)[: count // 10].reshape(2, -1)  # one in twenty has a copy that differs in some bits
         flipped = chance.random((copies.shape[1], VIEWS, BYTES, 8)) < 0.08
         prints[copies[1]] = prints[copies[0]] ^ np.packbits(flipped, axis=-1)[..., 0]
-        begun = time.perf_counter()
+        begun = time.process_time()
         found = near_pairs(prints, prints, 44)
-        print(f"{count:>7,} fingerprints: {time.perf_counter() - begun:.1f} s, {len(found.queries):,} pairs of {copies.shape[1]:,}")  # noqa: T201
+        seconds = time.process_time() - begun
+        print(  # noqa: T201
+            f"{count:>7,} fingerprints: {seconds:.1f} s of processors, {1e6 * seconds / count:.0f} µs each;"
+            f" {len(found.queries):,} of {copies.shape[1]:,} pairs"
+        )
 
 
 if __name__ == "__main__":

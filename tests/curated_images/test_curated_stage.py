@@ -235,13 +235,13 @@ def test_a_source_of_another_form():
 
 
 def test_what_a_killed_run_left_behind_is_in_nobodys_way():
-    with writing_rows(stage.USABLE, stage.USABLE_SCHEMA) as write:
+    with writing_rows(stage.ENCODED, stage.ENCODED_SCHEMA) as write:
         write({"id": "a/0.png", "image": b"of a run before"})
-    (stage.USABLE / "00001.parquet").write_bytes(b"torn")
+    (stage.ENCODED / "00001.parquet").write_bytes(b"torn")
     write_source(good_rows())
     make_curated_images(SETTINGS)
     assert {each["id"] for each in read_all(artifacts.CURATED_IMAGES)} == {each["id"] for each in good_rows()}
-    assert not stage.USABLE.exists()
+    assert not stage.ENCODED.exists()
 
 
 def smooth(seed: int) -> Image.Image:

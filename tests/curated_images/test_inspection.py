@@ -1,6 +1,5 @@
 """What is kept of an image: the original file where it is right as it is, else a new one."""
 
-import hashlib
 from io import BytesIO
 
 import numpy as np
@@ -42,14 +41,13 @@ def plain(data: bytes) -> np.ndarray:
 def test_files_that_are_right_are_kept_as_they_are(kind):
     data = encode(noise(20, 16), kind)
     found = keep(data)
-    assert found.image == data
+    assert found.image is None
     assert (found.width, found.height) == (20, 16)
-    assert found.sha256 == hashlib.sha256(data).hexdigest()
 
 
 def test_an_opaque_alpha_channel_needs_no_new_file():
     data = encode(noise(20, 16).convert("RGBA"), "PNG")
-    assert keep(data).image == data
+    assert keep(data).image is None
 
 
 @pytest.mark.parametrize(
@@ -64,10 +62,9 @@ def test_an_opaque_alpha_channel_needs_no_new_file():
 )
 def test_other_files_are_written_anew_without_loss(data):
     found = keep(data)
-    assert found.image != data
+    assert found.image is not None
     assert found.image.startswith(b"\x89PNG")
     assert (plain(found.image) == np.asarray(open_picture(data, 1_000_000))).all()
-    assert found.sha256 == hashlib.sha256(data).hexdigest()  # of the source's bytes
     assert plain(found.image).shape == (found.height, found.width, 3)
 
 

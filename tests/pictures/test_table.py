@@ -26,6 +26,7 @@ from assets.pictures.table import (
     read_schema,
     row_count,
     shards,
+    writing_batches,
     writing_rows,
 )
 from tests.pictures.pictures import png
@@ -167,6 +168,17 @@ def test_new_rows_change_the_shards_that_they_stand_in_alone(tmp_path, monkeypat
 
 def test_the_same_rows_give_the_same_files(table):
     assert artifacts.sha256_of(write(table.with_name("again"), rows())) == artifacts.sha256_of(table)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_rows_in_batches_give_the_same_files_as_one_by_one(table, size, monkeypatch):
+    """Curation writes columns: files that depended on the size of its batches would be stored anew by dvc."""
+    monkeypatch.setattr(tables, "ROWS_PER_SHARD", 5)
+    path = table.with_name("batches")
+    with writing_batches(path, CURATED_SCHEMA) as add:
+        for start in range(0, len(rows()), size):
+            add(pa.RecordBatch.from_pylist(rows()[start : start + size], schema=CURATED_SCHEMA))
+    assert artifacts.sha256_of(path) == artifacts.sha256_of(write(table.with_name("rows"), rows()))
 
 
 def test_where_groups_and_shards_end(tmp_path, monkeypatch):
