@@ -22,6 +22,7 @@ from assets.errors import UserError
 
 DATA = Path("data")
 SOURCE_IMAGES = DATA / "source_images" / "images"
+ADDRESSES = DATA / "addresses.json"  # in git: what lies at the addresses that the sources name
 CURATED = DATA / "curated_images"
 CURATED_IMAGES = CURATED / "images"
 REJECTED_IMAGES = CURATED / "rejected.parquet"

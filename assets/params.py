@@ -24,7 +24,8 @@ from pydantic import (
 from ruamel.yaml.error import YAMLError
 
 from assets import recipes as recipe_rows
-from assets.artifacts import read_yaml
+from assets.addresses import has_secret, is_remote
+from assets.artifacts import LANCEDB, read_yaml
 from assets.errors import UserError
 from assets.measures import GATED
 from assets.recipes import Recipe, WrongRecipes
@@ -61,12 +62,26 @@ Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^\w[\w .-]*$")]
 
 
+WITHOUT_SECRETS = (
+    "Give credentials in the environment (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE): params.yaml is read by all."
+)
+
+
+def _without_secret(place: str) -> str:
+    if has_secret(place):
+        raise ValueError(f"holds a password or key. {WITHOUT_SECRETS}")
+    return place
+
+
+Place = Annotated[Text, AfterValidator(_without_secret)]  # a path, or an address that fsspec opens
+
+
 class AnySource(Section):
     """What every kind of source has. `name` and `labels` may be left out: they tell several sources apart."""
 
     name: Name | None = None
     labels: Name | None = None
-    root: Text  # a path; of the kinds but emoji also an address that fsspec opens
+    root: Place  # of the emoji a path
 
 
 class Emoji(AnySource):  # its root: the folder of package.json and package-lock.json
@@ -105,7 +120,7 @@ Columns = Annotated[dict[Column | Literal["image"], Text], AfterValidator(_with_
 
 class Table(AnySource):
     kind: Literal["table"]
-    pictures: Text | None  # the folder of the files that the column image names; null: the column holds the pictures
+    pictures: Place | None  # the folder of the files that the column image names; null: the column holds the pictures
     columns: Columns
     license: str
     attribution: str
@@ -373,9 +388,16 @@ class Export(Section):
     max_recall_lost: NonNegativeFloat  # percentage points
 
 
+def _published_or_shared(place: str) -> str:
+    if place != str(LANCEDB) and not is_remote(place):
+        raise ValueError(f"must be {LANCEDB}, or an address such as s3://bucket/lancedb to which `make share` copied the table")
+    return place.rstrip("/")
+
+
 class Search(Section):
     """Queries of the published table. No stage reads it."""
 
+    table: Annotated[Place, AfterValidator(_published_or_shared)]  # data/lancedb, or an address
     towers: Literal["fp32", "int8", "torch"]  # graphs of the stage export, or the model itself
     near_identical: Annotated[float, Field(gt=0, le=1)]  # cosine
     port: Annotated[int, Field(ge=0, le=65535)]

@@ -25,8 +25,10 @@ from dagster import (
     sensor,
 )
 
+from assets.addresses import stored_under
+from assets.errors import UserError
 from assets.params import Orchestration, read_params
-from assets.source_images.watched import watched
+from assets.source_images.watched import addresses_of, paths_of
 from orchestration.dvc_stage import dead_runs, end_orphans, living_runs, running
 from orchestration.record import Describe, Judge, report
 from orchestration.schedules import RETRAIN
@@ -83,17 +85,22 @@ def new_images_sensor(checkout: Path, settings: Orchestration) -> SensorDefiniti
         description=f"Starts a retraining when {settings.retrain_from_new_images} files of the source's folder are new, changed or gone.",
     )
     def new_images(context: SensorEvaluationContext) -> SensorResult:
-        sources = read_params(checkout / "params.yaml")[0].source_images.sources
-        roots = [checkout / path for path in watched([source for source in sources if source.kind != "emoji"])]
-        if not roots:
-            kinds = ", ".join(source.kind for source in sources)
-            return SensorResult(skip_reason=f"the sources ({kinds}) are pinned by a lock file or lie elsewhere: nothing comes by itself")
+        sources = [source for source in read_params(checkout / "params.yaml")[0].source_images.sources if source.kind != "emoji"]
+        roots, addresses = [checkout / path for path in paths_of(sources)], addresses_of(sources)
+        if not sources:
+            return SensorResult(skip_reason="the sources (emoji) are pinned by a lock file: nothing comes by itself")
         seen = json.loads(context.cursor) if context.cursor else None
-        now = fingerprint(roots, since=seen["newest"] if seen else 0)
+        since = seen["newest"] if seen else 0
+        try:
+            now = together(fingerprint(roots, since), at_addresses(addresses, since))
+        except UserError as problem:  # the next look may succeed
+            return SensorResult(skip_reason=str(problem), cursor=context.cursor)
         if seen is None:
             return SensorResult(skip_reason=f"{now['files']} files to begin with", cursor=json.dumps(now))
         if not now["files"]:
-            return SensorResult(skip_reason=f"{', '.join(map(str, roots))}: empty or not there, so there is nothing to train on")
+            return SensorResult(
+                skip_reason=f"{', '.join(map(str, [*roots, *addresses]))}: empty or not there, so there is nothing to train on"
+            )
         changed = now["newer"] + max(0, seen["files"] - now["files"])  # at least: a file that went while another came is not seen
         if changed < settings.retrain_from_new_images:
             return SensorResult(
@@ -143,6 +150,17 @@ def fingerprint(roots: Sequence[Path], since: int) -> dict[str, int]:
             newer += changed > since
             newest = max(newest, changed)
     return {"files": files, "newer": newer, "newest": newest}
+
+
+def at_addresses(addresses: Sequence[str], since: int) -> dict[str, int]:
+    """As `fingerprint`, of what stores list. Where a store does not say when an object changed, it counts among the files alone."""
+    times = [each.changed for address in addresses for each in stored_under(address).values()]
+    return {"files": len(times), "newer": sum(changed > since for changed in times), "newest": max([since, *times])}
+
+
+def together(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    counted = {name: one[name] + other[name] for name in ("files", "newer")}
+    return counted | {"newest": max(one["newest"], other["newest"])}
 
 
 def _changed(entry: os.DirEntry[str]) -> int:

@@ -35,6 +35,10 @@ from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 from dvc.stage import PipelineStage as DvcStage
 
+from assets import artifacts
+from assets.errors import UserError
+from assets.params import read_params
+from assets.source_images.watched import note_addresses
 from orchestration.dvc_stage import Held, StageFailed, alone_at, reproduce, running
 from orchestration.metadata import NOT_SHOWN, sent_by
 from orchestration.record import DATA_VERSION, Describe, Judge, asset_key, is_code, read_lock, read_records, recipe_key, report, source_key
@@ -119,6 +123,8 @@ def stage_asset(
             yield make(context, held)
 
     def make(context: AssetExecutionContext, held: Held) -> MaterializeResult:
+        if str(artifacts.ADDRESSES) in stage.sources:
+            _note_addresses(context, checkout)
         before, begun = read_lock(checkout / "dvc.lock").get(stage.address), time.time()
         with _pipes(context.op_execution_context) as session:  # Dagster itself calls what it deprecates of the other
             context.log.info("dvc repro --single-item %s", stage.address)
@@ -172,6 +178,15 @@ def stage_asset(
         )
 
     return materialize
+
+
+def _note_addresses(context: AssetExecutionContext, checkout: Path) -> None:
+    """dvc goes by what is noted of the addresses; where they cannot be asked, the stage says what that means."""
+    try:
+        for line in note_addresses(read_params(checkout / "params.yaml")[0].source_images.sources, checkout):
+            context.log.info("%s: %s", artifacts.ADDRESSES, line)
+    except UserError as problem:
+        context.log.warning("%s", problem)
 
 
 def outside_assets(stages: list[PipelineStage]) -> list[AssetSpec]:

@@ -1,6 +1,8 @@
 """python -m assets.commands.code: write into dvc.yaml which files of assets each stage imports, and which paths the sources name.
 
---check: fail where dvc.yaml differs. --sources: write the sources' paths alone, as `make demo` does first.
+What lies at addresses that the sources name is noted in data/addresses.json, so that dvc sees what changes there.
+
+--check: fail where dvc.yaml differs. --sources: write what concerns the sources alone, as `make demo` does first.
 
 What else a stage depends on stands in dvc.yaml as people wrote it, and in assets/stages.py.
 """
@@ -19,7 +21,7 @@ from assets import artifacts
 from assets.errors import UserError
 from assets.imports import PACKAGE, imported_files
 from assets.params import read_params
-from assets.source_images.watched import PIPELINE, SETTINGS, watched
+from assets.source_images.watched import PIPELINE, addresses_of, is_watched, note_addresses, noted, watched
 from assets.stages import STAGES
 
 
@@ -67,10 +69,21 @@ def with_sources(text: str, sources: Sequence[Any]) -> str:
 
 
 def _watch(dependencies: list[str], sources: Sequence[Any]) -> None:
-    others = [each for each in dependencies if not str(each).startswith(SETTINGS)]
+    others = [each for each in dependencies if not is_watched(str(each))]
     wanted = list(watched(sources).values())
-    if [each for each in dependencies if str(each).startswith(SETTINGS)] != wanted:
+    if [each for each in dependencies if is_watched(str(each))] != wanted:
         dependencies[:] = [*others, *wanted]
+
+
+def _note(sources: Sequence[Any]) -> None:
+    """Where a store cannot be asked, what was noted before serves: a clone may have what was read from there, and no credentials."""
+    try:
+        for line in note_addresses(sources):
+            print(f"{artifacts.ADDRESSES}: {line}")
+    except UserError as error:
+        if set(addresses_of(sources)) - noted().keys():
+            raise
+        print(f"note: {error} Going on with what {artifacts.ADDRESSES} says of it.", file=sys.stderr)
 
 
 def main(arguments: list[str]) -> int:
@@ -79,12 +92,15 @@ def main(arguments: list[str]) -> int:
         return 2
     text = PIPELINE.read_text(encoding="utf-8")
     try:
-        wanted = with_sources(text, read_params()[0].source_images.sources)
+        sources = read_params()[0].source_images.sources
+        wanted = with_sources(text, sources)
         wanted = wanted if arguments == ["--sources"] else with_code(wanted)
         if arguments == ["--check"] and wanted != text:
             raise UserError(
                 f"{PIPELINE} does not list exactly the files that the stages import and the sources name. `make code` writes it."
             )
+        if arguments != ["--check"]:
+            _note(sources)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assets.addresses import exists, opened
 from assets.errors import UserError
-from assets.source_images.addresses import exists, opened
 from assets.source_images.delimited import as_text, read_delimited, unreadable
 from assets.source_images.folder_levels import SPLIT_NAMES, split_named
 from assets.source_images.known_paths import KnownPaths

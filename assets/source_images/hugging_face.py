@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assets import params
+from assets.addresses import exists, is_folder, opened
 from assets.errors import UserError
-from assets.source_images.addresses import exists, files_under, is_folder, opened
+from assets.source_images.files import files_under
 from assets.source_images.folder_levels import split_named
 from assets.source_images.listed import Listed, in_order
 from assets.source_images.records import Record, Records, list_records

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from assets.addresses import Stored, exists, is_folder, read_each, read_file, stored_under
 from assets.errors import UserError
 from assets.source_images import captions_file
-from assets.source_images.addresses import MAX_FILE_BYTES, exists, files_under, is_folder, read_file
 from assets.source_images.captions_file import Written
 from assets.source_images.folder_levels import Place, place_of, recognise, split_folders
 from assets.source_images.folder_names import refuse_linked_folders
@@ -40,11 +40,13 @@ def list_image_folder(root: Path | str, license: str, attribution: str, folders:
     layout = LAYOUT.format(root=root)
     if not is_folder(str(root)):
         raise UserError(f"source_images.sources, root: {root} is {'not a folder' if exists(str(root)) else 'missing'}. {layout}")
-    files: Mapping[str, Path | str] = find_pictures(root) if isinstance(root, Path) else _pictures_at(root)
-    if not files:
+    objects = {} if isinstance(root, Path) else _pictures_at(root)
+    files = find_pictures(root) if isinstance(root, Path) else {}
+    names = [*files, *objects]
+    if not names:
         raise UserError(f"source_images.sources, root: {root} holds no pictures. {layout}")
-    written = captions_file.read_captions(root, list(files))
-    places = places_of(files, written, folders)
+    written = captions_file.read_captions(root, names)
+    places = places_of(names, written, folders)
     _log_places(root, places, folders)
     rows = [
         {
@@ -62,7 +64,10 @@ def list_image_folder(root: Path | str, license: str, attribution: str, folders:
         for each, place in places.items()
     ]
     ids = list(places)
-    return Listed(rows, lambda positions: (_read(files[ids[position]]) for position in positions))
+    if objects:
+        there = [objects[each] for each in ids]
+        return Listed(rows, lambda positions: read_each([there[position] for position in positions]), there)
+    return Listed(rows, lambda positions: (read_file(files[ids[position]]) for position in positions))
 
 
 def places_of(pictures: Collection[str], written: Mapping[str, Written], folders: Sequence[str]) -> dict[str, Place]:
@@ -85,11 +90,11 @@ def places_of(pictures: Collection[str], written: Mapping[str, Written], folders
     return {each: place if place.label is None else place._replace(family=family_of.get(place.label)) for each, place in found.items()}
 
 
-def _pictures_at(address: str) -> dict[str, str]:
-    """As find_pictures, of a folder that is not of this machine: the path relative to it → the picture's address."""
+def _pictures_at(address: str) -> dict[str, Stored]:
+    """As find_pictures, of a folder that is not of this machine: the path relative to it → the picture's object."""
     return {
         name: each
-        for name, each in files_under(address).items()
+        for name, each in stored_under(address).items()
         if Path(name).suffix.lower().removeprefix(".") in SUFFIXES and name not in captions_file.NAMES
     }
 
@@ -158,16 +163,3 @@ def find_pictures(root: Path) -> dict[str, Path]:
 def _text(name: str) -> str:
     """A file name; bytes that are not UTF-8 are spelt out, because text columns hold UTF-8 only."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _read(file: Path | str) -> bytes:
-    try:
-        if isinstance(file, str):
-            return read_file(file)
-        if (size := file.stat().st_size) > MAX_FILE_BYTES:
-            logger.warning("%s: not read, its %d bytes are more than %d", file, size, MAX_FILE_BYTES)
-            return b""
-        return file.read_bytes()
-    except (OSError, UserError) as error:
-        logger.warning("%s: cannot be read (%s)", file, getattr(error, "strerror", None) or error)
-        return b""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from assets import params
+from assets.addresses import check_there, is_remote, lance_options
 from assets.errors import UserError
-from assets.source_images.addresses import is_remote
 from assets.source_images.listed import Listed
 from assets.source_images.records import Record, Records, list_records
 from assets.source_images.table import ROWS_PER_BATCH, row_id
@@ -54,7 +54,9 @@ def _dataset(root: str) -> Any:
         tables = sorted(path.name for path in folder.glob("*.lance")) if folder.is_dir() else []
         there = f"is a database; name one of its tables, such as {folder / tables[0]}" if tables else "is no Lance table"
         raise UserError(f"source_images.sources, root: {root} {there if folder.exists() else 'is missing'}. Allowed: a folder NAME.lance.")
+    if is_remote(root):
+        check_there(root, "source_images.sources, root")
     try:
-        return lance.dataset(root)
+        return lance.dataset(root, storage_options=lance_options(root))
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{root} cannot be read as a Lance table: {error}. Write it anew, or name another.") from error

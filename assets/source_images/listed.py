@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from assets import artifacts
+from assets.addresses import Stored
 from assets.errors import UserError
 from assets.params import Source
 
@@ -20,11 +21,12 @@ class Listed:
     """`rows`: those of IMAGES_SCHEMA without their pictures, in order of id.
 
     `read`, of positions in `rows`, gives their encoded pictures in the same order, b"" for one that cannot be read: curated_images counts
-    and rejects it like any broken picture.
+    and rejects it like any broken picture. `objects`: for each row the object that its picture is, where it lies alone at an address.
     """
 
     rows: list[Row]
     read: Callable[[Sequence[int]], Iterator[bytes]]
+    objects: Sequence[Stored | None] = ()
 
 
 def named(row: Row, source: Source) -> Row:

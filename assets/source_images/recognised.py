@@ -1,15 +1,17 @@
-"""What kind of source a path is, by what lies there, for `make demo SOURCE=`. What is written into params.yaml can be corrected there."""
+"""What kind of source a path or an address is, by what lies there, for `make demo SOURCE=`. params.yaml can be corrected afterwards."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import posixpath
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from assets.addresses import exists, is_folder, is_remote, opened, stored_under
 from assets.errors import UserError
 from assets.source_images.hugging_face import open_hugging_face
 from assets.source_images.image_folder import LAYOUT
@@ -58,12 +60,11 @@ UNSAID = {"license": "unknown", "attribution": "unknown"}
 
 
 def recognised(root: str) -> dict[str, Any]:
-    """The settings of a source that reads `root`, a path that exists. UserError where no kind of source can."""
-    path = Path(root)
-    kind = _kind(path)
-    if kind == "table" and path.suffix == ".parquet":
-        with contextlib.suppress(pa.ArrowException, OSError):  # the table's reader says what is wrong with it
-            kind = "hugging_face" if b"huggingface" in (pq.read_schema(path).metadata or {}) else kind  # it names the labels' numbers
+    """The settings of a source that reads `root`, a path or an address where something is. UserError where no kind of source can."""
+    kind = _kind(root)
+    if kind == "table" and root.endswith(".parquet"):
+        with contextlib.suppress(pa.ArrowException, OSError), opened(root) as file:  # the table's reader says what is wrong with it
+            kind = "hugging_face" if b"huggingface" in (pq.read_schema(file).metadata or {}) else kind  # it names the labels' numbers
     if kind == "image_folder":
         check_root(root)
         return {"kind": kind, "root": root, "folders": ["label"], **UNSAID}
@@ -76,33 +77,42 @@ def recognised(root: str) -> dict[str, Any]:
             f"SOURCE: {root} has the columns {', '.join(records.columns)}, and none of them is called as columns of pictures usually are:"
             f" {', '.join(USUAL['image'])}. Name it in source_images.sources of params.yaml: columns: {{image: …}}."
         )
-    pictures = {"pictures": _folder_of_pictures(path, records, columns["image"])} if kind == "table" else {}
+    pictures = {"pictures": _folder_of_pictures(root, records, columns["image"])} if kind == "table" else {}
     return {"kind": kind, "root": root, **pictures, "columns": columns, **UNSAID}
 
 
-def _kind(path: Path) -> str:
-    if path.is_file():
+def _kind(root: str) -> str:
+    path = PurePosixPath(root)
+    if not is_folder(root):
         suffix = path.name.casefold()
         if suffix.endswith(tuple(TABLES)):
             return "table"
         kind = {".tar": "webdataset", ".arrow": "hugging_face"}.get(path.suffix.casefold())
         if kind is None:
             raise UserError(
-                f"SOURCE: {path} is not a folder, and no table or shard: {', '.join(TABLES)}, .tar. {LAYOUT.format(root='a folder')} Then"
+                f"SOURCE: {root} is not a folder, and no table or shard: {', '.join(TABLES)}, .tar. {LAYOUT.format(root='a folder')} Then"
                 " name that folder."
             )
         return kind
-    if (path / "_versions").is_dir():
+    names, inside = _held(root)
+    if "_versions" in names:
         return "lance"
-    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+    if "state.json" in names or "dataset_dict.json" in names:
         return "hugging_face"
-    names = [each.name.casefold() for each in path.iterdir()]
-    if any(name.endswith(".lance") for name in names):
+    if any(name.casefold().endswith(".lance") for name in names):
         return "lance"
-    if any(name.endswith(".tar") for name in names):
+    if any(name.casefold().endswith(".tar") for name in names):
         return "webdataset"
-    pictures = any(each.suffix.casefold().removeprefix(".") in PICTURES for each in path.rglob("*"))
-    return "table" if not pictures and any(name.endswith(tuple(TABLES)) for name in names) else "image_folder"
+    pictures = any(PurePosixPath(each).suffix.casefold().removeprefix(".") in PICTURES for each in inside)
+    return "table" if not pictures and any(name.casefold().endswith(tuple(TABLES)) for name in names) else "image_folder"
+
+
+def _held(folder: str) -> tuple[list[str], Iterable[str]]:
+    """What a folder holds: names of files and folders straight in it, and the paths of all, one after the other."""
+    if not is_remote(folder):
+        return sorted(each.name for each in Path(folder).iterdir()), (each.name for each in Path(folder).rglob("*"))
+    inside = list(stored_under(folder))
+    return sorted({each.partition("/")[0] for each in inside}), inside
 
 
 def usual_columns(there: Sequence[str]) -> dict[str, str]:
@@ -111,15 +121,16 @@ def usual_columns(there: Sequence[str]) -> dict[str, str]:
     return {column: called[names] for column, usual in USUAL.items() if (names := next((each for each in usual if each in called), None))}
 
 
-def _folder_of_pictures(table: Path, records: Records, image: str) -> str | None:
+def _folder_of_pictures(table: str, records: Records, image: str) -> str | None:
     """The folder beside the table in which its first picture's path begins; None where the table holds the pictures."""
     value = next(iter(records.pictures([0], image)), None)
-    if not isinstance(value, str) or Path(value).suffix.casefold().removeprefix(".") not in PICTURES:
+    if not isinstance(value, str) or PurePosixPath(value).suffix.casefold().removeprefix(".") not in PICTURES:
         return None
-    beside = table if table.is_dir() else table.parent
-    for folder in (beside, *sorted(each for each in beside.iterdir() if each.is_dir())):
-        if (folder / value.replace("\\", "/")).is_file():
-            return str(folder)
+    named = posixpath.normpath(value.replace("\\", "/"))
+    beside = table if is_folder(table) else table.rpartition("/")[0] or "."
+    for folder in (beside, *(f"{beside}/{name}" for name in _held(beside)[0])):
+        if exists(picture := f"{folder}/{named}") and not is_folder(picture):
+            return folder.removeprefix("./")
     raise UserError(
         f"SOURCE: {table} names pictures by paths, such as {value!r}, which begin neither in {beside} nor in a folder there. Put the table"
         " beside them, or set the source in params.yaml by hand: pictures is the folder in which they begin."

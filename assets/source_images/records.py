@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from assets.addresses import is_folder, is_remote, limited, read_each, read_file, stored_under
 from assets.errors import UserError
 from assets.params import Records as Settings
-from assets.source_images.addresses import files_under, is_folder, limited, read_file
+from assets.source_images.files import files_under
 from assets.source_images.folder_levels import SPLIT_NAMES, split_named
 from assets.source_images.image_folder import class_name_of
 from assets.source_images.known_paths import KnownPaths
@@ -52,15 +53,14 @@ class Files:
     def __init__(self, root: str) -> None:
         if not is_folder(root):
             raise UserError(f"pictures: {root} is no folder. It holds the files that the column image names.")
-        self.addresses = files_under(root)
-        self.known = KnownPaths(self.addresses, root)
+        self.objects = stored_under(root) if is_remote(root) else {}
+        self.paths = {} if is_remote(root) else files_under(root)
+        self.known = KnownPaths([*self.objects, *self.paths], root)
 
-    def read(self, name: str) -> bytes:
-        try:
-            return read_file(self.addresses[name])
-        except (OSError, UserError) as error:
-            logger.warning("%s: cannot be read (%s)", name, error)
-            return b""
+    def read(self, names: Sequence[str]) -> Iterator[bytes]:
+        if self.objects:
+            return read_each([self.objects[name] for name in names])
+        return (read_file(self.paths[name]) for name in names)
 
 
 def list_records(records: Records, settings: Settings, pictures: str | None = None) -> Listed:
@@ -120,6 +120,7 @@ def list_records(records: Records, settings: Settings, pictures: str | None = No
         texts = decoded = 0
         places = [rows[position][1] for position in positions]
         held = records.pictures([place for place in places if isinstance(place, int)], image)
+        filed = iter(()) if files is None else files.read([place for place in places if isinstance(place, str)])
         for position, place in zip(positions, places, strict=True):
             if isinstance(place, int):
                 value = next(held)
@@ -131,12 +132,13 @@ def list_records(records: Records, settings: Settings, pictures: str | None = No
                         " set pictures to the folder in which they begin."
                     )
                 yield picture
-            elif isinstance(place, str) and files is not None:
-                yield files.read(place)
+            elif isinstance(place, str):
+                yield next(filed)
             else:
                 yield b""
 
-    return Listed([row for row, _ in rows], read)
+    objects = {} if files is None else files.objects
+    return Listed([row for row, _ in rows], read, [objects.get(place) if isinstance(place, str) else None for _, place in rows])
 
 
 def check_columns(there: Sequence[str], columns: Mapping[str, str], root: str) -> None:

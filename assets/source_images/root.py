@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from assets import artifacts, params
+from assets.addresses import check_there, exists, has_secret, is_remote
 from assets.errors import UserError
-from assets.source_images.addresses import is_remote
 from assets.source_images.folder_names import check_names
 from assets.source_images.image_folder import LAYOUT, find_pictures
 
@@ -22,13 +22,16 @@ SETTING = "source_images.sources, root"
 
 
 def check_source(source: Any) -> None:
-    """UserError where no pictures can come from a source of params.yaml; what lies at an address is not asked for."""
+    """UserError where no pictures can come from a source of params.yaml. Of an address, it asks whether anything is there."""
     if isinstance(source, params.ImageFolder):
         check_root(source.root)
         return
     for key in ("root", "pictures"):
         path = getattr(source, key, None)
-        if path is None or is_remote(path):
+        if path is None:
+            continue
+        if is_remote(path):
+            check_there(path, f"source_images.sources, {key}")
             continue
         if not Path(path).exists() and not isinstance(source, params.Emoji):  # the stage says what an emoji folder lacks
             raise UserError(f"source_images.sources, {key}: {path} is missing.{_hint(path)}")
@@ -39,6 +42,7 @@ def check_root(root: str) -> None:
     """UserError where no pictures can come from the image folder `root`."""
     folder = Path(root)
     if is_remote(root):
+        check_there(root, SETTING)
         return
     if not folder.is_dir():
         raise UserError(f"{SETTING}: {root} is {'not a folder' if folder.exists() else 'missing'}.{_hint(root)}")
@@ -48,11 +52,12 @@ def check_root(root: str) -> None:
 
 
 def holds_pictures(source: Any) -> bool:
-    """Whether all that it names is there."""
+    """Whether all that it names is there, and can be reached."""
     if isinstance(source, params.ImageFolder) and not is_remote(source.root):
         return Path(source.root).is_dir() and bool(find_pictures(Path(source.root)))
-    paths = (source.root, getattr(source, "pictures", None))
-    return all(path is None or is_remote(path) or Path(path).exists() for path in paths)
+    with contextlib.suppress(UserError):
+        return all(path is None or exists(path) for path in (source.root, getattr(source, "pictures", None)))
+    return False
 
 
 def recorded(written: Mapping[str, Any]) -> bool:
@@ -64,10 +69,17 @@ def recorded(written: Mapping[str, Any]) -> bool:
 
 
 def real_path(given: str, made: Collection[Path]) -> str:
-    """`given` as params.yaml should hold it: without ~ and links, relative where it lies in the checkout, the working directory.
+    """`given` as params.yaml should hold it: without ~ and links, relative where it lies in the checkout, the working directory; an address
+    as it is.
 
     `made` are paths that the pipeline writes; a folder that holds one, or lies in one, would be an input made from itself.
     """
+    if is_remote(given):
+        address = given.strip().rstrip("/")
+        if has_secret(address):
+            raise UserError(f"SOURCE: the address holds a password or key. {params.WITHOUT_SECRETS}")
+        check_there(address, "SOURCE")
+        return address
     path = _spelt_as_on_disk(Path(given.strip()).expanduser())
     if not path.exists():
         raise UserError(f"SOURCE: {given} is missing.{_hint(str(path))}")

@@ -8,47 +8,48 @@ from pathlib import Path
 from typing import Any
 
 from assets import artifacts, params
+from assets.addresses import is_remote
 from assets.errors import UserError
 from assets.pictures.schema import IMAGES_SCHEMA
 from assets.pictures.table import writing_rows
 from assets.progress import track
-from assets.source_images.addresses import is_remote
 from assets.source_images.emoji import check_vendors, read_emoji
 from assets.source_images.hugging_face import list_hugging_face
 from assets.source_images.image_folder import list_image_folder
 from assets.source_images.lance_table import list_lance
 from assets.source_images.listed import Listed, named
 from assets.source_images.npm_packages import install
+from assets.source_images.refetched import pictures_of
 from assets.source_images.table import list_table
+from assets.source_images.watched import check_noted
 from assets.source_images.webdataset import list_webdataset
 
 logger = logging.getLogger(__name__)
 
 
 def make_source_images(settings: params.SourceImages) -> None:
+    check_noted(settings.sources)
     with artifacts.replacing(artifacts.SOURCE_IMAGES) as temporary, writing_rows(temporary, IMAGES_SCHEMA) as write:
         for source in sorted(settings.sources, key=lambda source: f"{source.name}/"):  # so that all ids are in order
-            if is_remote(source.root):
-                again = "dvc repro --force --single-item source_images"
-                logger.info("%s: dvc does not see what changes there. `%s` reads it again", source.root, again)
             try:
                 for row in read_source(source):
-                    write(named(row, source))
+                    write(row)
             except UserError as error:
                 if source.name is None:
                     raise
                 raise type(error)(f"source {source.name}: {error}") from error
+        check_noted(settings.sources)  # what came while it was being read
 
 
 def read_source(source: Any) -> Iterator[dict[str, Any]]:
-    """The rows of IMAGES_SCHEMA of one source, in order of id, as it names them itself."""
+    """The rows of IMAGES_SCHEMA of one source, in order of id."""
     if isinstance(source, params.Emoji):
-        yield from _emoji(source)
+        yield from (named(row, source) for row in _emoji(source))
         return
     listed = LISTED[source.kind](source)
-    pictures = listed.read(range(len(listed.rows)))
-    rows = zip(listed.rows, pictures, strict=True)
-    for row, picture in track(rows, total=len(listed.rows), what="reading pictures", unit="images"):
+    rows = [named(row, source) for row in listed.rows]
+    read = zip(rows, pictures_of(listed, [row["id"] for row in rows]), strict=True)
+    for row, picture in track(read, total=len(rows), what="reading pictures", unit="images"):
         yield row | {"image": picture}
 
 

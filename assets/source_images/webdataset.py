@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from assets import params
+from assets.addresses import MAX_FILE_BYTES, exists, is_folder, opened
 from assets.errors import UserError
-from assets.source_images.addresses import MAX_FILE_BYTES, exists, files_under, is_folder, opened
+from assets.source_images.files import files_under
 from assets.source_images.image_folder import SUFFIXES
 from assets.source_images.listed import Listed
 from assets.source_images.records import Record, Records, list_records

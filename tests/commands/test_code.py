@@ -48,6 +48,7 @@ def test_every_path_that_a_source_names_is_watched_and_no_other(checkout: Path, 
     assert [line for line in more.splitlines() if line not in text.splitlines()] == [
         "      - ${source_images.sources[1].root}",
         "      - ${source_images.sources[2].root}",
+        "      - data/addresses.json",
     ]
     check_watched(sources)
     with pytest.raises(UserError, match=r"watches .*sources\[1\]\.root}.*`make code` writes"):

@@ -239,14 +239,14 @@ def test_links_are_followed_but_not_in_circles_and_one_that_leads_nowhere_hides_
         find_pictures(tmp_path)
 
 
-def test_the_watch_of_new_pictures_counts_each_change_once(tmp_path, checkout):
+@pytest.mark.parametrize("at", ["data/images", "file://{}/data/images"], ids=["path", "address"])
+def test_the_watch_of_new_pictures_counts_each_change_once(at, tmp_path):
     params = demo_settings()
-    params["source_images"]["sources"] = [
-        {"kind": "image_folder", "root": "data/images", "folders": ["label"], "license": "", "attribution": ""}
-    ]
+    source = {"kind": "image_folder", "root": at.format(tmp_path), "folders": ["label"], "license": "", "attribution": ""}
+    params["source_images"]["sources"] = [source]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     settings = read_params(tmp_path / "params.yaml")[0]
-    root = tmp_path / settings.source_images.sources[0].root
+    root = tmp_path / "data/images"
     root.mkdir(parents=True)
     for number in range(6):
         (root / f"{number}.png").write_bytes(b"")

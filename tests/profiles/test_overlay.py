@@ -17,7 +17,7 @@ from assets.profiles.overlay import as_loaded, profiles, use, with_profile, with
 from tests.settings import PARAMS_FILE, demo_text
 
 OTHERS = sorted(set(profiles()) - {"demo"})
-MODELS = sorted(set(OTHERS) - {"ablation", "sweep"})  # which go on top of another profile
+MODELS = sorted(set(OTHERS) - {"ablation", "sweep", "paper_data"})  # which go on top of another profile
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from assets import addresses
 from assets.errors import UserError
-from assets.source_images import image_folder
 from assets.source_images.folder_names import check_names
 from assets.source_images.image_folder import read_image_folder
 
@@ -97,7 +97,7 @@ def test_files_that_cannot_be_read_are_rows_without_bytes(root, monkeypatch, cap
     (root / "owl" / "broken_link.jpg").symlink_to(root / "nowhere.jpg")
     assert read(root)["owl/broken_link.jpg"]["image"] == b""
     assert "broken_link.jpg: cannot be read (No such file or directory)" in caplog.text
-    monkeypatch.setattr(image_folder, "MAX_FILE_BYTES", 3)
+    monkeypatch.setattr(addresses, "MAX_FILE_BYTES", 3)
     assert read(root)["lonely.gif"]["image"] == b""
 
 

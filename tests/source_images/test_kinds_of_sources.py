@@ -16,6 +16,7 @@ from assets.curated_images.stage import make_curated_images
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA
 from assets.pictures.table import read_batches, read_rows
 from assets.source_images.stage import make_source_images
+from assets.source_images.watched import note_addresses
 from tests.settings import demo_settings
 from tests.source_images.same_pictures import CREDIT, KINDS, folder, pictures
 
@@ -29,7 +30,9 @@ def checkout_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(*sources: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows that the stage writes."""
-    make_source_images(params.SourceImages.model_validate({"sources": [CREDIT | source for source in sources]}))
+    settings = params.SourceImages.model_validate({"sources": [CREDIT | source for source in sources]})
+    note_addresses(settings.sources)
+    make_source_images(settings)
     return [row for batch in read_batches(artifacts.SOURCE_IMAGES, IMAGES_SCHEMA.names, 100) for row in batch.to_pylist()]
 
 
@@ -56,7 +59,7 @@ def test_every_kind_of_source_gives_the_same_tables(kind, tmp_path):
     assert set(kept[0]) == set(CURATED_SCHEMA.names) - {"image"}
 
 
-@pytest.mark.parametrize("kind", [name for name in KINDS if name != "lance_table"])  # Lance has its own ways to addresses
+@pytest.mark.parametrize("kind", [name for name in KINDS if name != "lance_table"])  # opens no memory://; see test_addresses
 def test_a_source_at_an_address_gives_the_same_table(kind, tmp_path):
     """A reader that opens paths alone."""
     source = KINDS[kind](tmp_path / "source")
