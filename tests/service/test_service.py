@@ -18,17 +18,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from assets import artifacts
 from assets.errors import UserError
 from assets.params import read_params
-from assets.search_table import open_table, search
+from assets.search_table import judgements, open_table, search
 from assets.search_table.stage import publish
+from assets.search_table.table import open_version
 from assets.search_table.versions import open_dataset, read_versions
-from assets.service import judgements
 from tests import chromium
-from tests.search_table.conftest import RECIPE, curated_rows, make_workplace, write_curated
+from tests.search_table.conftest import RECIPE, curated_rows, make_workplace, retrain, write_curated
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -378,3 +379,88 @@ def test_the_page_in_a_real_browser(service, window, tmp_path):
     page.wait_for("there is no column 'colour'")
     assert [each for each in page.complaints if "400" not in each] == []
     artifacts.JUDGEMENTS.unlink()
+
+
+READER = """
+import json, pathlib, time
+from assets.search_table import search
+seen, reads = {}, 0
+while not pathlib.Path("stop").exists():
+    hits = search("a red heart", k=50)
+    found = [hits["id"].to_pylist(), sorted(set(hits["model"].to_pylist())), [round(x, 4) for x in hits["_distance"].to_pylist()]]
+    answers = seen.setdefault(hits.schema.metadata[b"version"].decode(), [])
+    if found not in answers:
+        answers.append(found)
+    reads += 1
+    pathlib.Path("reading").touch()
+    time.sleep(0.05)  # leave the others some of the cores
+print(json.dumps({"seen": seen, "reads": reads}))
+"""
+
+
+def test_readers_throughout_two_publishes_get_no_answer_of_two_models(service):
+    """A query embedded by the new model was compared with the old one's vectors, or /api/embed named a model that had not made its vectors.
+
+    The last test of this module: it publishes.
+    """
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    reader = subprocess.Popen([sys.executable, "-c", READER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    answers: list[Any] = []
+    vectors: dict[str, list[Any]] = {}
+    stop = threading.Event()
+
+    def client() -> None:
+        while not stop.is_set():
+            answers.append(service.ask("/api/search", {"text": "a red heart", "k": 50}))
+            status, told = service.ask("/api/embed", {"texts": ["a red heart"]})
+            vectors.setdefault(told["model"] if status == 200 else str(told), []).append(told.get("vectors"))
+            time.sleep(0.05)
+
+    clients = [threading.Thread(target=client) for _ in range(2)]
+    for each in clients:
+        each.start()
+    try:
+        while not Path("reading").exists():
+            assert reader.poll() is None, reader.communicate()
+            time.sleep(0.05)
+        for per_class in (7, 9):
+            retrain(0.2)
+            write_curated(curated_rows(per_class=per_class))
+            publish(read_params()[0].search_table, RECIPE)
+            counted = len(answers)
+            while len(answers) < counted + 3:  # some of the new version, too
+                time.sleep(0.02)
+        time.sleep(0.5)
+    finally:
+        stop.set()
+        Path("stop").touch()
+        for each in clients:
+            each.join()
+        out, err = reader.communicate(timeout=60)
+    assert reader.returncode == 0, err
+    right = {}
+    for number in {each.number for each in read_versions(open_dataset())}:
+        hits = search("a red heart", k=50, version=number)
+        right[str(number)] = [hits["id"].to_pylist(), sorted(set(hits["model"].to_pylist())), hits["_distance"].to_pylist()]
+    seen = json.loads(out)["seen"]
+    assert len(seen) >= 2 and json.loads(out)["reads"] > 5
+    for number, each in seen.items():
+        for ids, models, distances in each:
+            assert (ids, models) == tuple(right[number][:2])
+            assert len(models) == 1 and distances == pytest.approx(right[number][2], abs=2e-4)
+    told = {}
+    for status, answer in answers:
+        assert status == 200, answer
+        told.setdefault(str(answer["version"]), []).append(answer["hits"])
+    assert len(told) == 3, "the service answered from the old version, and from both new ones"
+    for number, each in told.items():
+        for hits in each:
+            assert [hit["id"] for hit in hits] == right[number][0]
+            assert [1 - hit["cosine"] for hit in hits] == pytest.approx(right[number][2], abs=2e-4)
+    model_of_version = {models[0]: number for number, (_, models, _) in right.items()}
+    assert set(vectors) <= set(model_of_version) and len(vectors) >= 2
+    for model, found in vectors.items():
+        hits = search("a red heart", k=50, version=int(model_of_version[model]))
+        first = open_version(int(model_of_version[model])).scanner(columns=["vector"], filter=f"id = '{hits['id'][0].as_py()}'").to_table()
+        for each in found:
+            assert 1 - float(np.dot(each[0], first["vector"][0].as_py())) == pytest.approx(hits["_distance"][0].as_py(), abs=1e-4)
