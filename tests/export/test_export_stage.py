@@ -14,6 +14,7 @@ import pytest
 
 from assets import artifacts
 from assets.clip.encoding import encode_texts
+from assets.clip.kept_graphs import GRAPHS
 from assets.clip.model import load_clip
 from assets.clip.onnx_towers import OnnxTowers
 from assets.clip.readable import read_texts
@@ -23,9 +24,12 @@ from assets.export.stage import export
 from assets.export.tokenizer import write_tokenizer
 from assets.params import read_params
 from assets.search_table import search
+from assets.search_table.query import model_of
 from assets.search_table.stage import publish
+from assets.search_table.table import open_version
+from assets.search_table.versions import roll_back
 from tests.models import write_model
-from tests.search_table.conftest import RECIPE, make_workplace
+from tests.search_table.conftest import RECIPE, make_workplace, retrain
 
 TEXTS = ["a red heart", "a dog in the park", "Red  HEART!", "the colour green", "red " * 100, "naïve café &amp; 猫", "don't you’re"]
 
@@ -95,15 +99,34 @@ def test_a_process_without_torch_gives_the_tables_vectors(workplace, checkout):
     assert np.dot(row["vector"], said["picture"]) > 0.9999
 
 
-def test_another_models_export_is_not_used(workplace, tmp_path, monkeypatch):
-    """After a rollback the export is of the newer model: its query vectors would mean nothing."""
+def test_each_version_is_asked_by_its_own_graphs(workplace, tmp_path, monkeypatch, checkout):
+    """After a rollback the export was of the newer model: its query vectors would mean nothing, so that each query waited for torch."""
     shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     before = search("a red heart", k=26)
+    own = model_of(open_version())
+    retrain(0.2)
     card = artifacts.read_json(artifacts.EXPORT / artifacts.EXPORT_CARD)
-    artifacts.write_json(artifacts.EXPORT / artifacts.EXPORT_CARD, card | {"model_sha256": "f" * 64})
-    (artifacts.EXPORT / "fp32" / "textual" / "model.onnx").write_bytes(b"of another model")
-    assert search("a red heart", k=26)["id"].equals(before["id"])
+    sha256 = artifacts.sha256_of(artifacts.model_dir(RECIPE))
+    artifacts.write_json(artifacts.EXPORT / artifacts.EXPORT_CARD, card | {"model_sha256": sha256})
+    with artifacts.replacing(artifacts.EXPORT / "fp32" / "textual" / "model.onnx") as other:
+        other.write_bytes(b"of another model")
+    publish(read_params()[0].search_table, RECIPE)  # which comes after the export and keeps it
+    newer = model_of(open_version())
+    assert {folder.name for folder in GRAPHS.iterdir()} == {own, newer}
+    with pytest.raises(Exception, match=r"model\.onnx"):
+        search("a red heart")  # by that other graph, not by the older model's
+    roll_back(None)
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], env={"PYTHONPATH": str(checkout), "PATH": ""}, capture_output=True, text=True, check=True
+    )
+    said = json.loads(run.stdout)
+    assert said["ids"] == before["id"].to_pylist()
+    assert np.allclose(said["distances"], before["_distance"].to_numpy(), atol=1e-6)
+    shutil.rmtree(GRAPHS)
+    assert search("a red heart", k=26)["id"].equals(before["id"]), "without graphs, by torch"
+    publish(read_params()[0].search_table.model_copy(update={"kept_publishes": 1, "kept_days": 0}), RECIPE)
+    assert {folder.name for folder in GRAPHS.iterdir()} == {newer}, "the graphs go with the version"
 
 
 def test_the_layouts_that_others_read(workplace):
