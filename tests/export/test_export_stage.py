@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
+from tokenizers import Tokenizer
 
 from assets import artifacts
 from assets.clip.encoding import encode_texts
@@ -149,6 +152,42 @@ def test_the_layouts_that_others_read(workplace):
     names = {path.name for path in (artifacts.EXPORT / "transformers_js" / "onnx").iterdir()}
     assert names == {"text_model.onnx", "text_model_quantized.onnx", "vision_model.onnx", "vision_model_quantized.onnx"}
     assert {path.name for path in artifacts.EXPORT.iterdir()} == {"export.json", "fp32", "int8", "transformers_js"}
+
+
+def test_a_reader_that_pads_and_scales_by_the_files_alone_gets_the_models_vectors(workplace):
+    """As Immich does: every text is cut and padded to the context length by the library `tokenizers`, every picture scaled by PIL.
+
+    Its padding token was another one than the model's, or a padded text gave another vector.
+    """
+    model, _, tokenizer = load_clip(artifacts.model_dir(RECIPE))
+    texts = [text for text in TEXTS if "&" not in text]  # which it does not unescape
+    own = encode_texts(model, tokenizer, texts, batch_size=4, device="cpu", precision="fp32")
+    folder = artifacts.EXPORT / "fp32"
+    context = json.loads((folder / "config.json").read_text())["text_cfg"]["context_length"]
+    pad = json.loads((folder / "textual" / "tokenizer_config.json").read_text())["pad_token"]
+    reader = Tokenizer.from_file(str(folder / "textual" / "tokenizer.json"))
+    reader.enable_padding(length=context, pad_token=pad, pad_id=reader.token_to_id(pad))
+    reader.enable_truncation(max_length=context)
+    textual = onnxruntime.InferenceSession(folder / "textual" / "model.onnx")
+    for text, vector in zip(texts, own, strict=True):
+        tokens = np.array([reader.encode(" ".join(text.split())).ids], np.int32)
+        assert np.dot(textual.run(None, {"text": tokens})[0][0], vector) > 0.9999
+    told = json.loads((folder / "visual" / "preprocess_cfg.json").read_text())
+    assert told["resize_mode"] in ("shortest", "squash") and Image.Resampling[told["interpolation"].upper()]
+    stored = open_version().scanner(columns=["image", "vector"], limit=5).to_table().to_pylist()
+    visual = onnxruntime.InferenceSession(folder / "visual" / "model.onnx")
+    for row in stored:
+        picture, side = Image.open(io.BytesIO(row["image"])).convert("RGB"), told["size"][0]
+        if told["resize_mode"] == "squash":
+            scaled = picture.resize((side, side), Image.Resampling[told["interpolation"].upper()])
+        else:
+            width, height = (int(side * length / min(picture.size)) for length in picture.size)
+            left, top = (width - side) // 2, (height - side) // 2
+            larger = picture.resize((width, height), Image.Resampling[told["interpolation"].upper()])
+            scaled = larger.crop((left, top, left + side, top + side))
+        pixels = (np.asarray(scaled, np.float32) / 255 - np.array(told["mean"], np.float32)) / np.array(told["std"], np.float32)
+        vector = visual.run(None, {"image": pixels.transpose(2, 0, 1)[None].astype(np.float32)})[0][0]
+        assert np.dot(vector, row["vector"]) > 0.9999
 
 
 def test_what_was_measured_is_in_the_card(workplace):
