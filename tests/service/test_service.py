@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import random
+import select
 import shutil
 import socket
 import subprocess
@@ -204,6 +205,12 @@ def hostile(number: int) -> tuple[str, bytes]:
     if mode == 4:
         header = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + b"\x7f\xff\xff\xff" * 2 + b"\x08\x02\0\0\0"
         body = json.dumps({"picture": base64.b64encode(header + bytes(draw.randrange(256) for _ in range(50))).decode()}).encode()
+    if mode == 5:
+        asked = {"text": draw.choice(SQL), "less": [draw.choice(SQL)], "where": draw.choice(["", *SQL])}
+        judged = {"query": asked, "id": draw.choice(SQL), "right": True, "version": draw.choice([2, 3, 10**18])}
+        return "/api/judgements", json.dumps(judged).encode()
+    if mode == 6:
+        return "/api/embed", json.dumps({"texts": draw.sample(SQL, 3), "pictures": draw.choice([[], [draw.choice(SQL)]])}).encode()
     path = draw.choice(["/api/search", "/api/search", "/api/search", "/api/embed", "/api/judgements", "/api/absent", "/api/search?%00=%ff"])
     return path, body
 
@@ -245,6 +252,16 @@ def test_uploads_and_slow_clients_do_not_take_it_down(service):
     slow = [opened("Content-Length: 100\r\n") for _ in range(20)] + [
         socket.create_connection(("127.0.0.1", service.port)) for _ in range(20)
     ]
+    dripping = opened("Content-Length: 100\r\n")
+    told: list[bytes] = []
+
+    def drip() -> None:
+        while not select.select([dripping], [], [], 0.5)[0]:
+            dripping.sendall(b"x")
+        told.append(dripping.recv(200))
+
+    dripper = threading.Thread(target=drip)
+    dripper.start()
     giant = opened(f"Content-Length: {10**9}\r\n")
     assert b" 413 " in giant.recv(200)
     chunked = opened("Transfer-Encoding: chunked\r\n")
@@ -257,7 +274,9 @@ def test_uploads_and_slow_clients_do_not_take_it_down(service):
     assert len(service.ids(text="a red heart", k=3)) == 3
     assert time.monotonic() - begun < 10
     assert b" 408 " in slow[0].recv(200)
-    for connection in (*slow, giant, chunked):
+    dripper.join(30)
+    assert b" 408 " in told[0], "a byte now and then kept a place for as long as it liked"
+    for connection in (*slow, dripping, giant, chunked):
         connection.close()
 
 
@@ -375,7 +394,8 @@ def test_the_page_in_a_real_browser(service, window, tmp_path):
         " || e.closest('label')?.innerText.trim() || e.innerText.trim())).map(e => e.outerHTML)"
     )
     assert unnamed == [], "a screen reader must have a name for each"
-    page.evaluate("document.querySelector('#where').value = 'colour = 1'; document.querySelector('#ask').requestSubmit()")
+    page.evaluate("document.querySelector('#text').value = 'a heart'; document.querySelector('#where').value = 'colour = 1'")
+    page.evaluate("document.querySelector('#ask').requestSubmit()")
     page.wait_for("there is no column 'colour'")
     assert [each for each in page.complaints if "400" not in each] == []
     artifacts.JUDGEMENTS.unlink()
