@@ -160,7 +160,7 @@ def test_a_reader_that_pads_and_scales_by_the_files_alone_gets_the_models_vector
     Its padding token was another one than the model's, or a padded text gave another vector.
     """
     model, _, tokenizer = load_clip(artifacts.model_dir(RECIPE))
-    texts = [text for text in TEXTS if "&" not in text]  # which it does not unescape
+    texts = [text for text in TEXTS if not set("&’") & set(text)]  # entities and curly quotes are mended by ftfy alone, which it lacks
     own = encode_texts(model, tokenizer, texts, batch_size=4, device="cpu", precision="fp32")
     folder = artifacts.EXPORT / "fp32"
     context = json.loads((folder / "config.json").read_text())["text_cfg"]["context_length"]
