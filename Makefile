@@ -34,7 +34,7 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report seeds search serve versions rollback promote record gains code materialize ui benchmark profile check-profiles clean scm plan
+.PHONY: help demo test lint format lock report seeds search serve judgements versions rollback promote record gains code materialize ui benchmark profile check-profiles clean scm plan
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -80,6 +80,9 @@ serve: $(VENV) ## a page and a JSON API for searching the table, on this machine
 
 versions: $(VENV) ## list the published versions of the table
 	@$(RUN) assets.commands.versions
+
+judgements: $(VENV) ## compare each published version with what people judged on its page
+	@$(RUN) assets.commands.judgements
 
 rollback: $(VENV) ## show an earlier version of the table again: make rollback, or make rollback VERSION=publish-0007
 	@$(RUN) assets.commands.rollback "$$VERSION"

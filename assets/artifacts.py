@@ -59,6 +59,7 @@ SEEN = "seen.json"  # in the champion's evaluation: the families of test classes
 JUDGEMENTS = DATA / "judgements.jsonl"  # what people said of hits, on the page of the service
 EXPORT = DATA / "export"
 EXPORT_CARD = "export.json"  # in it: of which model, and how well each precision agrees with it
+EXPORTED_FOR_OTHERS = ("transformers_js",)  # in it, and not for our own queries
 
 WORK = Path(".cache")  # ignored by git and dvc: downloads, training state for resuming, reports of failed checks
 LAST_EXPECTATIONS = WORK / "curated_images" / "expectations.json"
@@ -68,6 +69,11 @@ SEED_RUNS = WORK / "seeds"  # a copy of the checkout for each
 
 def model_dir(recipe: str) -> Path:
     return MODELS / recipe
+
+
+def model_name(recipe: str, sha256: str) -> str:
+    """What the table calls a model. `sha256`: of its directory."""
+    return f"{recipe}@{sha256[:12]}"
 
 
 def training_captions_dir(recipe: str) -> Path:
@@ -149,6 +155,20 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def linked_copy(directory: Path, target: Path) -> None:
+    """Copy a directory by hard links, where the file system has them: files of artefacts are replaced, never written into."""
+
+    def link(source: str, copy: str) -> None:
+        try:
+            os.link(os.path.realpath(source), copy)
+        except FileNotFoundError:
+            raise
+        except OSError:  # another disk, or a file system without links
+            shutil.copy2(source, copy)
+
+    shutil.copytree(directory, target, copy_function=link)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -372,6 +372,8 @@ class SearchTable(Section):
     precision: Precision
     batch_size: PositiveInt
     max_share_left_out: Fraction
+    vectors: Literal["float32", "float16"]
+    index: Literal["IVF_SQ", "IVF_PQ", "IVF_HNSW_SQ", "IVF_RQ"]
     index_from_rows: PositiveInt
     refine_factor: PositiveInt
     min_recall: Fraction

@@ -21,7 +21,7 @@ def list_versions() -> list[Version]:
 
 
 def show(versions: list[Version]) -> None:
-    table = Table("version", "visible since (UTC)", "tags", "rows", "model", "recipe", "", box=None)
+    table = Table("version", "visible since (UTC)", "tags", "rows", "model", "recipe", "vectors", "recall@10", "MB", "", box=None)
     for version in versions:
         table.add_row(
             str(version.number),
@@ -30,12 +30,23 @@ def show(versions: list[Version]) -> None:
             f"{version.rows:,}",
             version.model or "",
             version.manifest["recipe"] if version.manifest else "",
+            *_storage(version),
             "← visible" if version.until is None else "",
         )
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:  # whoever reads a pipe wants whole lines
         console.width = console.measure(table, options=console.options.update(max_width=10_000)).maximum
     console.print(table)
+
+
+def _storage(version: Version) -> tuple[str, str, str]:
+    """How its vectors are stored, with which index; the share of the true ten nearest that search finds; megabytes of both."""
+    if not version.manifest or not version.measured:
+        return "", "", ""
+    floats = "float16" if "halffloat" in version.manifest["columns"]["vector"] else "float32"
+    index = version.manifest["indexes"].get("vector", "no index")
+    size = (version.measured["vector_bytes"] + version.measured["index_bytes"]) / 1e6
+    return f"{floats}, {index}", f"{version.measured.get('recall_at_10', 1.0):.3f}", f"{size:,.1f}"
 
 
 def main() -> int:

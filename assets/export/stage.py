@@ -17,6 +17,7 @@ from open_clip.tokenizer import HFTokenizer
 
 from assets import artifacts, params
 from assets.clip.encoder import Encoder
+from assets.clip.kept_graphs import keep_graphs
 from assets.clip.model import CONFIG as MODEL_CONFIG
 from assets.clip.onnx_towers import (
     CONFIG,
@@ -40,11 +41,12 @@ from assets.pictures.table import read_images_of, read_rows
 
 logger = logging.getLogger(__name__)
 
-FP32, INT8, TRANSFORMERS_JS = "fp32", "int8", "transformers_js"
+FP32, INT8 = "fp32", "int8"
+(TRANSFORMERS_JS,) = artifacts.EXPORTED_FOR_OTHERS
 
 
 def export(settings: params.Export, recipe: str) -> None:
-    """Write data/export. UserError where a tower has no graph, or its fp32 graph is not the model."""
+    """Write data/export, and keep it for queries of the table. UserError where a tower has no graph, or its fp32 graph is not the model."""
     directory = artifacts.model_dir(recipe)
     encoder = Encoder(directory, device="cpu", precision="fp32")
     preprocessing = {**get_model_preprocess_cfg(encoder.model), "fill_color": 0}
@@ -75,6 +77,7 @@ def export(settings: params.Export, recipe: str) -> None:
         model_sha256 = artifacts.sha256_of(directory)
         card = {"recipe": recipe, "model_sha256": model_sha256, "dimension": encoder.dimension, "sample": len(opened), "precisions": found}
         artifacts.write_json(root / artifacts.EXPORT_CARD, card)
+    keep_graphs()
     logger.info("%s: fp32 %s", artifacts.EXPORT, "and int8" if "withheld" not in found[INT8] else "alone")
 
 

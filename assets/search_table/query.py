@@ -65,6 +65,7 @@ def search(
     cutoff: Cutoff | None = None,
     fold: bool = False,
     offset: int = 0,
+    among: Sequence[str] | None = None,
     version: str | int | None = None,
 ) -> pa.Table:
     """The `k` images of the table nearest to `query`, nearest first (fewer where the table, the filter or the cutoff leaves fewer).
@@ -76,8 +77,9 @@ def search(
     `by`: vector; text, the words of the captions (BM25); or hybrid, both rankings joined by reciprocal-rank fusion. `where`: a condition
     over the table's columns, applied before ranking: "split = 'library' and width >= 64"; filters.py says what it may hold. `cutoff`
     leaves out hits with a lower cosine: a number, or `same` or `related` as the table's version was calibrated. `fold` leaves out hits
-    that are nearly identical to a better one (search.near_identical); column `folded` counts them. `offset` skips so many hits; pages
-    belong together if they are of one `version` (a tag or number of `make versions`), which the result's schema metadata name.
+    that are nearly identical to a better one (search.near_identical); column `folded` counts them. `among`: ids; no other picture is
+    ranked. `offset` skips so many hits; pages belong together if they are of one `version` (a tag or number of `make versions`), which
+    the result's schema metadata name.
 
     Columns: the table's without `vector`, and `_distance`, the cosine distance (0 same direction, 1 unrelated, 2 opposite); by text and
     hybrid also `_score` or `_relevance_score`. Exact, unless the table has a vector index.
@@ -97,7 +99,9 @@ def search(
     if cutoff is not None and vector is None:
         raise UserError("a cutoff is a cosine, and a search by='text' compares words alone. Search by='vector' or by='hybrid'.")
     lowest = None if cutoff is None else lowest_cosine(cutoff, asked.kind, manifest_of(table).get("similarity", {}))
-    condition = _without(condition, [key for key, _ in asked.like])
+    condition = _with_ids(condition, "NOT IN", [key for key, _ in asked.like])
+    if among is not None:
+        condition = _with_ids(condition, "IN", among)
 
     def hits_up_to(count: int) -> pa.Table:
         return _ranked(table, asked.texts, vector, by, condition, count, where, with_vectors=fold)
@@ -115,7 +119,7 @@ def search_each(queries: Sequence[Query], k: int = 10, where: str | None = None)
     table = open_version()
     if not len(queries):
         raise UserError("there are no queries. Give a list of texts and pictures.")
-    vectors = _embedded(queries, table)
+    vectors = vectors_in(queries, table)
     found = []
     for number, vector in enumerate(vectors):
         hits = _by_vector(table, vector, condition, min(k, table.count_rows()), [*METADATA.names], where)
@@ -129,7 +133,7 @@ def embed(queries: Query | Sequence[Query]) -> np.ndarray:
     Queries are as in `search`; texts and pictures may stand in one list. Their dot product is their cosine similarity.
     """
     several = queries if isinstance(queries, Sequence) and not isinstance(queries, str | bytes) else [queries]
-    return _embedded(several, open_version())
+    return vectors_in(several, open_version())
 
 
 def _asked(query: Any, like: Any) -> Asked:
@@ -157,7 +161,8 @@ def _check_numbers(k: Any, offset: Any) -> None:
         raise UserError(f"offset is {offset!r}; it must be a whole number of at least 0.")
 
 
-def _embedded(queries: Sequence[Any], table: LanceDataset) -> np.ndarray:
+def vectors_in(queries: Sequence[Any], table: LanceDataset) -> np.ndarray:
+    """float32 [N, d], unit norm, by the model that made this version of the table."""
     chosen = settings()
     towers = towers_of(model_of(table), chosen)
     vectors = vectors_of(queries, towers, int(chosen.curated_images.max_megapixels * 1e6))
@@ -181,7 +186,7 @@ def _one_vector(asked: Asked, table: LanceDataset) -> np.ndarray:
     parts = []
     if asked.queries:
         weights = np.array([weight for _, weight in asked.queries])
-        parts.append(weights @ _embedded([query for query, _ in asked.queries], table))
+        parts.append(weights @ vectors_in([query for query, _ in asked.queries], table))
     if asked.like:
         parts += [weight * vector for (_, weight), vector in zip(asked.like, _stored([key for key, _ in asked.like], table), strict=True)]
     total = np.sum(parts, axis=0)
@@ -199,11 +204,11 @@ def _stored(ids: Sequence[str], table: LanceDataset) -> list[np.ndarray]:
     return [np.asarray(vector_of[key], np.float32) for key in ids]
 
 
-def _without(condition: str | None, ids: Sequence[str]) -> str | None:
-    if not ids:
+def _with_ids(condition: str | None, how: Literal["IN", "NOT IN"], ids: Sequence[str]) -> str | None:
+    if not ids and how == "NOT IN":
         return condition
-    others = f"id NOT IN ({', '.join(map(quoted, ids))})"
-    return others if condition is None else f"({condition}) AND {others}"
+    these = f"id {how} ({', '.join(map(quoted, ids)) or 'NULL'})"
+    return these if condition is None else f"({condition}) AND {these}"
 
 
 def _ranked(

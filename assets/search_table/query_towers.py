@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 
 from assets import artifacts
+from assets.clip.kept_graphs import GRAPHS
 from assets.clip.onnx_towers import OnnxTowers
 from assets.errors import UserError
 from assets.params import Params
 from assets.search_table.query_pictures import QueryPictures
-from assets.search_table.table import MODELS, model_name
+from assets.search_table.table import MODELS
 
 if TYPE_CHECKING:
     from assets.clip.encoder import Encoder
@@ -91,9 +92,9 @@ def towers_of(made_by: str, settings: Params) -> QueryTowers:
         directory = place.resolve()
         files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(directory.rglob("*")) if file.is_file()]
         now = _sha256(directory, tuple(files)) if files else None
-        if now and model_name(recipe, now) == made_by:
+        if now and artifacts.model_name(recipe, now) == made_by:
             return _torch_towers(directory, now, own.device, own.precision, own.batch_size)
-        found.append(f"{place} is {f'now {model_name(recipe, now)}' if now else 'not there'}")
+        found.append(f"{place} is {f'now {artifacts.model_name(recipe, now)}' if now else 'not there'}")
     raise UserError(
         f"the table was made by {made_by}, but {' and '.join(found)}: vectors of two models cannot be compared. `make versions` lists the"
         " table's versions and their models; `make rollback VERSION=…` goes to one whose model is here, `dvc checkout` brings back the"
@@ -102,18 +103,15 @@ def towers_of(made_by: str, settings: Params) -> QueryTowers:
 
 
 def _exported(made_by: str, precision: str) -> QueryTowers | None:
-    """The graphs of the stage export, where they are of this very model: after a rollback they may be another one's."""
-    card_file, folder = artifacts.EXPORT / artifacts.EXPORT_CARD, artifacts.EXPORT / precision
+    """The graphs of this very model, which lie beside the table; None where it has none of this precision."""
+    folder = GRAPHS / made_by / precision
     try:
-        card = artifacts.read_json(card_file)
-        if model_name(card["recipe"], card["model_sha256"]) != made_by or not folder.is_dir():
-            return None
-        return _onnx_towers(folder.resolve(), card_file.stat().st_mtime_ns)
-    except (OSError, ValueError, KeyError):  # none was made, or it is being made anew
+        return _onnx_towers(folder.resolve(), folder.stat().st_mtime_ns)
+    except (OSError, ValueError):  # none was made, or it is being made anew
         return None
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # two versions side by side
 def _onnx_towers(folder: Path, changed_ns: int) -> OnnxTowers:
     """`changed_ns` is there to load it again after another export."""
     return OnnxTowers(folder)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pyarrow as pa
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 TABLE = artifacts.LANCEDB / f"{artifacts.TABLE_NAME}.lance"
 MODELS = artifacts.LANCEDB / "models"  # one for each model of a version that is kept, by its name in column `model`
 VECTOR = "vector"
+KINDS = {"float32": pa.float32(), "float16": pa.float16()}  # of its numbers
 EMBEDDING_FUNCTION = "onespace"  # in LanceDB's registry, once assets.search_table.embedding_function is imported
-PROPERTY = "onespace"  # of a publish's commit: JSON with `publish`, its name, and `manifest`
+PROPERTY = "onespace"  # of a publish's commit: JSON with `publish`, its name, `manifest` and `measured`
 DISTANCE: Final = "cosine"
 MAKE_ALL = "`make demo` makes everything from the start. In a clone of a project whose data are in a dvc remote, `dvc pull` comes first."
 
@@ -50,15 +51,14 @@ METADATA = pa.schema(
 )
 
 
-def table_schema(dimension: int, model: str) -> pa.Schema:
-    """`model`: the name of the one that makes the vectors. LanceDB reads from the metadata how to embed a query."""
+def table_schema(dimension: int, model: str, floats: Literal["float32", "float16"]) -> pa.Schema:
+    """`floats`: of the vectors. `model`: the name of the one that makes them.
+
+    LanceDB reads from the metadata how to embed a query.
+    """
     columns = {"source_column": "image", "vector_column": VECTOR}
     told = json.dumps([{"name": EMBEDDING_FUNCTION, "model": {"made_by": model}, **columns}])
-    return METADATA.append(pa.field(VECTOR, pa.list_(pa.float32(), dimension))).with_metadata({"embedding_functions": told})
-
-
-def model_name(recipe: str, sha256: str) -> str:
-    return f"{recipe}@{sha256[:12]}"
+    return METADATA.append(pa.field(VECTOR, pa.list_(KINDS[floats], dimension))).with_metadata({"embedding_functions": told})
 
 
 def open_table() -> Table:

@@ -1,7 +1,8 @@
 """The versions of the published table: how one becomes visible, its tags, going back, and which stay. Filling them is writing.py's.
 
 A publish is one Lance version, made beside the visible one and put in its place in one step (a Lance commit of `Restore`), so that no
-reader sees rows without their indexes. The commit carries the manifest. No version changes afterwards: who holds one open reads on.
+reader sees rows without their indexes. The commit carries the manifest, and what was measured. No version changes afterwards: who holds
+one open reads on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import fcntl
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -26,8 +26,9 @@ from lance import LanceDataset, LanceOperation
 from lance.dataset import Transaction
 
 from assets import artifacts
+from assets.clip.kept_graphs import GRAPHS
 from assets.errors import UserError
-from assets.search_table.table import MODELS, PROPERTY, TABLE, model_name
+from assets.search_table.table import MODELS, PROPERTY, TABLE
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Version:
     rows: int
     publish: str | None
     manifest: dict[str, Any] | None
+    measured: dict[str, Any]  # what storage.py measured of it before it was shown
 
     @property
     def model(self) -> str | None:
@@ -57,7 +59,7 @@ class Version:
 
 
 def model_of(manifest: dict[str, Any]) -> str:
-    return model_name(manifest["recipe"], manifest["model_sha256"])
+    return artifacts.model_name(manifest["recipe"], manifest["model_sha256"])
 
 
 def open_dataset(path: Path = TABLE) -> LanceDataset | None:
@@ -86,6 +88,7 @@ def read_versions(dataset: LanceDataset) -> list[Version]:
                 int(each["metadata"]["total_rows"]),
                 told.get("publish"),
                 told.get("manifest"),
+                told.get("measured", {}),
             )
         )
     return found
@@ -127,12 +130,12 @@ def named_full_disk() -> Iterator[None]:
         raise
 
 
-def show(base: LanceDataset, staged: int, publish: str, manifest: dict[str, Any]) -> LanceDataset:
+def show(base: LanceDataset, staged: int, publish: str, manifest: dict[str, Any], measured: dict[str, Any]) -> LanceDataset:
     """Make version `staged` of the table, visible or not so far, the visible one. UserError where it changed since `base` was read."""
     changed = UserError(f"something else has written to the table in {artifacts.LANCEDB} meanwhile. {HOW_TO_PUBLISH}")
     if base.latest_version != base.version:
         raise changed
-    said = {PROPERTY: json.dumps({"publish": publish, "manifest": manifest}, ensure_ascii=False)}
+    said = {PROPERTY: json.dumps({"publish": publish, "manifest": manifest, "measured": measured}, ensure_ascii=False)}
     STATE.unlink(missing_ok=True)  # killed from here on, dvc finds the stage out of date
     done = LanceDataset.commit(
         base, Transaction(read_version=base.version, operation=LanceOperation.Restore(staged), transaction_properties=said), max_retries=0
@@ -176,7 +179,7 @@ def remove_leftovers(dataset: LanceDataset) -> None:
 
 
 def prune(dataset: LanceDataset, kept_publishes: int, kept_days: float, now: datetime | None = None) -> None:
-    """Remove the versions that are neither visible, nor tagged, nor were replaced within `kept_days`, and the models that none needs.
+    """Remove the versions that are neither visible, nor tagged, nor were replaced within `kept_days`, and models and graphs of none else.
 
     First the tags of all but the newest `kept_publishes` publishes go, after the same time; those of the candidate and the champion stay.
     """
@@ -198,7 +201,7 @@ def prune(dataset: LanceDataset, kept_publishes: int, kept_days: float, now: dat
         dataset.cleanup_old_versions(versions=removed, delete_unverified=True, error_if_tagged_old_versions=True)
         logger.info("removed %d earlier versions of the table", len(removed))
     needed = {version.model for version in versions if version.number not in removed}
-    for model in MODELS.glob("*"):
+    for model in (*MODELS.glob("*"), *GRAPHS.glob("*")):
         if model.name not in needed:
             shutil.rmtree(model)
 
@@ -208,14 +211,8 @@ def keep_model(directory: Path, name: str, sha256: str) -> None:
     if (MODELS / name).is_dir() and artifacts.sha256_of(MODELS / name) == sha256:
         return
 
-    def link(source: str, target: str) -> None:
-        try:
-            os.link(os.path.realpath(source), target)
-        except OSError:  # another disk, or a file system without links
-            shutil.copy2(source, target)
-
     with artifacts.replacing(MODELS / name) as temporary:
-        shutil.copytree(directory, temporary, copy_function=link)
+        artifacts.linked_copy(directory, temporary)
 
 
 def tag_champion(model_sha256: str) -> Version | None:
@@ -244,7 +241,7 @@ def roll_back(wanted: str | None) -> Version:
         target = _find(versions, wanted)
         assert target.publish is not None and target.manifest is not None
         if target.publish != versions[-1].publish:
-            show(dataset, target.number, target.publish, target.manifest)
+            show(dataset, target.number, target.publish, target.manifest, target.measured)
         record(target.manifest)
         return target
 

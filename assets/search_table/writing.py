@@ -6,10 +6,9 @@ Which model made the vectors is the stage's concern; this module imports no torc
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import lance
 import numpy as np
@@ -20,24 +19,21 @@ from lance.dataset import Index
 from lance.fragment import write_fragments
 
 from assets import artifacts
+from assets.clip.kept_graphs import keep_graphs
 from assets.errors import UserError
 from assets.params import SearchTable
 from assets.pictures.table import read_batches, read_images_of
-from assets.progress import report, track
-from assets.search_table import versions
+from assets.progress import track
+from assets.search_table import storage, versions
 from assets.search_table.content import hashes, missing_from, prints_of, prints_of_dataset
-from assets.search_table.table import DISTANCE, METADATA, TABLE, VECTOR, has_vector_index, model_name, quoted, table_schema
+from assets.search_table.table import DISTANCE, METADATA, TABLE, VECTOR, quoted, table_schema
 
 logger = logging.getLogger(__name__)
 
 CURATED = [name for name in METADATA.names if name not in ("caption", "model")]  # columns that are taken as they are
 WORDS = [name for name in CURATED if name != "image"]
 INDEXES = {"caption": "FTS", "captions": "FTS", "label": "BTREE", "source": "BITMAP", "split": "BITMAP"}
-# 8-bit scalars: with refining, recall@10 of 0.98 and more where the default IVF_PQ has 0.5, and any dimension will do
-VECTOR_INDEX = {VECTOR: "IvfSq"}
 REWRITE_SHARE = 0.2  # of the rows differ, or lie deleted in the files: then a whole new version costs less than it saves
-MEASURED_QUERIES = 100  # vectors of the table itself, evenly spaced, by which a vector index is measured
-K = 10
 MOST_FRAGMENTS = 64  # one more for each publish that adds rows; beyond, a whole new version joins them
 REINDEX_SHARE = 0.02  # of the rows are in no index; a query compares each of those, until there are so many
 
@@ -50,12 +46,11 @@ class Library:
     has_embedding: np.ndarray  # bool [N]
     model: str
     batch_size: int
-    refine_factor: int
-    min_recall: float
+    floats: Literal["float32", "float16"]  # as which they are stored
 
     @property
     def schema(self) -> pa.Schema:
-        return table_schema(self.vectors.shape[1], self.model)
+        return table_schema(self.vectors.shape[1], self.model, self.floats)
 
     def batches(self, columns: list[str], among: pa.Array | None = None) -> Iterator[pa.RecordBatch]:
         """The table's rows, or those whose id is `among`, with these curated columns and the three that are added to them."""
@@ -73,8 +68,8 @@ class Library:
             values = {name: batch[name].cast(schema.field(name).type) for name in columns}
             values["caption"] = pa.array([name or next(iter(captions or []), "") for name, captions in wordings], pa.string())
             values["model"] = pa.array([self.model] * len(batch), pa.string())
-            vectors = self.vectors[own][wanted.to_numpy(zero_copy_only=False)]
-            values[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
+            vectors = self.vectors[own][wanted.to_numpy(zero_copy_only=False)].astype(self.floats)
+            values[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
             names = [name for name in schema.names if name in values]
             yield pa.record_batch([values[name] for name in names], schema=pa.schema([schema.field(name) for name in names]))
 
@@ -98,13 +93,19 @@ def write_table(
     library = Library(
         vectors,
         np.array([image not in left_out for image in ids]),
-        model_name(recipe, model_sha256),
+        artifacts.model_name(recipe, model_sha256),
         settings.batch_size,
-        settings.refine_factor,
-        settings.min_recall,
+        settings.vectors,
     )
     wanted = prints_of(library.batches(WORDS))
-    indexes = dict(sorted((INDEXES | (VECTOR_INDEX if wanted.num_rows >= settings.index_from_rows else {})).items()))
+    least = max(settings.index_from_rows, storage.LEARNED_FROM.get(settings.index, 1))
+    indexes = dict(sorted((INDEXES | ({VECTOR: settings.index} if wanted.num_rows >= least else {})).items()))
+
+    def measured(staged: LanceDataset) -> dict[str, Any]:
+        found = storage.measure(staged, vectors, library.has_embedding, ids, settings.refine_factor)
+        storage.check(found, settings.min_recall)
+        return found
+
     manifest = {
         "recipe": recipe,
         "model_sha256": model_sha256,
@@ -119,12 +120,13 @@ def write_table(
     }
     with versions.only_writer(), versions.named_full_disk():
         versions.keep_model(artifacts.model_dir(recipe), library.model, model_sha256)
+        keep_graphs()
         base = versions.open_dataset()
         if base is None:
-            _create(library, wanted, manifest)
+            _create(library, wanted, manifest, measured)
         else:
             versions.remove_leftovers(base)
-            _replace(base, library, wanted, manifest)
+            _replace(base, library, wanted, manifest, measured)
         dataset = versions.open_dataset()
         assert dataset is not None
         visible = versions.read_versions(dataset)[-1]
@@ -137,18 +139,20 @@ def write_table(
     return manifest
 
 
-def _create(library: Library, wanted: pa.Table, manifest: dict[str, Any]) -> None:
+Measuring = Callable[[LanceDataset], dict[str, Any]]  # of a version before it is shown; raises where it is not good enough
+
+
+def _create(library: Library, wanted: pa.Table, manifest: dict[str, Any], measured: Measuring) -> None:
     """The first publish, in a folder beside, which takes the table's place when it is complete."""
     with artifacts.replacing(TABLE) as folder:
         empty = lance.write_dataset(pa.Table.from_batches([], library.schema), folder, schema=library.schema)
         staged = _whole(empty, library, manifest["indexes"])
         _check(prints_of_dataset(staged, library.batch_size), wanted)
-        _check_recall(staged, library)
-        dataset = versions.show(empty, staged.version, versions.next_publish([]), manifest)
+        dataset = versions.show(empty, staged.version, versions.next_publish([]), manifest, measured(staged))
         dataset.cleanup_old_versions(versions=[empty.version], delete_unverified=True)  # nobody saw it
 
 
-def _replace(base: LanceDataset, library: Library, wanted: pa.Table, manifest: dict[str, Any]) -> None:
+def _replace(base: LanceDataset, library: Library, wanted: pa.Table, manifest: dict[str, Any], measured: Measuring) -> None:
     """Make a version with the wanted rows visible: an earlier one that holds them, a changed copy of this one, or a whole new one."""
     known = versions.read_versions(base)
     if known[-1].manifest == manifest:
@@ -158,14 +162,13 @@ def _replace(base: LanceDataset, library: Library, wanted: pa.Table, manifest: d
     same = [version for version in known if version.manifest == manifest]
     if same:
         logger.info("these are the rows of %s, which is kept: nothing is written", same[-1].publish)
-        versions.show(base, same[-1].number, publish, manifest)
+        versions.show(base, same[-1].number, publish, manifest, same[-1].measured)
         return
     staged = _changed(base, library, wanted, manifest["indexes"])
     if staged is None:
         staged = _whole(base, library, manifest["indexes"])
         _check(prints_of_dataset(staged, library.batch_size), wanted)
-    _check_recall(staged, library)
-    versions.show(base, staged.version, publish, manifest)
+    versions.show(base, staged.version, publish, manifest, measured(staged))
 
 
 def _whole(base: LanceDataset, library: Library, indexes: dict[str, str]) -> LanceDataset:
@@ -211,7 +214,7 @@ def _changed(base: LanceDataset, library: Library, wanted: pa.Table, indexes: di
     _check(rows, wanted.filter(pc.is_in(wanted["id"], value_set=pa.array(new, pa.string()))))
     if staged.count_rows() != wanted.num_rows:
         raise _other_rows(staged.count_rows(), wanted.num_rows)
-    if _rows_in_no_index(staged) > REINDEX_SHARE * wanted.num_rows:
+    if _rows_in_no_index(staged) > REINDEX_SHARE * wanted.num_rows or _vector_index(staged) != indexes.get(VECTOR):
         return _indexed(_without_indexes(staged), indexes)
     return staged
 
@@ -253,43 +256,13 @@ def _indexed(staged: LanceDataset, indexes: dict[str, str]) -> LanceDataset:
         elif kind in ("BTREE", "BITMAP"):
             made.append(staged.create_index_uncommitted(column, kind, name=name, fragment_ids=fragments))
         else:
-            made.append(staged.create_index_uncommitted(column, "IVF_SQ", name=name, metric=DISTANCE, fragment_ids=fragments))
+            own = storage.index_settings(kind, staged.schema.field(column).type.list_size)
+            made.append(staged.create_index_uncommitted(column, kind, name=name, metric=DISTANCE, fragment_ids=fragments, **own))
     return _hidden(staged, LanceOperation.CreateIndex(new_indices=made, removed_indices=[]))
 
 
-def _check_recall(staged: LanceDataset, library: Library) -> None:
-    """UserError where the vector index finds too few of the true ten nearest; reports how many, and how long a query takes.
-
-    The manifest does not hold them: it is a function of what the table holds, and a time is not.
-    """
-    if not has_vector_index(staged):
-        return
-    rows = np.linspace(0, staged.count_rows() - 1, MEASURED_QUERIES).astype(int)
-    queries = staged.take(sorted(set(rows.tolist())), columns=[VECTOR])[VECTOR].to_pylist()
-    found, seconds = 0, []
-    for query in queries:
-        exact = _nearest(staged, query, use_index=False, refine_factor=None)
-        begun = time.perf_counter()
-        indexed = _nearest(staged, query, use_index=True, refine_factor=library.refine_factor)
-        seconds.append(time.perf_counter() - begun)
-        found += len(exact & indexed)
-    recall = found / (len(queries) * min(K, staged.count_rows()))
-    milliseconds = 1000 * float(np.median(seconds))
-    report(index_recall_at_10=round(recall, 4), index_milliseconds=round(milliseconds, 1))
-    logger.info("the vector index finds %.1f %% of the ten nearest, %.1f ms a query", 100 * recall, milliseconds)
-    if recall < library.min_recall:
-        raise UserError(
-            f"the vector index finds {100 * recall:.1f} % of the ten nearest, and search_table.min_recall asks for"
-            f" {100 * library.min_recall:.1f} %. The published table stays as it is. Raise search_table.refine_factor, or"
-            " search_table.index_from_rows: without an index search is exact."
-        )
-
-
-def _nearest(dataset: LanceDataset, query: list[float], *, use_index: bool, refine_factor: int | None) -> set[str]:
-    nearest: dict[str, Any] = {"column": VECTOR, "q": np.array(query, np.float32), "k": K, "metric": DISTANCE, "use_index": use_index}
-    if refine_factor is not None:
-        nearest["refine_factor"] = refine_factor
-    return set(dataset.scanner(columns=["id", "_distance"], nearest=nearest).to_table()["id"].to_pylist())
+def _vector_index(staged: LanceDataset) -> str | None:
+    return next((str(index.index_type) for index in staged.describe_indices() if VECTOR in index.field_names), None)
 
 
 def _without_indexes(staged: LanceDataset) -> LanceDataset:

@@ -25,13 +25,13 @@ from assets import artifacts, params
 from assets.errors import UserError
 from assets.pictures.decoding import BadPicture
 from assets.pictures.small import thumbnail
+from assets.search_table import judgements
 from assets.search_table.cutoff import meaning
-from assets.search_table.query import embed, model_of, search
+from assets.search_table.query import model_of, search, vectors_in
 from assets.search_table.query_settings import settings as all_settings
 from assets.search_table.query_towers import towers_of
 from assets.search_table.table import manifest_of, open_version, quoted
 from assets.search_table.versions import open_dataset, read_versions
-from assets.service import judgements
 from assets.service.counts import Counts
 from assets.service.guard import Guard
 
@@ -155,8 +155,9 @@ def make_app(own: params.Search) -> Guard:
         if longest := max((len(text) for text in given.texts if len(text) > own.max_query_characters), default=0):
             raise UserError(f"a text has {longest} characters; at most {own.max_query_characters} are read.")
         with turn:
-            found = embed([*given.texts, *filter(None, map(_decoded, given.pictures))])
-        return {"model": model_of(open_version()), "vectors": found.tolist()}
+            dataset = open_version()  # once: a publish in between must not name another model
+            found = vectors_in([*given.texts, *filter(None, map(_decoded, given.pictures))], dataset)
+        return {"model": model_of(dataset), "vectors": found.tolist()}
 
     @app.get("/api/table", summary="What a version holds: counts, values to filter by, cutoffs and their meaning")
     def table(version: str | None = None) -> dict[str, Any]:

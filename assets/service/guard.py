@@ -29,7 +29,7 @@ class Refused(Exception):
 
 
 class Guard:
-    """Reads the whole body before the app sees it: at most `most` bytes, each piece within `patience` seconds."""
+    """Reads the whole body before the app sees it: at most `most` bytes, and the last of them within `patience` seconds."""
 
     def __init__(self, app: App, most: int, patience: float) -> None:
         self.app = app
@@ -78,11 +78,13 @@ class Guard:
         if not told.isdigit() or int(told) > self.most:
             raise too_much
         parts, size = [], 0
+        clock = asyncio.get_running_loop().time
+        end = clock() + self.patience  # of all pieces together: who sends a byte now and then would stay for ever
         while True:
             try:
-                message = await asyncio.wait_for(receive(), self.patience)
+                message = await asyncio.wait_for(receive(), max(0.0, end - clock()))
             except TimeoutError:
-                raise Refused(408, f"nothing came for {self.patience:g} seconds") from None
+                raise Refused(408, f"the request was not whole after {self.patience:g} seconds") from None
             if message["type"] == "http.disconnect":
                 raise Refused(400, "the client went away")
             part = message.get("body", b"")

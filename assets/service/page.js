@@ -45,12 +45,16 @@ async function search() {
   say("Searching …");
   const versions = [by("version-a").value, by("version-b").value].filter(Boolean).map(Number);
   try {
-    const answers = await Promise.all(versions.map((version) => ask("/api/search", { ...asked, version })));
+    const answers = await Promise.all(versions.map((version) =>
+      ask("/api/search", { ...asked, version }).catch((error) => ({ version, error: error.message, hits: [], notes: [], milliseconds: 0 }))));
     if (turn !== state.asked) return; // a newer search is under way
+    if (answers.every((answer) => answer.error)) throw new Error(answers[0].error);
     by("results").className = answers.length > 1 ? "two" : "";
     by("results").replaceChildren(...answers.map((answer) => shown(asked, answer, answers.length > 1)));
     const count = answers.map((answer) => answer.hits.length).join(" and ");
-    say([`${count} hits in ${Math.max(...answers.map((answer) => answer.milliseconds))} ms.`, ...answers[0].notes].join(" "));
+    const took = Math.max(...answers.map((answer) => answer.milliseconds));
+    const time = took < 1000 ? `${Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`;
+    say([`${count} hits in ${time}.`, ...new Set(answers.flatMap((answer) => answer.notes))].join(" "));
   } catch (error) {
     if (turn === state.asked) say(error.message, true);
   }
@@ -62,7 +66,7 @@ function shown(asked, answer, named) {
   const section = make("section", { ariaLabel: `Hits of version ${answer.version}` });
   if (named) section.append(make("h2", { textContent: title(answer.version) }));
   section.append(list);
-  if (!answer.hits.length) section.append(make("p", { textContent: "No hits: lower the cutoff, or change the filter." }));
+  if (!answer.hits.length) section.append(make("p", { textContent: answer.error || "No hits: lower the cutoff, or change the filter." }));
   if (answer.hits.length === PAGE) {
     const next = make("button", { className: "next", type: "button", textContent: "More hits" });
     next.onclick = async () => {
@@ -92,7 +96,7 @@ function address(version, id) {
 
 function card(asked, version, hit) {
   const name = hit.caption || hit.id;
-  const measured = hit.cosine === undefined ? "" : `cosine ${hit.cosine.toFixed(3)}`;
+  const measured = hit.cosine === undefined ? "" : `cosine\u00a0${hit.cosine.toFixed(3)}`;
   const also = hit.folded ? ` · and ${hit.folded} nearly identical` : "";
   const item = make("li", { className: "hit" });
   item.dataset.id = hit.id;

@@ -39,14 +39,14 @@ def test_versions_are_listed_with_what_made_them(twice_published: list[str], cap
     capsys.readouterr()
     assert versions.main() == 0
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["version", "visible", "since", "(UTC)", "tags", "rows", "model", "recipe"]
+    assert head.split() == ["version", "visible", "since", "(UTC)", "tags", "rows", "model", "recipe", "vectors", "recall@10", "MB"]
     a, b = (f"{RECIPE}@{digest[:12]}" for digest in twice_published)
     assert [line.split()[0] for line in lines] == ["2", "3", "4", "5"]
     assert [" ".join(line.split()[3:]) for line in lines] == [
-        f"publish-0001 22 {a} {RECIPE}",
-        f"candidate, publish-0002 26 {b} {RECIPE}",
+        f"publish-0001 22 {a} {RECIPE} float32, no index 1.000 0.0",
+        f"candidate, publish-0002 26 {b} {RECIPE} float32, no index 1.000 0.0",
         "written by something else 25",
-        f"again publish-0002 26 {b} {RECIPE} ← visible",
+        f"again publish-0002 26 {b} {RECIPE} float32, no index 1.000 0.0 ← visible",
     ]
 
 

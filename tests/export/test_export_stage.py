@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -11,9 +12,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
+from tokenizers import Tokenizer
 
 from assets import artifacts
 from assets.clip.encoding import encode_texts
+from assets.clip.kept_graphs import GRAPHS
 from assets.clip.model import load_clip
 from assets.clip.onnx_towers import OnnxTowers
 from assets.clip.readable import read_texts
@@ -23,9 +27,12 @@ from assets.export.stage import export
 from assets.export.tokenizer import write_tokenizer
 from assets.params import read_params
 from assets.search_table import search
+from assets.search_table.query import model_of
 from assets.search_table.stage import publish
+from assets.search_table.table import open_version
+from assets.search_table.versions import roll_back
 from tests.models import write_model
-from tests.search_table.conftest import RECIPE, make_workplace
+from tests.search_table.conftest import RECIPE, make_workplace, retrain
 
 TEXTS = ["a red heart", "a dog in the park", "Red  HEART!", "the colour green", "red " * 100, "naïve café &amp; 猫", "don't you’re"]
 
@@ -95,15 +102,34 @@ def test_a_process_without_torch_gives_the_tables_vectors(workplace, checkout):
     assert np.dot(row["vector"], said["picture"]) > 0.9999
 
 
-def test_another_models_export_is_not_used(workplace, tmp_path, monkeypatch):
-    """After a rollback the export is of the newer model: its query vectors would mean nothing."""
+def test_each_version_is_asked_by_its_own_graphs(workplace, tmp_path, monkeypatch, checkout):
+    """After a rollback the export was of the newer model: its query vectors would mean nothing, so that each query waited for torch."""
     shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     before = search("a red heart", k=26)
+    own = model_of(open_version())
+    retrain(0.2)
     card = artifacts.read_json(artifacts.EXPORT / artifacts.EXPORT_CARD)
-    artifacts.write_json(artifacts.EXPORT / artifacts.EXPORT_CARD, card | {"model_sha256": "f" * 64})
-    (artifacts.EXPORT / "fp32" / "textual" / "model.onnx").write_bytes(b"of another model")
-    assert search("a red heart", k=26)["id"].equals(before["id"])
+    sha256 = artifacts.sha256_of(artifacts.model_dir(RECIPE))
+    artifacts.write_json(artifacts.EXPORT / artifacts.EXPORT_CARD, card | {"model_sha256": sha256})
+    with artifacts.replacing(artifacts.EXPORT / "fp32" / "textual" / "model.onnx") as other:
+        other.write_bytes(b"of another model")
+    publish(read_params()[0].search_table, RECIPE)  # which comes after the export and keeps it
+    newer = model_of(open_version())
+    assert {folder.name for folder in GRAPHS.iterdir()} == {own, newer}
+    with pytest.raises(Exception, match=r"model\.onnx"):
+        search("a red heart")  # by that other graph, not by the older model's
+    roll_back(None)
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], env={"PYTHONPATH": str(checkout), "PATH": ""}, capture_output=True, text=True, check=True
+    )
+    said = json.loads(run.stdout)
+    assert said["ids"] == before["id"].to_pylist()
+    assert np.allclose(said["distances"], before["_distance"].to_numpy(), atol=1e-6)
+    shutil.rmtree(GRAPHS)
+    assert search("a red heart", k=26)["id"].equals(before["id"]), "without graphs, by torch"
+    publish(read_params()[0].search_table.model_copy(update={"kept_publishes": 1, "kept_days": 0}), RECIPE)
+    assert {folder.name for folder in GRAPHS.iterdir()} == {newer}, "the graphs go with the version"
 
 
 def test_the_layouts_that_others_read(workplace):
@@ -126,6 +152,42 @@ def test_the_layouts_that_others_read(workplace):
     names = {path.name for path in (artifacts.EXPORT / "transformers_js" / "onnx").iterdir()}
     assert names == {"text_model.onnx", "text_model_quantized.onnx", "vision_model.onnx", "vision_model_quantized.onnx"}
     assert {path.name for path in artifacts.EXPORT.iterdir()} == {"export.json", "fp32", "int8", "transformers_js"}
+
+
+def test_a_reader_that_pads_and_scales_by_the_files_alone_gets_the_models_vectors(workplace):
+    """As Immich does: every text is cut and padded to the context length by the library `tokenizers`, every picture scaled by PIL.
+
+    Its padding token was another one than the model's, or a padded text gave another vector.
+    """
+    model, _, tokenizer = load_clip(artifacts.model_dir(RECIPE))
+    texts = [text for text in TEXTS if not set("&’") & set(text)]  # entities and curly quotes are mended by ftfy alone, which it lacks
+    own = encode_texts(model, tokenizer, texts, batch_size=4, device="cpu", precision="fp32")
+    folder = artifacts.EXPORT / "fp32"
+    context = json.loads((folder / "config.json").read_text())["text_cfg"]["context_length"]
+    pad = json.loads((folder / "textual" / "tokenizer_config.json").read_text())["pad_token"]
+    reader = Tokenizer.from_file(str(folder / "textual" / "tokenizer.json"))
+    reader.enable_padding(length=context, pad_token=pad, pad_id=reader.token_to_id(pad))
+    reader.enable_truncation(max_length=context)
+    textual = onnxruntime.InferenceSession(folder / "textual" / "model.onnx")
+    for text, vector in zip(texts, own, strict=True):
+        tokens = np.array([reader.encode(" ".join(text.split())).ids], np.int32)
+        assert np.dot(textual.run(None, {"text": tokens})[0][0], vector) > 0.9999
+    told = json.loads((folder / "visual" / "preprocess_cfg.json").read_text())
+    assert told["resize_mode"] in ("shortest", "squash") and Image.Resampling[told["interpolation"].upper()]
+    stored = open_version().scanner(columns=["image", "vector"], limit=5).to_table().to_pylist()
+    visual = onnxruntime.InferenceSession(folder / "visual" / "model.onnx")
+    for row in stored:
+        picture, side = Image.open(io.BytesIO(row["image"])).convert("RGB"), told["size"][0]
+        if told["resize_mode"] == "squash":
+            scaled = picture.resize((side, side), Image.Resampling[told["interpolation"].upper()])
+        else:
+            width, height = (int(side * length / min(picture.size)) for length in picture.size)
+            left, top = (width - side) // 2, (height - side) // 2
+            larger = picture.resize((width, height), Image.Resampling[told["interpolation"].upper()])
+            scaled = larger.crop((left, top, left + side, top + side))
+        pixels = (np.asarray(scaled, np.float32) / 255 - np.array(told["mean"], np.float32)) / np.array(told["std"], np.float32)
+        vector = visual.run(None, {"image": pixels.transpose(2, 0, 1)[None].astype(np.float32)})[0][0]
+        assert np.dot(vector, row["vector"]) > 0.9999
 
 
 def test_what_was_measured_is_in_the_card(workplace):

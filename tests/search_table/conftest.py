@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from assets import artifacts
 from assets.params import SearchTable, read_params
@@ -73,6 +75,15 @@ def write_curated(rows: list[dict[str, Any]]) -> None:
 def write_verdict(**changes: Any) -> None:
     verdict = {"recipe": RECIPE, "against": "base", "decision": "publish", "reasons": [], "families": {}, "override_reason": None}
     artifacts.write_json(artifacts.VERDICT, verdict | changes)
+
+
+def retrain(amount: float) -> None:
+    """Another model in the place of the recipe's, as a stage writes it: not in place."""
+    weights = artifacts.model_dir(RECIPE) / "open_clip_model.safetensors"
+    state = load_file(weights)
+    state["visual.proj"] = state["visual.proj"] * (1 + amount) + amount
+    save_file(state, weights.with_suffix(".new"))
+    os.replace(weights.with_suffix(".new"), weights)
 
 
 @pytest.fixture(scope="session")

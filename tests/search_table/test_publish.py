@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from assets import artifacts
 from assets.errors import UserError
 from assets.params import SearchTable
-from assets.search_table import open_table, search, writing
+from assets.search_table import open_table, search, storage
 from assets.search_table.stage import publish, without_embedding
 from assets.search_table.versions import LOCK, named_full_disk
 from tests.models import make_blind_to_black
@@ -162,7 +162,7 @@ def test_readers_never_miss_the_table(unpublished: Path, settings_with: Settings
 def test_vector_index_from_the_given_number_of_rows(unpublished: Path, settings_with: Settings) -> None:
     write_curated(curated_rows(per_class=80))
     publish(settings_with(batch_size=64, index_from_rows=322), RECIPE)
-    assert artifacts.read_json(artifacts.TABLE_MANIFEST)["indexes"]["vector"] == "IvfSq"
+    assert artifacts.read_json(artifacts.TABLE_MANIFEST)["indexes"]["vector"] == "IVF_SQ"
     query = open_table().to_arrow().to_pylist()[100]
     hits = search(query["image"], k=5)
     assert hits["id"][0].as_py() == query["id"]
@@ -183,8 +183,8 @@ def test_an_index_that_finds_too_little_is_not_published(
 ) -> None:
     """A table was published whose index missed half of what exact search finds."""
     publish(settings_with(), RECIPE)
-    before, real = open_table().version, writing._nearest
-    monkeypatch.setattr(writing, "_nearest", lambda *given, **how: set(sorted(real(*given, **how))[: 5 if how["use_index"] else None]))
+    before, real = open_table().version, storage.nearest
+    monkeypatch.setattr(storage, "nearest", lambda *given: real(*given)[:5])
     write_curated(curated_rows(per_class=80))
     with pytest.raises(UserError, match=r"finds 50\.0 % of the ten nearest.*search_table\.min_recall.*refine_factor"):
         publish(settings_with(batch_size=64, index_from_rows=322), RECIPE)

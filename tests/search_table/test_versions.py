@@ -19,7 +19,6 @@ import lance
 import lancedb
 import pyarrow as pa
 import pytest
-from safetensors.torch import load_file, save_file
 
 from assets import artifacts
 from assets.errors import UserError
@@ -28,19 +27,10 @@ from assets.search_table import open_table, search, versions, writing
 from assets.search_table.stage import publish
 from assets.search_table.table import MODELS, TABLE
 from assets.search_table.versions import STATE, open_dataset, prune, read_versions, roll_back, tag_champion
-from tests.search_table.conftest import RECIPE, curated_rows, write_curated
+from tests.search_table.conftest import RECIPE, curated_rows, retrain, write_curated
 
 Settings = Callable[..., SearchTable]
 Rows = list[dict[str, Any]]
-
-
-def retrain(amount: float) -> None:
-    """Another model in the place of the recipe's, as a stage writes it: not in place."""
-    weights = artifacts.model_dir(RECIPE) / "open_clip_model.safetensors"
-    state = load_file(weights)
-    state["visual.proj"] = state["visual.proj"] * (1 + amount) + amount
-    save_file(state, weights.with_suffix(".new"))
-    os.replace(weights.with_suffix(".new"), weights)
 
 
 def visible() -> versions.Version:

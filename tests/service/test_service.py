@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import random
+import select
 import shutil
 import socket
 import subprocess
@@ -18,17 +19,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from assets import artifacts
 from assets.errors import UserError
 from assets.params import read_params
-from assets.search_table import open_table, search
+from assets.search_table import judgements, open_table, search
 from assets.search_table.stage import publish
+from assets.search_table.table import open_version
 from assets.search_table.versions import open_dataset, read_versions
-from assets.service import judgements
 from tests import chromium
-from tests.search_table.conftest import RECIPE, curated_rows, make_workplace, write_curated
+from tests.search_table.conftest import RECIPE, curated_rows, make_workplace, retrain, write_curated
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -203,6 +205,12 @@ def hostile(number: int) -> tuple[str, bytes]:
     if mode == 4:
         header = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + b"\x7f\xff\xff\xff" * 2 + b"\x08\x02\0\0\0"
         body = json.dumps({"picture": base64.b64encode(header + bytes(draw.randrange(256) for _ in range(50))).decode()}).encode()
+    if mode == 5:
+        asked = {"text": draw.choice(SQL), "less": [draw.choice(SQL)], "where": draw.choice(["", *SQL])}
+        judged = {"query": asked, "id": draw.choice(SQL), "right": True, "version": draw.choice([2, 3, 10**18])}
+        return "/api/judgements", json.dumps(judged).encode()
+    if mode == 6:
+        return "/api/embed", json.dumps({"texts": draw.sample(SQL, 3), "pictures": draw.choice([[], [draw.choice(SQL)]])}).encode()
     path = draw.choice(["/api/search", "/api/search", "/api/search", "/api/embed", "/api/judgements", "/api/absent", "/api/search?%00=%ff"])
     return path, body
 
@@ -244,6 +252,16 @@ def test_uploads_and_slow_clients_do_not_take_it_down(service):
     slow = [opened("Content-Length: 100\r\n") for _ in range(20)] + [
         socket.create_connection(("127.0.0.1", service.port)) for _ in range(20)
     ]
+    dripping = opened("Content-Length: 100\r\n")
+    told: list[bytes] = []
+
+    def drip() -> None:
+        while not select.select([dripping], [], [], 0.5)[0]:
+            dripping.sendall(b"x")
+        told.append(dripping.recv(200))
+
+    dripper = threading.Thread(target=drip)
+    dripper.start()
     giant = opened(f"Content-Length: {10**9}\r\n")
     assert b" 413 " in giant.recv(200)
     chunked = opened("Transfer-Encoding: chunked\r\n")
@@ -256,7 +274,9 @@ def test_uploads_and_slow_clients_do_not_take_it_down(service):
     assert len(service.ids(text="a red heart", k=3)) == 3
     assert time.monotonic() - begun < 10
     assert b" 408 " in slow[0].recv(200)
-    for connection in (*slow, giant, chunked):
+    dripper.join(30)
+    assert b" 408 " in told[0], "a byte now and then kept a place for as long as it liked"
+    for connection in (*slow, dripping, giant, chunked):
         connection.close()
 
 
@@ -374,7 +394,93 @@ def test_the_page_in_a_real_browser(service, window, tmp_path):
         " || e.closest('label')?.innerText.trim() || e.innerText.trim())).map(e => e.outerHTML)"
     )
     assert unnamed == [], "a screen reader must have a name for each"
-    page.evaluate("document.querySelector('#where').value = 'colour = 1'; document.querySelector('#ask').requestSubmit()")
+    page.evaluate("document.querySelector('#text').value = 'a heart'; document.querySelector('#where').value = 'colour = 1'")
+    page.evaluate("document.querySelector('#ask').requestSubmit()")
     page.wait_for("there is no column 'colour'")
     assert [each for each in page.complaints if "400" not in each] == []
     artifacts.JUDGEMENTS.unlink()
+
+
+READER = """
+import json, pathlib, time
+from assets.search_table import search
+seen, reads = {}, 0
+while not pathlib.Path("stop").exists():
+    hits = search("a red heart", k=50)
+    found = [hits["id"].to_pylist(), sorted(set(hits["model"].to_pylist())), [round(x, 4) for x in hits["_distance"].to_pylist()]]
+    answers = seen.setdefault(hits.schema.metadata[b"version"].decode(), [])
+    if found not in answers:
+        answers.append(found)
+    reads += 1
+    pathlib.Path("reading").touch()
+    time.sleep(0.05)  # leave the others some of the cores
+print(json.dumps({"seen": seen, "reads": reads}))
+"""
+
+
+def test_readers_throughout_two_publishes_get_no_answer_of_two_models(service):
+    """A query embedded by the new model was compared with the old one's vectors, or /api/embed named a model that had not made its vectors.
+
+    The last test of this module: it publishes.
+    """
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    reader = subprocess.Popen([sys.executable, "-c", READER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    answers: list[Any] = []
+    vectors: dict[str, list[Any]] = {}
+    stop = threading.Event()
+
+    def client() -> None:
+        while not stop.is_set():
+            answers.append(service.ask("/api/search", {"text": "a red heart", "k": 50}))
+            status, told = service.ask("/api/embed", {"texts": ["a red heart"]})
+            vectors.setdefault(told["model"] if status == 200 else str(told), []).append(told.get("vectors"))
+            time.sleep(0.05)
+
+    clients = [threading.Thread(target=client) for _ in range(2)]
+    for each in clients:
+        each.start()
+    try:
+        while not Path("reading").exists():
+            assert reader.poll() is None, reader.communicate()
+            time.sleep(0.05)
+        for per_class in (7, 9):
+            retrain(0.2)
+            write_curated(curated_rows(per_class=per_class))
+            publish(read_params()[0].search_table, RECIPE)
+            counted = len(answers)
+            while len(answers) < counted + 3:  # some of the new version, too
+                time.sleep(0.02)
+        time.sleep(0.5)
+    finally:
+        stop.set()
+        Path("stop").touch()
+        for each in clients:
+            each.join()
+        out, err = reader.communicate(timeout=60)
+    assert reader.returncode == 0, err
+    right = {}
+    for number in {each.number for each in read_versions(open_dataset())}:
+        hits = search("a red heart", k=50, version=number)
+        right[str(number)] = [hits["id"].to_pylist(), sorted(set(hits["model"].to_pylist())), hits["_distance"].to_pylist()]
+    seen = json.loads(out)["seen"]
+    assert len(seen) >= 2 and json.loads(out)["reads"] > 5
+    for number, each in seen.items():
+        for ids, models, distances in each:
+            assert (ids, models) == tuple(right[number][:2])
+            assert len(models) == 1 and distances == pytest.approx(right[number][2], abs=2e-4)
+    told = {}
+    for status, answer in answers:
+        assert status == 200, answer
+        told.setdefault(str(answer["version"]), []).append(answer["hits"])
+    assert len(told) == 3, "the service answered from the old version, and from both new ones"
+    for number, each in told.items():
+        for hits in each:
+            assert [hit["id"] for hit in hits] == right[number][0]
+            assert [1 - hit["cosine"] for hit in hits] == pytest.approx(right[number][2], abs=2e-4)
+    model_of_version = {models[0]: number for number, (_, models, _) in right.items()}
+    assert set(vectors) <= set(model_of_version) and len(vectors) >= 2
+    for model, found in vectors.items():
+        hits = search("a red heart", k=50, version=int(model_of_version[model]))
+        first = open_version(int(model_of_version[model])).scanner(columns=["vector"], filter=f"id = '{hits['id'][0].as_py()}'").to_table()
+        for each in found:
+            assert 1 - float(np.dot(each[0], first["vector"][0].as_py())) == pytest.approx(hits["_distance"][0].as_py(), abs=1e-4)

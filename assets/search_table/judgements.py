@@ -16,33 +16,48 @@ from typing import Any
 from assets.errors import UserError
 
 MOST_BYTES = 100 * 1024 * 1024
+KINDS = {"query": dict, "id": str, "right": bool, "version": int, "model": str}
 _lock = threading.Lock()
 
 
 def append(path: Path, judgement: dict[str, Any]) -> None:
     """UserError where the file is full, or cannot be written."""
-    line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **judgement}, ensure_ascii=False) + "\n"
+    line = (json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **judgement}) + "\n").encode()
     with _lock:
         try:
             if path.exists() and path.stat().st_size + len(line) > MOST_BYTES:
                 raise UserError(f"{path} has reached {MOST_BYTES // 2**20} MiB. Move it away; a new one begins.")
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
+            with path.open("ab+") as file:
+                if file.tell() and file.seek(-1, 2) >= 0 and file.read(1) != b"\n":  # a killed service left half a line
+                    line = b"\n" + line
                 file.write(line)
         except OSError as error:
             raise UserError(f"the judgement was not kept: {path} cannot be written ({error.strerror}).") from None
 
 
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """(the judgements in the order of the file, how many lines are none: cut off, or written by something else)"""
+    found, broken = [], 0
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        if not line.strip():
+            continue
+        try:
+            judgement = json.loads(line)
+        except (ValueError, RecursionError):
+            judgement = None
+        if isinstance(judgement, dict) and all(type(judgement.get(name)) is kind for name, kind in KINDS.items()):
+            found.append(judgement)
+        else:
+            broken += 1
+    return found, broken
+
+
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Those that hold, in the order in which their questions first came. A broken last line, of a killed service, is left out."""
+    """Those that hold, in the order in which their questions first came."""
     latest: dict[str, dict[str, Any]] = {}
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                judgement = json.loads(line)
-                latest[json.dumps([judgement["query"], judgement["id"], judgement["model"]], sort_keys=True)] = judgement
-            except (ValueError, KeyError, TypeError):
-                continue
+    for judgement in read_lines(path)[0]:
+        latest[json.dumps([judgement["query"], judgement["id"], judgement["model"]], sort_keys=True)] = judgement
     yield from latest.values()
 
 
@@ -50,6 +65,6 @@ def summary(path: Path) -> dict[str, dict[str, int]]:
     """By model, how many hits were called right and wrong."""
     found: dict[str, dict[str, int]] = {}
     for judgement in read(path):
-        counts = found.setdefault(str(judgement["model"]), {"right": 0, "wrong": 0})
+        counts = found.setdefault(judgement["model"], {"right": 0, "wrong": 0})
         counts["right" if judgement["right"] else "wrong"] += 1
     return found
