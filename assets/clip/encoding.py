@@ -20,7 +20,6 @@ from assets.clip.device import autocast
 from assets.clip.model import Clip, Preprocess, Tokenizer
 from assets.clip.text_encoding import encode_tokens
 from assets.clip.text_towers import text_tower_of
-from assets.progress import track
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -45,13 +44,12 @@ def encode_images(
     items: Iterable[A],
     open_item: Callable[[A], Image.Image],
     *,
-    total: int,
     batch_size: int,
     device: str,
     precision: str,
 ) -> np.ndarray:
     """float32 [N, d], unit norm, in the order of `items`; `open_item` gives each one's RGB picture, in a thread, when its turn is near."""
-    pixels = ahead(lambda item: preprocess(open_item(item)), track(items, total, "encoding images", "images"), depth=2 * batch_size)
+    pixels = ahead(lambda item: preprocess(open_item(item)), items, depth=2 * batch_size)
     rows = []
     with torch.inference_mode():
         while batch := list(itertools.islice(pixels, batch_size)):
