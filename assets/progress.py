@@ -89,9 +89,11 @@ def passing_on(send: Callable[[Message], None]) -> Iterator[None]:
     handler = _ToSender(send)
     _elsewhere.append(send)
     log.addHandler(handler)
+    log.propagate = False  # else it would be told here, too
     try:
         yield
     finally:
+        log.propagate = True
         log.removeHandler(handler)
         _elsewhere.pop()
 

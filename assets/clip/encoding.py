@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
+from assets import machine
 from assets.clip.device import autocast
 from assets.clip.model import Clip, Preprocess, Tokenizer
 from assets.clip.text_encoding import encode_tokens
@@ -27,7 +27,7 @@ B = TypeVar("B")
 
 def ahead(function: Callable[[A], B], items: Iterable[A], depth: int) -> Iterator[B]:
     """`map` in threads, in order, never more than `depth` results ahead of the consumer (Pillow leaves the GIL while it works)."""
-    with ThreadPoolExecutor(max_workers=cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=machine.cores()) as pool:
         items = iter(items)
         waiting = [pool.submit(function, item) for item in itertools.islice(items, depth)]
         waiting.reverse()
