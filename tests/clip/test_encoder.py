@@ -55,7 +55,13 @@ def workspace(tmp_path, monkeypatch):
 def encoded(monkeypatch):
     """How many pictures each pass of the encoder was for."""
     passes, real = [], encoder.encode_images
-    monkeypatch.setattr(encoder, "encode_images", lambda *given, **named: passes.append(named["total"]) or real(*given, **named))
+
+    def counted(*given, **named):
+        found = real(*given, **named)
+        passes.append(len(found))
+        return found
+
+    monkeypatch.setattr(encoder, "encode_images", counted)
     return passes
 
 
