@@ -17,6 +17,8 @@ FRAME = frozenset(
         "assets.recipes",
         "assets.params",
         "assets.artifacts",
+        "assets.engine",
+        "assets.ray_cluster",
         "assets.imports",
         "assets.errors",
         "assets.leftovers",

@@ -11,6 +11,14 @@ import sys
 SPINS = "1000"
 
 
+CORES = "ONESPACE_CORES"  # in the environment of a process that has a share of its machine
+
+
+def cores() -> int:
+    """How many this process may use: of a machine that it shares, its part."""
+    return int(os.environ.get(CORES, "0")) or os.cpu_count() or 1
+
+
 def tune_for_torch() -> None:
     """Call it before torch is imported: libgomp reads the environment when it loads. What the user has set stays.
 

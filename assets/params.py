@@ -34,6 +34,7 @@ PARAMS_FILE = Path("params.yaml")
 VARIANTS = {
     "base_clip": ("demo", "open_clip"),
     "source_images": ("emoji", "image_folder", "table", "webdataset", "hugging_face", "lance"),
+    "engine": ("local", "ray"),
 }
 
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where to compute; auto takes cuda, then mps, then cpu")]
@@ -228,6 +229,33 @@ class Training(Section):
     processes: PositiveInt  # that share each batch of image_tower and text_tower
     compile: bool
     checkpoint_minutes: NonNegativeFloat  # between two saved states within an epoch; 0: one after every step
+
+
+class LocalEngine(Section):
+    kind: Literal["local"]
+
+
+def _of_a_cluster(address: str) -> str:
+    if address.startswith(("http://", "https://", "ray://")):
+        raise ValueError(
+            "this is the address of a job server or a Ray client. The stage is a driver of the cluster itself: run it where the cluster's"
+            " machines can be reached, and give the head's own address, such as head:6379"
+        )
+    if address not in ("auto", "local") and not re.fullmatch(r"[\w.-]+:\d+", address):
+        raise ValueError("must be auto, local, or the host and port of the cluster's head, such as head:6379")
+    return address
+
+
+class RayEngine(Section):
+    kind: Literal["ray"]
+    address: Annotated[str, AfterValidator(_of_a_cluster)]
+    workers: PositiveInt
+    cpus: PositiveInt  # of each worker
+    retries: Annotated[int, Field(ge=0, le=100)]
+    patience_seconds: PositiveFloat
+
+
+Engine = Annotated[LocalEngine | RayEngine, Field(discriminator="kind")]
 
 
 class Optimization(Section):
@@ -436,6 +464,7 @@ class Params(Section):
     base_clip: BaseClip
     pseudo_captions: PseudoCaptions
     recipes: Recipes
+    engine: Engine
     training: Training
     image_tower: ImageTower
     text_tower: TextTower

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -45,7 +45,9 @@ def track(items: Iterable[T], total: int, what: str, unit: str = "it") -> Iterat
 
 def report(**metadata: Any) -> None:
     """Send Dagster metadata of the running stage, as plain JSON values. Dagster shows it with the asset."""
-    if "DAGSTER_PIPES_CONTEXT" in os.environ:
+    if _elsewhere:
+        _elsewhere[-1](("report", metadata))
+    elif "DAGSTER_PIPES_CONTEXT" in os.environ:
         from dagster_pipes import PipesContext
 
         if PipesContext.is_initialized():
@@ -74,6 +76,44 @@ def attached() -> Iterator[None]:
             raise
         finally:
             log.removeHandler(handler)
+
+
+Message = tuple[str, Any]  # what `passing_on` sends and `pass_on` takes
+_elsewhere: list[Callable[[Message], None]] = []
+
+
+@contextlib.contextmanager
+def passing_on(send: Callable[[Message], None]) -> Iterator[None]:
+    """Inside, `report` and the log of assets go to `send`: this process works for another one, which Dagster started, or a person."""
+    log = logging.getLogger("assets")
+    handler = _ToSender(send)
+    _elsewhere.append(send)
+    log.addHandler(handler)
+    log.propagate = False  # else it would be told here, too
+    try:
+        yield
+    finally:
+        log.propagate = True
+        log.removeHandler(handler)
+        _elsewhere.pop()
+
+
+def pass_on(message: Message) -> None:
+    """What another process sent, told as if it were this one's."""
+    kind, what = message
+    if kind == "report":
+        report(**what)
+    else:
+        logger.log(*what)
+
+
+class _ToSender(logging.Handler):
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        super().__init__()
+        self.send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.send(("log", (record.levelno, "%s", record.getMessage())))
 
 
 class _ToDagster(logging.Handler):

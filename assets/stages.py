@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets import artifacts
+from assets import artifacts, engine
 from assets.errors import UserError
 from assets.params import Params
 from assets.recipes import BASE, CHAMPION
@@ -27,19 +27,22 @@ def _source_images(params: Params, recipe: str) -> None:
 def _curated_images(params: Params, recipe: str) -> None:
     from assets.curated_images.stage import make_curated_images
 
-    make_curated_images(params.curated_images, Path(params.evaluation.benchmarks_root))
+    with engine.opened(params.engine) as where:
+        make_curated_images(params.curated_images, Path(params.evaluation.benchmarks_root), where)
 
 
 def _base_clip(params: Params, recipe: str) -> None:
     from assets.base_clip.stage import make_base_clip
 
-    make_base_clip(params.base_clip, params.training)
+    with engine.opened(params.engine) as where:
+        make_base_clip(params.base_clip, params.training, where)
 
 
 def _pseudo_captions(params: Params, recipe: str) -> None:
     from assets.pseudo_captions.stage import make_pseudo_captions
 
-    make_pseudo_captions(params.pseudo_captions)
+    with engine.opened(params.engine) as where:
+        make_pseudo_captions(params.pseudo_captions, where)
 
 
 def _training_captions(params: Params, recipe: str) -> None:
@@ -52,25 +55,29 @@ def _training_captions(params: Params, recipe: str) -> None:
 def _image_tower(params: Params, recipe: str) -> None:
     from assets.image_tower.stage import train_image_tower
 
-    train_image_tower(params.recipe[recipe], params.training)
+    with engine.opened(params.engine) as where:
+        train_image_tower(params.recipe[recipe], params.training, where)
 
 
 def _text_tower(params: Params, recipe: str) -> None:
     from assets.text_tower.stage import realign_text_tower
 
-    realign_text_tower(params.recipe[recipe], params.training)
+    with engine.opened(params.engine) as where:
+        realign_text_tower(params.recipe[recipe], params.training, where)
 
 
 def _evaluation(params: Params, recipe: str) -> None:
     from assets.evaluation.stage import evaluate
 
-    evaluate(params.evaluation, recipe)
+    with engine.opened(params.engine) as where:
+        evaluate(params.evaluation, recipe, where)
 
 
 def _champion(params: Params, recipe: str) -> None:
     from assets.champion.stage import measure_champion
 
-    measure_champion(params.evaluation)
+    with engine.opened(params.engine) as where:
+        measure_champion(params.evaluation, where)
 
 
 def _promotion(params: Params, recipe: str) -> None:
@@ -94,7 +101,8 @@ def _export(params: Params, recipe: str) -> None:
 def _search_table(params: Params, recipe: str) -> None:
     from assets.search_table.stage import publish
 
-    publish(params.search_table, params.promotion.recipe)
+    with engine.opened(params.engine) as where:
+        publish(params.search_table, params.promotion.recipe, where)
 
 
 @dataclass(frozen=True)

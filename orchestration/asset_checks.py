@@ -218,7 +218,7 @@ def _fresh_vectors(checkout: Path, recipe: str, settings: Orchestration) -> Outc
     # kept beside the table: models/<recipe> may be another by now, after a training or a rollback
     model, preprocess, _ = load_clip(checkout / MODELS / made_by)
     images = [row["image"] for row in rows]
-    fresh = encode_images(model, preprocess, images, decode, total=len(rows), batch_size=SAMPLE, device="cpu", precision="fp32")
+    fresh = encode_images(model, preprocess, images, decode, batch_size=SAMPLE, device="cpu", precision="fp32")
     cosines = (fresh.astype(np.float64) * np.array([row["vector"] for row in rows], dtype=np.float64)).sum(axis=1)
     far = [row["id"] for row, cosine in zip(rows, cosines, strict=True) if not cosine >= SAME[precision]]
     return Outcome(

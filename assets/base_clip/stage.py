@@ -11,21 +11,28 @@ import open_clip
 from assets import artifacts
 from assets.base_clip.demo import make_demo_clip
 from assets.base_clip.pretrained import make_pretrained_clip
+from assets.clip.device import device_of
 from assets.clip.readable import ANOTHER_BASE, in_words, readability
+from assets.engine import HERE, Engine
 from assets.params import BaseClip, DemoClip, Training
 from assets.pictures.table import read_rows
 from assets.recipes import BASE
+from assets.training.processes import run_in_processes
 
 logger = logging.getLogger(__name__)
 
 FEW = 0.01  # of the captions: a symbol here and there that cannot be read is worth no warning
 
 
-def make_base_clip(settings: BaseClip, training: Training) -> None:
+def make_base_clip(settings: BaseClip, training: Training, engine: Engine = HERE) -> None:
     """`training.processes` has no effect here: the base is aligned in one process."""
     target = artifacts.model_dir(BASE)
     if isinstance(settings, DemoClip):
-        make_demo_clip(settings, training, artifacts.CURATED_IMAGES, target)
+        given = settings, training, artifacts.CURATED_IMAGES, target
+        if engine.remote:
+            run_in_processes(1, device_of(engine, settings.device), make_demo_clip, *given, engine=engine)
+        else:
+            make_demo_clip(*given)
     else:
         make_pretrained_clip(settings, target)
     note_readability(target, artifacts.CURATED_IMAGES)

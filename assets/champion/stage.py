@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from assets import artifacts
 from assets.champion.seen import TRAINED_ON_SCHEMA, seen_families
+from assets.engine import HERE, Engine
 from assets.errors import UserError
 from assets.params import Evaluation as Settings
 from assets.recipes import CHAMPION
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def measure_champion(settings: Settings) -> None:
+def measure_champion(settings: Settings, engine: Engine = HERE) -> None:
     """Write data/evaluation/champion as evaluation@RECIPE does, without benchmarks, and seen.json: the families of test classes that the
     champion was trained on. UserError where data/champion does not hold the model that data/champion.json names.
     """
@@ -44,7 +45,7 @@ def measure_champion(settings: Settings) -> None:
     test = read_split()
     seen = seen_families(test)
     _say(seen, test)
-    evaluation = measure(CHAMPION, open_encoder(artifacts.CHAMPION_MODEL, settings), test, settings)
+    evaluation = measure(CHAMPION, open_encoder(artifacts.CHAMPION_MODEL, settings, engine), test, settings)
     write_evaluation(evaluation, None)
     artifacts.write_json(folder / artifacts.SEEN, {"families": seen})
     logger.info("the champion, %s: %s percent", told["recipe"], summary(evaluation.metrics))

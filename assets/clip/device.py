@@ -6,6 +6,7 @@ import contextlib
 
 import torch
 
+from assets.engine import Engine
 from assets.errors import UserError
 
 
@@ -18,6 +19,22 @@ def resolve_device(name: str) -> str:
     if absent:
         raise UserError(f"device {name!r} is not on this machine ({torch.cuda.device_count()} CUDA devices). Set device: auto or cpu.")
     return name
+
+
+def device_of(engine: Engine, name: str) -> str:
+    """Where the workers of an engine compute, by the setting `name`."""
+    if not engine.remote:
+        return resolve_device(name)
+    if name == "mps" or name.startswith("cuda:"):
+        raise UserError(f"device {name!r} is of one machine. With engine.kind ray each worker takes its own: set device: auto.")
+    return name if name != "auto" else "cuda" if engine.has_accelerators() else "cpu"
+
+
+def device_here(engine: Engine, name: str) -> str:
+    """Where this process computes by itself, which drives the engine: not on a device that only the workers have."""
+    if engine.remote and name.startswith("cuda") and not torch.cuda.is_available():
+        return "cpu"
+    return resolve_device(name)
 
 
 def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[object]:

@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -20,12 +21,14 @@ from safetensors import safe_open
 from torch.nn.functional import normalize
 
 from assets import artifacts
-from assets.clip.device import resolve_device
+from assets.clip.device import device_here, device_of
 from assets.clip.encoding import embedding_size, encode_images, encode_texts, text_features
 from assets.clip.model import WEIGHTS, Clip, Preprocess, Tokenizer, load_clip
 from assets.clip.text_projection import is_text_projection, project, projection_width, without_text_projection
+from assets.engine import HERE, Engine, Work
 from assets.imports import PACKAGE, imported_files
 from assets.kept import kept_rows
+from assets.progress import track
 
 BATCH_SIZE = 256  # of stages that have no setting for it; one for all, so that they find each other's embeddings
 BATCHES_A_CHUNK = 16  # kept together: a killed run goes on after them
@@ -54,19 +57,39 @@ class Encoder:
 
     `images` and `texts` encode with the model as its directory holds it, and are kept on disk: recipes that share a tower share its
     embeddings. Call them before the model trains. `images_now` and `texts_now` encode with the model as it is at the moment, trained or
-    not, and nothing of theirs is kept.
+    not, and nothing of theirs is kept. The pictures of `images` are encoded by the workers of an engine, each of which loads the model;
+    all else is encoded here.
     """
 
-    def __init__(self, directory: Path, *, device: str, precision: str, batch_size: int = BATCH_SIZE, loaded: Loaded | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        device: str,
+        precision: str,
+        batch_size: int = BATCH_SIZE,
+        loaded: Loaded | None = None,
+        engine: Engine = HERE,
+    ) -> None:
         """`device`: a setting, such as auto, or a device of torch's. The model is loaded when it is first needed, unless it is given.
 
         `loaded`: what `load_clip` would give. Of a model that is not in its directory yet, use `images_now` and `texts_now` alone.
         """
         self.directory = directory
-        self.device = resolve_device(device)
+        self.engine = engine
+        self.device = device_here(engine, device)
         self.precision = precision
         self.batch_size = batch_size
+        self._setting = device
         self._given = loaded
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a worker of its engine, without the model, which the worker loads."""
+        return _worker, (self.directory, self._device_of_images, self.precision, self.batch_size)
+
+    @cached_property
+    def _device_of_images(self) -> str:
+        return device_of(self.engine, self._setting)
 
     @cached_property
     def _loaded(self) -> Loaded:
@@ -91,7 +114,9 @@ class Encoder:
 
     def in_batches_of(self, size: int) -> Encoder:
         """The same model, not a copy of it, with another batch size."""
-        return Encoder(self.directory, device=self.device, precision=self.precision, batch_size=size, loaded=self._loaded)
+        return Encoder(
+            self.directory, device=self.device, precision=self.precision, batch_size=size, loaded=self._loaded, engine=self.engine
+        )
 
     @property
     def how(self) -> dict[str, Any]:
@@ -100,16 +125,25 @@ class Encoder:
 
     def images(self, pictures: Pictures[Any]) -> np.ndarray:
         """float32 [N, d], unit norm, mapped from disk."""
+        how = self.how | {"device": self._device_of_images}
 
         def compute(rows: Sequence[int]) -> Iterator[np.ndarray]:
             wanted = set(rows)
-            items = (item for row, item in enumerate(pictures.items()) if row in wanted)
-            for start in range(0, len(rows), self.batch_size * BATCHES_A_CHUNK):
-                size = min(self.batch_size * BATCHES_A_CHUNK, len(rows) - start)
-                yield encode_images(self.model, self.preprocess, itertools.islice(items, size), pictures.open, total=size, **self.how)
+            items = track((item for row, item in enumerate(pictures.items()) if row in wanted), len(rows), "encoding images", "images")
+            # here the pictures of a chunk are read as they are encoded; what is sent is read first, so it is a batch
+            size = self.batch_size * (1 if self.engine.remote else BATCHES_A_CHUNK)
+            pieces = (itertools.islice(items, size) for _ in range(0, len(rows), size))
+            yield from self.engine.map(self, pieces, pictures, device=how["device"])
 
-        determined_by = {"tower": self.tower_sha256("image"), **self.how}
+        determined_by = {"tower": self.tower_sha256("image"), **how}
         return kept_rows("images", determined_by, _code_of(pictures), pictures.digests(), self.dimension, compute)
+
+    def opened(self) -> AbstractContextManager[Work]:
+        """What a worker of the engine does with a piece of `images`."""
+        return nullcontext(self._encoded)
+
+    def _encoded(self, pictures: Pictures[Any], items: Iterable[Any]) -> np.ndarray:
+        return encode_images(self.model, self.preprocess, items, pictures.open, **self.how)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [T, d], unit norm, in the order of `texts`."""
@@ -132,7 +166,8 @@ class Encoder:
 
     def images_now(self, pictures: Pictures[Any]) -> np.ndarray:
         """float32 [N, d], unit norm, by the model as it is now."""
-        return encode_images(self.model, self.preprocess, pictures.items(), pictures.open, total=len(pictures), **self.how)
+        items = track(pictures.items(), len(pictures), "encoding images", "images")
+        return encode_images(self.model, self.preprocess, items, pictures.open, **self.how)
 
     def texts_now(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [T, d], unit norm, by the model as it is now."""
@@ -146,6 +181,10 @@ class Encoder:
         file = (self.directory / WEIGHTS).resolve()
         digest.update(_weights_sha256(file, tower, file.stat().st_size, file.stat().st_mtime_ns).encode())
         return digest.hexdigest()
+
+
+def _worker(directory: Path, device: str, precision: str, batch_size: int) -> Encoder:
+    return Encoder(directory, device=device, precision=precision, batch_size=batch_size)
 
 
 def _code_of(pictures: Pictures[Any]) -> list[Path]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 from typing import TypeVar
 
 import numpy as np
@@ -16,11 +15,11 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
+from assets import machine
 from assets.clip.device import autocast
 from assets.clip.model import Clip, Preprocess, Tokenizer
 from assets.clip.text_encoding import encode_tokens
 from assets.clip.text_towers import text_tower_of
-from assets.progress import track
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -28,7 +27,7 @@ B = TypeVar("B")
 
 def ahead(function: Callable[[A], B], items: Iterable[A], depth: int) -> Iterator[B]:
     """`map` in threads, in order, never more than `depth` results ahead of the consumer (Pillow leaves the GIL while it works)."""
-    with ThreadPoolExecutor(max_workers=cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=machine.cores()) as pool:
         items = iter(items)
         waiting = [pool.submit(function, item) for item in itertools.islice(items, depth)]
         waiting.reverse()
@@ -45,13 +44,12 @@ def encode_images(
     items: Iterable[A],
     open_item: Callable[[A], Image.Image],
     *,
-    total: int,
     batch_size: int,
     device: str,
     precision: str,
 ) -> np.ndarray:
     """float32 [N, d], unit norm, in the order of `items`; `open_item` gives each one's RGB picture, in a thread, when its turn is near."""
-    pixels = ahead(lambda item: preprocess(open_item(item)), track(items, total, "encoding images", "images"), depth=2 * batch_size)
+    pixels = ahead(lambda item: preprocess(open_item(item)), items, depth=2 * batch_size)
     rows = []
     with torch.inference_mode():
         while batch := list(itertools.islice(pixels, batch_size)):

@@ -72,13 +72,13 @@ def trial(params: Params, batch_sizes: Mapping[str, int]) -> Trial | None:
 
 def inspected_per_second(pictures: list[bytes], max_pixels: int, min_side: int) -> float:
     """Source pictures read, decoded and hashed, in processes as curated_images does it."""
-    from assets.curated_images.inspection import inspecting
+    from assets.curated_images.inspection import Inspector
     from assets.pictures.apart import MAX_SECONDS
 
-    with inspecting({"max_pixels": max_pixels, "min_side": min_side}, MAX_SECONDS) as apart:
-        list(apart.map(pictures[: os.cpu_count()]))  # the processes start
+    with Inspector({"max_pixels": max_pixels, "min_side": min_side}, MAX_SECONDS).opened() as look:
+        look(None, pictures[: os.cpu_count()])  # the processes start
         begun = time.perf_counter()
-        list(apart.map(pictures))
+        look(None, pictures)
     return len(pictures) / (time.perf_counter() - begun)
 
 

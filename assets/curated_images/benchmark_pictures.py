@@ -12,10 +12,9 @@ import numpy as np
 
 from assets.curated_images.copies import Looks
 from assets.curated_images.fingerprint import BYTES, VIEWS
-from assets.curated_images.inspection import Usable, inspect_all
+from assets.curated_images.inspection import Inspector, Usable, inspect_all
 from assets.curated_images.thumbnails import VALUES
-from assets.kept import Kept
-from assets.pictures.apart import Apart
+from assets.engine import Engine
 from assets.progress import track
 
 logger = logging.getLogger(__name__)
@@ -30,11 +29,11 @@ def picture_files(root: Path) -> list[Path]:
     return sorted(file for file in found if file.name.lower().endswith(SUFFIXES) and not file.name.startswith("."))
 
 
-def look_at(root: Path, known: Kept, apart: Apart) -> tuple[list[str], Looks]:
+def look_at(root: Path, inspector: Inspector, engine: Engine) -> tuple[list[str], Looks]:
     """Names below `root` and looks of those that open; evaluation reports those that do not."""
     files = picture_files(root)
     names, prints, thumbnails = [], [], []
-    for file, found in track(_looked_at(files, known, apart), total=len(files), what="benchmarks", unit="images"):
+    for file, found in track(_looked_at(files, inspector, engine), total=len(files), what="benchmarks", unit="images"):
         if isinstance(found, Usable):
             names.append(file.relative_to(root).as_posix())
             prints.append(found.fingerprint)
@@ -48,8 +47,9 @@ def look_at(root: Path, known: Kept, apart: Apart) -> tuple[list[str], Looks]:
     return names, looks
 
 
-def _looked_at(files: list[Path], known: Kept, apart: Apart) -> Iterator[tuple[Path, object]]:
-    for start in range(0, len(files), READ_AT_ONCE):
-        some = files[start : start + READ_AT_ONCE]
-        images = [file.read_bytes() for file in some]
-        yield from zip(some, inspect_all(images, [hashlib.sha256(image).digest() for image in images], known, apart), strict=True)
+def _looked_at(files: list[Path], inspector: Inspector, engine: Engine) -> Iterator[tuple[Path, object]]:
+    batches = [files[start : start + READ_AT_ONCE] for start in range(0, len(files), READ_AT_ONCE)]
+    images = ([file.read_bytes() for file in some] for some in batches)
+    with_digests = ((some, [hashlib.sha256(image).digest() for image in some]) for some in images)
+    for some, found in zip(batches, inspect_all(with_digests, inspector, engine), strict=True):
+        yield from zip(some, found, strict=True)

@@ -1,6 +1,7 @@
 """Look at one source image: is it usable, and which bytes of it are kept? What was found is kept by the image's content.
 
-The looking is done in processes of their own, see pictures/apart.py. rejection.py, nearest.py and near_duplicates.py compare images.
+The workers of an engine look, in processes of their own, see pictures/apart.py. rejection.py, nearest.py and near_duplicates.py compare
+images.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import hashlib
 import itertools
 import json
 import struct
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, cast
@@ -20,6 +22,7 @@ from PIL import Image, ImageChops, features
 
 from assets.curated_images.fingerprint import SIZE, fingerprint
 from assets.curated_images.thumbnails import VALUES, thumbnail
+from assets.engine import Engine, Work
 from assets.imports import imported_files
 from assets.kept import Kept, opened
 from assets.pictures.apart import Apart
@@ -29,6 +32,7 @@ from assets.pictures.opening import Opened, decoders, open_untrusted
 JPEG_ABOVE_SIDE = 512  # pixels
 DIGEST = 32  # bytes
 HEAD = struct.Struct("<III")  # width, height, bytes of the notes
+LOOK = f"{__name__}:inspect_to_bytes"
 
 
 @dataclass(frozen=True)
@@ -49,20 +53,42 @@ def inspections(how: Mapping[str, Any]) -> AbstractContextManager[Kept]:
     return opened("inspected", {**how, "pillow": PIL.__version__, "decoders": libraries}, imported_files(__name__))
 
 
-def inspecting(how: Mapping[str, Any], max_seconds: float) -> Apart:
-    """Processes that look at images; `how` are the settings of `inspect`."""
-    return Apart(f"{__name__}:inspect_to_bytes", how, max_seconds=max_seconds)
+@dataclass(frozen=True)
+class Inspector:
+    """A worker that looks at images, each in a process of its own; `how` are the settings of `inspect`."""
+
+    how: Mapping[str, Any]
+    max_seconds: float
+
+    @contextmanager
+    def opened(self) -> Iterator[Work]:
+        with Apart(LOOK, self.how, max_seconds=self.max_seconds) as apart:
+            yield lambda _, images: list(apart.map(images))
 
 
-def inspect_all(images: Sequence[bytes], digests: Sequence[bytes], known: Kept, apart: Apart) -> list[Usable | BadPicture]:
-    """`inspect` of each; those that are not known are looked at, and are known from then on. `digests`: the SHA-256 of each."""
-    found: dict[bytes, bytes | BadPicture] = dict(known.get(digests))
-    new = {digest: data for digest, data in zip(digests, images, strict=True) if digest not in found}
-    looked = dict(zip(new, apart.map(new.values()), strict=True))
-    # what crashed or was too slow may end otherwise on another day: another run tries again
-    known.add({digest: each for digest, each in looked.items() if isinstance(each, bytes)})
-    found |= looked
-    return [packed if isinstance(packed := found[digest], BadPicture) else _unpacked(packed) for digest in digests]
+def inspect_all(
+    batches: Iterable[tuple[Sequence[bytes], Sequence[bytes]]], inspector: Inspector, engine: Engine
+) -> Iterator[list[Usable | BadPicture]]:
+    """`inspect` of each image, a list for each batch; those that are not known are looked at, and are known from then on.
+
+    batches: (images, the SHA-256 of each).
+    """
+    waiting: deque[tuple[Sequence[bytes], dict[bytes, bytes | BadPicture], list[bytes]]] = deque()
+
+    def unknown(known: Kept) -> Iterator[list[bytes]]:
+        for images, digests in batches:
+            found: dict[bytes, bytes | BadPicture] = dict(known.get(digests))
+            new = {digest: data for digest, data in zip(digests, images, strict=True) if digest not in found}
+            waiting.append((digests, found, list(new)))
+            yield list(new.values())
+
+    with inspections(inspector.how) as known:
+        for looked in engine.map(inspector, unknown(known)):
+            digests, found, new = waiting.popleft()
+            found |= dict(zip(new, looked, strict=True))
+            # what crashed or was too slow may end otherwise on another day: another run tries again
+            known.add({digest: each for digest in new if isinstance(each := found[digest], bytes)})
+            yield [packed if isinstance(packed := found[digest], BadPicture) else _unpacked(packed) for digest in digests]
 
 
 def inspect_to_bytes(data: bytes, **how: Any) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from assets.curated_images import captions, copies
 from assets.curated_images.benchmark_pictures import look_at
 from assets.curated_images.copies import NOTES_SCHEMA
 from assets.curated_images.drop import look, refuse_if_blocked
-from assets.curated_images.inspection import Usable, inspect_all, inspecting, inspections
+from assets.curated_images.inspection import Inspector, Usable, inspect_all
 from assets.curated_images.near_duplicates import Pairs
 from assets.curated_images.nearest import NEAREST_SCHEMA, near_identical, nearest
 from assets.curated_images.rejection import REJECTED_SCHEMA, repeated_pictures, too_small_classes
 from assets.curated_images.split import split_images
 from assets.curated_images.thumbnails import Thumbnails
+from assets.engine import HERE, Engine
 from assets.errors import UserError
 from assets.pictures.decoding import BadPicture
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
@@ -57,12 +58,12 @@ COLUMNS_SCHEMA = pa.schema([field for field in CURATED_SCHEMA if field.name != "
 OF_WAITING = [name for name in WAITING_SCHEMA.names if name not in CURATED_SCHEMA.names]
 
 
-def make_curated_images(settings: params.CuratedImages, benchmarks: Path | None = None) -> None:
+def make_curated_images(settings: params.CuratedImages, benchmarks: Path | None = None, engine: Engine = HERE) -> None:
     """`benchmarks`: the folder of public benchmarks, whose pictures are not to be trained on."""
     try:
         shutil.rmtree(WAITING, ignore_errors=True)  # of a run that was killed
         WAITING.mkdir(parents=True)
-        usable, rejected, notes = _inspect_all(settings)
+        usable, rejected, notes = _inspect_all(settings, engine)
         read = row_count(artifacts.SOURCE_IMAGES)
         usable = _distinct(usable, rejected)
         ranked, pairs = _near_duplicates(usable, settings)
@@ -73,7 +74,7 @@ def make_curated_images(settings: params.CuratedImages, benchmarks: Path | None 
         usable = _with_splits(usable, rejected, settings)
         usable = _without_near_test(usable, rejected, settings.min_difference_to_test)
         if benchmarks is not None and settings.near_duplicates != "ignore":
-            usable = _without_benchmarks(usable, rejected, benchmarks, settings)
+            usable = _without_benchmarks(usable, rejected, benchmarks, settings, engine)
         rejected.sort(key=lambda row: row["id"])
         assert usable.height + len(rejected) == read
         logger.info("read %d, rejected %d%s", read, len(rejected), _summary(rejected, examples=0))
@@ -113,7 +114,7 @@ def _how(settings: params.CuratedImages) -> dict[str, Any]:
     }
 
 
-def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dict[str, Any]], list[dict[str, Any]]]:
+def _inspect_all(settings: params.CuratedImages, engine: Engine) -> tuple[pl.DataFrame, list[dict[str, Any]], list[dict[str, Any]]]:
     """Read the whole source; images that had to be encoded anew wait in ENCODED, the looks of all usable ones in THUMBNAILS and
     FINGERPRINTS. Returns the other columns, the rejected rows, and notes.
 
@@ -126,16 +127,19 @@ def _inspect_all(settings: params.CuratedImages) -> tuple[pl.DataFrame, list[dic
     notes: list[dict[str, Any]] = []
     pieces: list[pa.RecordBatch] = []  # columns take a fifth of the memory of rows
     boilerplate = captions.pattern(settings.boilerplate_captions)
-    how = _how(settings)
+    read: deque[list[dict[str, Any]]] = deque()  # the rows of batches that are looked at
+
+    def images() -> Iterator[tuple[list[bytes], list[bytes]]]:
+        for batch in read_batches(artifacts.SOURCE_IMAGES, IMAGES_SCHEMA.names, ROWS_PER_BATCH):
+            some = batch["image"].to_pylist()
+            digests = [hashlib.sha256(image).digest() for image in some]
+            rows = batch.drop_columns(["image"]).to_pylist()
+            read.append([row | {"sha256": digest.hex()} for row, digest in zip(rows, digests, strict=True)])
+            yield some, digests
 
     def inspected() -> Iterator[tuple[dict[str, Any], Usable | BadPicture]]:
-        with inspecting(how, settings.max_decode_seconds) as apart, inspections(how) as known:
-            for batch in read_batches(artifacts.SOURCE_IMAGES, IMAGES_SCHEMA.names, ROWS_PER_BATCH):
-                images = batch["image"].to_pylist()
-                digests = [hashlib.sha256(image).digest() for image in images]
-                found = inspect_all(images, digests, known, apart)
-                for row, digest, each in zip(batch.drop_columns(["image"]).to_pylist(), digests, found, strict=True):
-                    yield row | {"sha256": digest.hex()}, each
+        for found in inspect_all(images(), Inspector(_how(settings), settings.max_decode_seconds), engine):
+            yield from zip(read.popleft(), found, strict=True)
 
     previous, usable, count = None, [], 0
     with writing_rows(ENCODED, ENCODED_SCHEMA) as write, THUMBNAILS.open("wb") as thumbnails, FINGERPRINTS.open("wb") as fingerprints:
@@ -195,11 +199,12 @@ def _without(usable: pl.DataFrame, rejected: list[dict[str, Any]], leaving: list
     return usable.filter(~pl.col("id").is_in([row["id"] for row in leaving]))
 
 
-def _without_benchmarks(usable: pl.DataFrame, rejected: list[dict[str, Any]], root: Path, settings: params.CuratedImages) -> pl.DataFrame:
+def _without_benchmarks(
+    usable: pl.DataFrame, rejected: list[dict[str, Any]], root: Path, settings: params.CuratedImages, engine: Engine
+) -> pl.DataFrame:
     """Take pictures out of training and validation that look like one of a public benchmark, which would measure what was trained on."""
     how = _how(settings) | {"blank_range": None, "max_aspect_ratio": None}
-    with inspecting(how, settings.max_decode_seconds) as apart, inspections(how) as known:
-        names, looks = look_at(root, known, apart)
+    names, looks = look_at(root, Inspector(how, settings.max_decode_seconds), engine)
     if not names:
         return usable
     trained = usable.filter(pl.col("split").is_in(copies.TRAINED_ON))

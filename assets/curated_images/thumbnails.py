@@ -33,8 +33,8 @@ class Thumbnails:
             read = np.fromfile(self.file, np.uint8, (last - first + 1) * VALUES, offset=first * VALUES)
             return read.reshape(-1, VALUES)[rows - first]
         with self.file.open("rb", buffering=0) as file:
-            read = b"".join(os.pread(file.fileno(), VALUES, row * VALUES) for row in rows.tolist())
-        return np.frombuffer(read, np.uint8).reshape(-1, VALUES)
+            scattered = b"".join(os.pread(file.fileno(), VALUES, row * VALUES) for row in rows.tolist())
+        return np.frombuffer(scattered, np.uint8).reshape(-1, VALUES)
 
 
 Gallery = np.ndarray | Thumbnails

@@ -11,6 +11,7 @@ import numpy as np
 
 from assets import artifacts
 from assets.clip.encoder import Encoder
+from assets.engine import HERE, Engine
 from assets.errors import UserError
 from assets.evaluation.made_with import made_with, read_model_card
 from assets.evaluation.protocol import score
@@ -36,8 +37,10 @@ def read_split() -> TestSplit:
     return test
 
 
-def open_encoder(directory: Path, settings: Settings) -> UsableEncoder:
-    return UsableEncoder(Encoder(directory, device=settings.device, precision=settings.precision, batch_size=settings.batch_size))
+def open_encoder(directory: Path, settings: Settings, engine: Engine = HERE) -> UsableEncoder:
+    return UsableEncoder(
+        Encoder(directory, device=settings.device, precision=settings.precision, batch_size=settings.batch_size, engine=engine)
+    )
 
 
 def measure(recipe: str, encoder: UsableEncoder, test: TestSplit, settings: Settings) -> Evaluation:

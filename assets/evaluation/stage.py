@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 
 from assets import artifacts
+from assets.engine import HERE, Engine
 from assets.evaluation.benchmarks.registry import KNN_K, KNN_TEMPERATURE
 from assets.evaluation.benchmarks.run import find_benchmarks, measure_benchmarks
 from assets.evaluation.measuring import measure, open_encoder, read_split, summary
@@ -18,7 +19,7 @@ from assets.params import Evaluation as Settings
 logger = logging.getLogger(__name__)
 
 
-def evaluate(settings: Settings, recipe: str) -> None:
+def evaluate(settings: Settings, recipe: str, engine: Engine = HERE) -> None:
     """Write metrics.json and benchmarks.json (percent), image_embeddings.npy, text_embeddings.npy, per_query.parquet, per_class.parquet,
     made_with.json.
 
@@ -28,7 +29,7 @@ def evaluate(settings: Settings, recipe: str) -> None:
     """
     test = read_split()
     benchmarks = find_benchmarks(Path(settings.benchmarks_root))  # a wrong layout is reported before hours of encoding
-    encoder = open_encoder(artifacts.model_dir(recipe), settings)
+    encoder = open_encoder(artifacts.model_dir(recipe), settings, engine)
     evaluation = measure(recipe, encoder, test, settings)
     on_benchmarks = measure_benchmarks(benchmarks, encoder, knn_k=KNN_K, knn_temperature=KNN_TEMPERATURE)
     write_evaluation(evaluation, on_benchmarks)

@@ -16,9 +16,10 @@ import torch
 from torch.nn.functional import embedding, normalize
 
 from assets import artifacts
-from assets.clip.device import autocast, resolve_device
+from assets.clip.device import autocast, device_of
 from assets.clip.encoder import Encoder
 from assets.clip.trainable import learning_rate_shares, trained_parameters, unlock
+from assets.engine import HERE, Engine
 from assets.image_tower.captions import CaptionSets
 from assets.image_tower.losses import multi_caption_arc_margin_loss, sample_classes, sharded_arc_margin_loss
 from assets.params import ImageTower, Training
@@ -34,14 +35,16 @@ from assets.training.processes import run_in_processes
 from assets.training.randomness import generator_for
 from assets.training.run import Task
 from assets.training.towers import checkpoint_image_tower, compiled, drop_patches
-from assets.training.tuning import Tuning, set_up, train
+from assets.training.tuning import Tuning, embed_on, set_up, train
 from assets.training.views import Views, training_views
 
 Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]  # of unit-norm embeddings [B, d] of the training images of rows [B]
 
 
-def train_image_tower(recipe: Recipe, training: Training) -> None:
-    run_in_processes(training.processes, resolve_device(recipe.settings.device), _train, recipe, training)
+def train_image_tower(recipe: Recipe, training: Training, engine: Engine = HERE) -> None:
+    if engine.remote:
+        embed_on(engine, recipe)
+    run_in_processes(training.processes, device_of(engine, recipe.settings.device), _train, recipe, training, engine=engine)
 
 
 def _train(recipe: Recipe, training: Training) -> None:

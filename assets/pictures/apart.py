@@ -25,6 +25,7 @@ from typing import Any
 
 from PIL import Image
 
+from assets import machine
 from assets.pictures.decoding import BadPicture
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Apart:
 
     def __init__(self, function: str, settings: Mapping[str, Any], *, max_seconds: float = MAX_SECONDS) -> None:
         self.function, self.settings, self.max_seconds = function, dict(settings), max_seconds
-        self.processes = os.cpu_count() or 1
+        self.processes = machine.cores()
         self._idle: queue.LifoQueue[_Process | None] = queue.LifoQueue()
         for _ in range(self.processes):
             self._idle.put(None)  # the place of one that has not started

@@ -5,7 +5,13 @@ Shapes: N images, T captions, d embedding, B images of a block, M candidates of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
 import numpy as np
+
+from assets.engine import HERE, Engine, Work
 
 ROWS_AT_ONCE = 1024  # of the similarity matrix …
 COLUMNS_AT_ONCE = 2**16  # … and its columns: 256 MiB in fp32
@@ -21,6 +27,7 @@ def assign_captions(
     *,
     top_k: int,
     min_similarity: float,
+    engine: Engine = HERE,
 ) -> list[list[int]]:
     """Caption numbers for every image: its `own` first, then up to `top_k` found ones, the most similar first.
 
@@ -31,23 +38,51 @@ def assign_captions(
         return [list(each) for each in own]
     per_cluster = -(-len(texts) // len(np.unique(clusters)))
     few = 2 * per_cluster * (top_k + max(map(len, own), default=0))  # enough for most images
-    assigned: list[list[int]] = []
-    for start in range(0, len(images), ROWS_AT_ONCE):
-        block, owned = images[start : start + ROWS_AT_ONCE], own[start : start + ROWS_AT_ONCE]
+    corpus = _Corpus(texts, clusters, findable, few)
+    pieces = (
+        zip(images[start : start + ROWS_AT_ONCE], own[start : start + ROWS_AT_ONCE], strict=True)
+        for start in range(0, len(images), ROWS_AT_ONCE)
+    )
+    return [each for found in engine.map(_Assigner(top_k, min_similarity), pieces, corpus) for each in found]
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    """What all images are compared with."""
+
+    texts: np.ndarray
+    clusters: np.ndarray
+    findable: np.ndarray
+    few: int  # candidates that are enough for most images
+
+
+@dataclass(frozen=True)
+class _Assigner:
+    """A worker that assigns the captions of a block of images."""
+
+    top_k: int
+    min_similarity: float
+
+    def opened(self) -> AbstractContextManager[Work]:
+        return nullcontext(self._assigned)
+
+    def _assigned(self, corpus: _Corpus, pairs: Iterable[tuple[np.ndarray, list[int]]]) -> list[list[int]]:
+        """Of images with the captions of their own."""
+        images, owned = zip(*pairs, strict=True)
+        block, clusters = np.stack(images), corpus.clusters
         found: dict[int, list[int]] = {}
-        most = few
+        most = corpus.few
         while len(found) < len(block):
             open_rows = [row for row in range(len(block)) if row not in found]
-            captions, cosines, beyond = _nearest(block, texts, findable, most, open_rows)
+            captions, cosines, beyond = _nearest(block, corpus.texts, corpus.findable, most, open_rows)
             for row, numbers, values, limit in zip(open_rows, captions, cosines, beyond, strict=True):
-                certain = (values > limit) & (values >= min_similarity)
+                certain = (values > limit) & (values >= self.min_similarity)
                 taken = {int(clusters[caption]) for caption in owned[row]}
-                chosen = _distinct(numbers[certain], clusters, taken, top_k)
-                if len(chosen) == top_k or not limit >= min_similarity:  # whatever is beyond comes later, or not at all
+                chosen = _distinct(numbers[certain], clusters, taken, self.top_k)
+                if len(chosen) == self.top_k or not limit >= self.min_similarity:  # whatever is beyond comes later, or not at all
                     found[row] = chosen
             most *= GROWTH
-        assigned += [list(owned[row]) + found[row] for row in range(len(block))]
-    return assigned
+        return [list(owned[row]) + found[row] for row in range(len(block))]
 
 
 def _nearest(

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from assets import artifacts
 from assets.clip.encoder import Encoder
 from assets.clip.readable import in_words, read_texts, readability
+from assets.engine import HERE, Engine
 from assets.params import PseudoCaptions
 from assets.pictures.spelling import distinct, normalised
 from assets.pictures.split import Split
@@ -39,9 +40,9 @@ IMAGE_CAPTIONS_SCHEMA = pa.schema(
 SHOWN_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def make_pseudo_captions(settings: PseudoCaptions) -> None:
-    known = read_candidates(settings)
-    assigned = captions_of_images(known, settings)
+def make_pseudo_captions(settings: PseudoCaptions, engine: Engine = HERE) -> None:
+    known = read_candidates(settings, engine)
+    assigned = captions_of_images(known, settings, engine)
     similarities = own_similarities(known.images, known.texts, assigned)
     own = [[place < len(mine) for place in range(len(each))] for each, mine in zip(assigned, known.own, strict=True)]
     _log_summary(known, assigned, similarities, settings)
@@ -67,7 +68,7 @@ class Candidates:
     unrelated: Unrelated
 
 
-def read_candidates(settings: PseudoCaptions) -> Candidates:
+def read_candidates(settings: PseudoCaptions, engine: Engine = HERE) -> Candidates:
     rows = read_rows(artifacts.CURATED_IMAGES, "train")
     names = rows["class_name"].to_pylist()
     own = [distinct([*captions, name]) for captions, name in zip(rows["captions"].to_pylist(), names, strict=True)]
@@ -76,7 +77,7 @@ def read_candidates(settings: PseudoCaptions) -> Candidates:
     number = {normalised(caption): row for row, caption in enumerate(corpus)}
     numbers = [[number[normalised(caption)] for caption in captions] for captions in own]
 
-    encoder = Encoder(artifacts.model_dir(BASE), device=settings.device, precision=settings.precision)
+    encoder = Encoder(artifacts.model_dir(BASE), device=settings.device, precision=settings.precision, engine=engine)
     for sentence in in_words("captions of pseudo_captions.extra_corpora", readability(encoder.tokenizer, extra)):
         logger.warning("%s", sentence)
     readings = read_texts(encoder.tokenizer, corpus)
@@ -96,10 +97,19 @@ def read_candidates(settings: PseudoCaptions) -> Candidates:
     )
 
 
-def captions_of_images(known: Candidates, settings: PseudoCaptions) -> list[list[int]]:
+def captions_of_images(known: Candidates, settings: PseudoCaptions, engine: Engine = HERE) -> list[list[int]]:
     """For each image the numbers of its own captions, then of the found ones."""
     limit = known.unrelated.limit(settings.min_z)
-    return assign_captions(known.images, known.texts, known.clusters, known.own, known.findable, top_k=settings.top_k, min_similarity=limit)
+    return assign_captions(
+        known.images,
+        known.texts,
+        known.clusters,
+        known.own,
+        known.findable,
+        top_k=settings.top_k,
+        min_similarity=limit,
+        engine=engine,
+    )
 
 
 def _log_summary(known: Candidates, assigned: list[list[int]], cosines: list[np.ndarray], settings: PseudoCaptions) -> None:

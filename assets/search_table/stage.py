@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from assets import artifacts, params
 from assets.clip.encoder import Encoder
+from assets.engine import HERE, Engine
 from assets.errors import UserError
 from assets.metrics.norms import unit_norm
 from assets.pictures.schema import SPLITS
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 ACCEPTED_SCHEMA = pa.schema([("id", pa.string()), ("sha256", pa.string())])
 
 
-def publish(settings: params.SearchTable, recipe: str) -> None:
+def publish(settings: params.SearchTable, recipe: str, engine: Engine = HERE) -> None:
     """Publish the table `images` of data/lancedb as a new version, and write data/search_table/manifest.json.
 
     Images that the model gives no embedding are left out and named in the manifest. Readers see the old version until the new one is
@@ -40,7 +41,7 @@ def publish(settings: params.SearchTable, recipe: str) -> None:
     ids = _curated_ids()
     model_dir = artifacts.model_dir(recipe)
     model_sha256 = artifacts.sha256_of(model_dir)
-    encoder = Encoder(model_dir, device=settings.device, precision=settings.precision, batch_size=settings.batch_size)
+    encoder = Encoder(model_dir, device=settings.device, precision=settings.precision, batch_size=settings.batch_size, engine=engine)
     vectors = _embed(encoder)
     left_out = without_embedding(vectors, ids, model_dir, settings.max_share_left_out)
     manifest = write_table(vectors, ids, left_out, recipe, model_sha256, settings, _calibration(vectors, encoder))

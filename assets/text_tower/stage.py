@@ -14,12 +14,13 @@ import torch
 from torch.nn.functional import normalize
 
 from assets import artifacts
-from assets.clip.device import autocast, resolve_device
+from assets.clip.device import autocast, device_of
 from assets.clip.encoder import Encoder
 from assets.clip.model import Clip
 from assets.clip.text_encoding import encode_tokens
 from assets.clip.text_projection import project
 from assets.clip.trainable import learning_rate_shares, trained_parameters, unlock
+from assets.engine import HERE, Engine
 from assets.errors import UserError
 from assets.params import TextTower, Training
 from assets.pictures.split import Split
@@ -36,7 +37,7 @@ from assets.training.relations import relation_loss
 from assets.training.run import Task
 from assets.training.texts import ImageTexts, image_texts
 from assets.training.towers import checkpoint_text_tower, compiled
-from assets.training.tuning import set_up, train
+from assets.training.tuning import embed_on, set_up, train
 from assets.training.views import view_embeddings
 
 
@@ -50,9 +51,11 @@ class Batch:
     related_images: np.ndarray  # bool [b, B]: own text i and everyone's image j
 
 
-def realign_text_tower(recipe: Recipe, training: Training) -> None:
+def realign_text_tower(recipe: Recipe, training: Training, engine: Engine = HERE) -> None:
     """`training.compile` has no effect where `trains` is projection: no tower runs at each step."""
-    run_in_processes(training.processes, resolve_device(recipe.settings.device), _realign, recipe, training)
+    if engine.remote:
+        embed_on(engine, recipe)
+    run_in_processes(training.processes, device_of(engine, recipe.settings.device), _realign, recipe, training, engine=engine)
 
 
 def _realign(recipe: Recipe, training: Training) -> None:

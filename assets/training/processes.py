@@ -1,4 +1,7 @@
-"""A run in several processes, each with its own accelerator: started here or by torchrun. What they exchange is in `distributed`."""
+"""A run in several processes, each with its own accelerator: started here, by torchrun or on a cluster.
+
+What they exchange is in `distributed`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -20,6 +24,7 @@ import torch
 from torch import distributed
 
 from assets import machine
+from assets.engine import HERE, Engine
 from assets.errors import UserError
 from assets.training.distributed import rank, world_size
 
@@ -29,12 +34,16 @@ PATIENCE = timedelta(days=7)  # with a process that works alone; one that has di
 SECONDS_TO_STOP = 10.0
 
 
-def run_in_processes(count: int, device: str, function: Callable[..., None], *arguments: Any) -> None:
+def run_in_processes(count: int, device: str, function: Callable[..., None], *arguments: Any, engine: Engine = HERE) -> None:
     """function(*arguments) in `count` processes that form a group; this one is the first of them, the others end with it.
 
-    Under torchrun, which sets WORLD_SIZE, in the processes that it has started: they must be `count`. `device`: as resolved; of several
-    accelerators each process takes its own by `own_device`. When one process fails, all end; the first raises a UserError of any.
+    Under torchrun, which sets WORLD_SIZE, in the processes that it has started: they must be `count`. With a remote engine, in processes of
+    its workers' machines, and this one waits for them; `device` is then theirs. `device`: as resolved; of several accelerators each process
+    takes its own by `own_device`. When one process fails, all end; the first raises a UserError of any.
     """
+    if engine.remote:
+        engine.group(count, device, partial(_as_member, device, function, arguments))
+        return
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started > 1:
         if started != count:
@@ -73,19 +82,28 @@ def _enough_devices(device: str, count: int) -> None:
 
 
 @contextmanager
-def _group(device: str, count: int, **where: Any) -> Iterator[None]:
-    """A process group while it lasts; the cores of a CPU are shared out. Without `where` it is torchrun's."""
+def _group(device: str, sharing: int, **where: Any) -> Iterator[None]:
+    """A process group while it lasts, `sharing` processes of which share the cores of a CPU. Without `where` it is torchrun's."""
     threads = torch.get_num_threads()
-    if "init_method" in where:  # all on this machine: nothing listens to others
+    if "init_method" in where and sharing > 1:  # all on this machine: nothing listens to others
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     distributed.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl", timeout=PATIENCE, **where)
-    torch.set_num_threads(max(1, threads // count) if device == "cpu" else threads)
+    torch.set_num_threads(max(1, threads // sharing) if device == "cpu" else threads)
     try:
         yield
         distributed.barrier()  # whoever leaves first takes its connections with it
     finally:
         torch.set_num_threads(threads)
         distributed.destroy_process_group()
+
+
+def _as_member(device: str, function: Callable[..., None], arguments: tuple[Any, ...], rank: int, count: int, address: str) -> None:
+    """In a process of a remote engine, which has its own part of a machine."""
+    if count == 1:
+        function(*arguments)
+        return
+    with _group(device, 1, init_method=address, rank=rank, world_size=count):
+        function(*arguments)
 
 
 @contextmanager

@@ -14,7 +14,9 @@ from assets.clip.device import resolve_device
 from assets.clip.encoder import Encoder
 from assets.clip.model import Clip
 from assets.clip.trainable import fold
+from assets.engine import Engine
 from assets.params import Training
+from assets.pictures.split import Split
 from assets.recipes import Recipe
 from assets.training import selection
 from assets.training.distributed import rank
@@ -62,6 +64,15 @@ def set_up(recipe: Recipe, training: Training, inputs: dict[str, Path]) -> Tunin
     held_out = read_validation_set(artifacts.CURATED_IMAGES)
     logger.info("%s", held_out)
     return Tuning(recipe, training, start, encoder, held_out, determined_by)
+
+
+def embed_on(engine: Engine, recipe: Recipe) -> None:
+    """Let the workers of a remote engine embed what the training's first process would embed while the others wait: it finds that kept."""
+    assert recipe.start is not None
+    settings = recipe.settings
+    encoder = Encoder(artifacts.model_dir(recipe.start), device=settings.device, precision=settings.precision, engine=engine)
+    for split in ("train", "validation"):
+        encoder.images(Split(artifacts.CURATED_IMAGES, split))
 
 
 def train(tuning: Tuning, task: Task[Any]) -> None:

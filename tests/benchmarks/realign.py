@@ -69,7 +69,7 @@ def main() -> None:
     )
 
     begun = time.perf_counter()
-    embedded = encode_images(model, preprocess, iter(pictures), decode, total=len(pictures), **encoder.how)
+    embedded = encode_images(model, preprocess, iter(pictures), decode, **encoder.how)
     caching = len(pictures) / (time.perf_counter() - begun)
     size = image_tower_of(model).size
     print(f"{arguments.model} on {device}, {arguments.precision}, batch {arguments.batch}, random weights of {size} px")  # noqa: T201

@@ -35,7 +35,7 @@ def png(seed):
 def test_images_in_batches_equal_images_one_by_one(tiny):
     model, preprocess, _ = tiny
     images = [png(seed) for seed in range(7)]
-    together = encode_images(model, preprocess, iter(images), decode, total=7, **OPTIONS)
+    together = encode_images(model, preprocess, iter(images), decode, **OPTIONS)
     assert together.dtype == np.float32
     with torch.inference_mode():
         for row, data in zip(together, images, strict=True):
@@ -55,7 +55,7 @@ def test_texts_keep_their_order(tiny):
 
 def test_nothing_to_encode_is_an_empty_array(tiny):
     model, preprocess, tokenizer = tiny
-    assert encode_images(model, preprocess, [], decode, total=0, **OPTIONS).shape == (0, 16)
+    assert encode_images(model, preprocess, [], decode, **OPTIONS).shape == (0, 16)
     assert encode_texts(model, tokenizer, [], **OPTIONS).shape == (0, 16)
 
 

@@ -16,6 +16,7 @@ from assets.params import checked_params, read_params
 from tests.settings import demo_settings
 
 GONE = object()
+RAY = {"kind": "ray", "address": "auto", "workers": 2, "cpus": 1, "retries": 3, "patience_seconds": 60.0}
 TABLE = {"kind": "table", "root": "x.csv", "pictures": None, "columns": {"image": "x"}, "license": "", "attribution": ""}
 
 
@@ -63,6 +64,8 @@ def test_the_committed_settings_are_right(checkout):
         ("recipes", GONE, "missing"),
         ("recipes.measured", [], "given []"),
         ("training.processes", 0, "given 0"),
+        ("engine.kind", "spark", "'local', 'ray'"),
+        ("engine.address", "auto", "no such setting"),
         ("source_images.sources", [], "given []"),
         ("promotion.must_rise", {"speed": 1.0}, "'caption_to_image'"),
         ("promotion.must_not_fall", {"knn": -1.0}, "given -1.0"),
@@ -142,6 +145,9 @@ def test_a_row_that_several_processes_cannot_train_is_named(row_of_gpr, told):
     ("setting", "value", "message"),
     [
         ("base_clip.source", "clip", r"base_clip\.source.*'clip'.*'demo', 'open_clip'"),
+        ("engine", RAY | {"address": "http://head:8265"}, r"engine\.address: given 'http://head:8265'.*the address of a job server"),
+        ("engine", RAY | {"address": "head"}, r"engine\.address: given 'head'.*must be auto, local, or the host and port"),
+        ("engine", {"kind": "ray", "address": "auto"}, r"engine\.workers: missing"),
         (
             "source_images.sources",
             [{"kind": "image_folder", "root": "x", "folders": ["label", "split"], "license": "", "attribution": ""}],

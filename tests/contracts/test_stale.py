@@ -56,6 +56,7 @@ EDITS = {
     ),
     "how often state is saved": ("params.yaml", r"checkpoint_minutes: \S+", "checkpoint_minutes: 7", set()),
     "compile": ("params.yaml", r"compile: false", "compile: true", set()),
+    "the engine": ("params.yaml", r"engine:(?:\n|.)*?kind: local", "engine:\n  kind: ray", set()),
     "processes": ("params.yaml", r"processes: 1", "processes: 2", set()),
     "a setting of Dagster": ("params.yaml", r"retries: 2", "retries: 3", set()),
     "the promotion gate": ("params.yaml", r"against: base", "against: champion", {"promotion", "report", "search_table"}),

@@ -12,9 +12,9 @@ from PIL import Image
 
 from assets import artifacts, params
 from assets.curated_images import inspection
-from assets.curated_images.inspection import Usable, inspect_all, inspecting, inspections
+from assets.curated_images.inspection import Inspector, Usable, inspect_all
 from assets.curated_images.stage import make_curated_images
-from assets.pictures.apart import Apart
+from assets.engine import HERE
 from assets.pictures.decoding import BadPicture
 from assets.pictures.opening import decoders
 from assets.pictures.schema import IMAGES_SCHEMA
@@ -78,8 +78,7 @@ def test_every_hostile_file_is_kept_rightly_or_rejected_with_its_own_reason():
 def test_mutated_files_are_kept_readable_or_rejected():
     files = list(mutations(600, seed=0))
     how = {"max_pixels": 1_000_000, "min_side": 1}
-    with inspections(how) as known, inspecting(how, max_seconds=20) as apart:
-        found = inspect_all(files, [hashlib.sha256(data).digest() for data in files], known, apart)
+    (found,) = inspect_all([(files, [hashlib.sha256(data).digest() for data in files])], Inspector(how, max_seconds=20), HERE)
     assert len(found) == len(files)
     kept = [each for each in found if isinstance(each, Usable)]
     assert 100 < len(kept) < 500, "some mutations are harmless, some are not"
@@ -91,10 +90,7 @@ def test_mutated_files_are_kept_readable_or_rejected():
 
 
 def test_a_picture_whose_decoder_crashes_is_rejected_and_tried_again_by_the_next_run(monkeypatch):
-    monkeypatch.setattr(
-        inspection, "inspecting", lambda how, max_seconds: Apart("tests.pictures.hazards:open_or_die", how, max_seconds=max_seconds)
-    )
-    monkeypatch.setattr("assets.curated_images.stage.inspecting", inspection.inspecting)
+    monkeypatch.setattr(inspection, "LOOK", "tests.pictures.hazards:open_or_die")
     kept, reasons, _ = curate({"bad.jpg": b"crash", "slow.jpg": b"hang"}, SETTINGS.model_copy(update={"max_decode_seconds": 1.0}))
     assert reasons == {"bad.jpg": "crashed", "slow.jpg": "too_slow"}
     assert len(kept) == len(good_rows())
