@@ -2,8 +2,8 @@
 
 Shapes: Q and G pictures, thumbnails uint8 [., 16·16·3]. `correlation` of two thumbnails is over their 768 values, each colour centred by
 itself, so that a coloured background makes nothing alike; a picture of one colour correlates 0 with everything. `difference` is their
-mean absolute difference, black to white being 1. Every pair is compared, but for those that an earlier run has compared: with `keep` what
-was found is kept by the thumbnails' contents. What is found depends on the thumbnails alone, never on what was kept.
+mean absolute difference, black to white being 1. Every pair is compared, but for those that an earlier run has compared: what was
+found is kept under the name `keep`, by the thumbnails' contents. What is found depends on the thumbnails alone, never on what was kept.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ class Rule:
     max_difference: float | None
 
 
-def near_identical(queries: Gallery, gallery: Gallery, min_difference: float, keep: bool = False) -> dict[int, int]:
+def near_identical(queries: Gallery, gallery: Gallery, min_difference: float, keep: str | None = None) -> dict[int, int]:
     """Query → the gallery picture of which it is a copy as far as anyone can see, the most correlated one; only queries that have one.
 
     Copies differ by less than `min_difference` and correlate more than 0.98.
     """
-    matches = _matches(queries, gallery, Rule(NEAR_CORRELATION, min_difference), "copies" if keep else None)
+    matches = _matches(queries, gallery, Rule(NEAR_CORRELATION, min_difference), keep)
     return {query: row for query, (_, row) in matches.items()}
 
 
-def nearest(queries: Gallery, gallery: Gallery, keep: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def nearest(queries: Gallery, gallery: Gallery, keep: str | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each query: the most correlated row of the gallery, int64 [Q]; their correlation and their difference, float32 [Q]."""
-    matches = _matches(queries, gallery, Rule(-np.inf, None), "nearest" if keep else None)
+    matches = _matches(queries, gallery, Rule(-np.inf, None), keep)
     rows = np.array([matches[query][1] for query in range(len(queries))], np.int64)
     correlations = np.array([matches[query][0] for query in range(len(queries))], np.float32)
     differences = [

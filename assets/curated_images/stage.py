@@ -29,7 +29,7 @@ from assets.curated_images.near_duplicates import Pairs
 from assets.curated_images.nearest import NEAREST_SCHEMA, near_identical, nearest
 from assets.curated_images.rejection import REJECTED_SCHEMA, repeated_pictures, too_small_classes
 from assets.curated_images.split import split_images
-from assets.curated_images.thumbnails import Thumbnails
+from assets.curated_images.thumbnails import Mirrored, Thumbnails
 from assets.engine import HERE, Engine
 from assets.errors import UserError
 from assets.pictures.decoding import BadPicture
@@ -236,22 +236,26 @@ def _without_small_classes(usable: pl.DataFrame, rejected: list[dict[str, Any]],
 
 
 def _without_near_test(usable: pl.DataFrame, rejected: list[dict[str, Any]], min_difference: float) -> pl.DataFrame:
-    """Take pictures out of training and validation that show a test picture: the test split stays as it is."""
+    """Take pictures out of training and validation that show a test picture, or its mirror image, since training mirrors pictures: the
+    test split stays as it is."""
     if min_difference <= 0:
         return usable
     test = usable.filter(pl.col("split") == "test")
     others = usable.filter(pl.col("split").is_in(["train", "validation"]))
-    near = near_identical(_thumbnails(others), _thumbnails(test), min_difference, keep=True)
+    own, theirs = _thumbnails(others), _thumbnails(test)
+    near = near_identical(own, theirs, min_difference, keep="copies")
+    mirrored = near_identical(Mirrored(own), theirs, min_difference, keep="mirrored")
     leaving = []
-    for number, found in near.items():
+    for number, found in (mirrored | near).items():
         shown = test.row(found, named=True)
-        detail = f"nearly the same pixels as the test picture {shown['id']} of class {shown['label']}"
+        what = "nearly the same pixels as" if number in near else "nearly the mirror image of"
+        detail = f"{what} the test picture {shown['id']} of class {shown['label']}"
         leaving.append(others["id"][number])
         rejected.append({"id": leaving[-1], "reason": "near_test", "detail": detail, "other": shown["id"]})
     if len(leaving) > MANY_NEAR_TEST * others.height:
         logger.warning(
-            "%d of %d training and validation pictures leave because they are nearly the same as test pictures; the table of rejected"
-            " pictures names the pairs. If they differ in what matters, lower curated_images.min_difference_to_test",
+            "%d of %d training and validation pictures leave because they, or their mirror images, are nearly the same as test pictures;"
+            " the table of rejected pictures names the pairs. If they differ in what matters, lower curated_images.min_difference_to_test",
             len(leaving),
             others.height,
         )
@@ -261,7 +265,7 @@ def _without_near_test(usable: pl.DataFrame, rejected: list[dict[str, Any]], min
 def _nearest_table(usable: pl.DataFrame) -> pa.Table:
     """NEAREST_SCHEMA, one row per test picture in order of id."""
     test, train = (usable.filter(pl.col("split") == split) for split in ("test", "train"))
-    rows, correlations, differences = nearest(_thumbnails(test), _thumbnails(train), keep=True)
+    rows, correlations, differences = nearest(_thumbnails(test), _thumbnails(train), keep="nearest")
     columns = {"id": test["id"].to_list(), "nearest": train["id"][rows].to_list(), "correlation": correlations, "difference": differences}
     return pa.table(columns, schema=NEAREST_SCHEMA)
 

@@ -37,7 +37,21 @@ class Thumbnails:
         return np.frombuffer(scattered, np.uint8).reshape(-1, VALUES)
 
 
-Gallery = np.ndarray | Thumbnails
+class Mirrored:
+    """Thumbnails as they are seen in a mirror."""
+
+    def __init__(self, pictures: Thumbnails) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, wanted: slice | np.ndarray) -> np.ndarray:
+        found = self.pictures[wanted].reshape(-1, SIDE, SIDE, 3)
+        return np.ascontiguousarray(found[:, :, ::-1]).reshape(-1, VALUES)
+
+
+Gallery = np.ndarray | Thumbnails | Mirrored
 
 
 def thumbnail(picture: Image.Image) -> bytes:

@@ -265,6 +265,7 @@ def test_a_copy_of_a_test_picture_in_another_size_or_format_leaves_training():
         row(f"{trained[0]}/again.jpg", encode(of_test, "JPEG", quality=60), trained[0]),
         row(f"{trained[1]}/larger.png", encode(of_test.resize((300, 225))), trained[1]),
         row(f"{trained[1]}/smaller.webp", encode(of_test.resize((60, 45)), "WEBP"), trained[1]),
+        row(f"{trained[1]}/turned.png", encode(of_test.transpose(Image.Transpose.FLIP_LEFT_RIGHT)), trained[1]),
     ]
     write_source([*rows, *copies, row("copy.jpg", encode(of_test, "JPEG", quality=50), None)])
     make_curated_images(SETTINGS)
@@ -272,8 +273,9 @@ def test_a_copy_of_a_test_picture_in_another_size_or_format_leaves_training():
     rejected = {each["id"]: each for each in pq.read_table(artifacts.REJECTED_IMAGES).to_pylist()}
     assert rejected.keys() == {each["id"] for each in copies}
     assert {each["reason"] for each in rejected.values()} == {"near_test"}
-    shown = f"nearly the same pixels as the test picture {tested[0]}/0.png of class {tested[0]}"
-    assert {each["detail"] for each in rejected.values()} == {shown}
+    shown = dict.fromkeys(rejected, f"nearly the same pixels as the test picture {tested[0]}/0.png of class {tested[0]}")
+    shown[f"{trained[1]}/turned.png"] = f"nearly the mirror image of the test picture {tested[0]}/0.png of class {tested[0]}"
+    assert {name: each["detail"] for name, each in rejected.items()} == shown
 
     make_curated_images(SETTINGS.model_copy(update={"min_difference_to_test": 0.0}))
     assert splits_of_ids().keys() == before.keys() | {"copy.jpg"} | rejected.keys()

@@ -127,7 +127,7 @@ def test_what_an_earlier_run_compared_is_not_compared_again_and_changes_nothing(
     for queries, gallery in states:
         fresh = [near_identical(some[queries], some[gallery], 0.02), nearest(some[queries], some[gallery])]
         pairs.clear()
-        kept = [near_identical(some[queries], some[gallery], 0.02, keep=True), nearest(some[queries], some[gallery], keep=True)]
+        kept = [near_identical(some[queries], some[gallery], 0.02, keep="copies"), nearest(some[queries], some[gallery], keep="nearest")]
         expensive.append(sum(pairs))
         assert kept[0] == fresh[0]
         for one, other in zip(kept[1], fresh[1], strict=True):
