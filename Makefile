@@ -20,7 +20,11 @@ endif
 ifneq ($(origin VERSION),command line)
 VERSION :=
 endif
-export Q SELECT NAME SOURCE VERSION
+export Q SELECT NAME SOURCE VERSION TO
+# for `make share`: an address, from the command line alone
+ifneq ($(origin TO),command line)
+TO :=
+endif
 # for `make seeds`: how many, and how many side by side
 N ?= 3
 J ?= 1
@@ -34,7 +38,7 @@ export DAGSTER_HOME := $(CURDIR)/.dagster
 VENV := .venv/installed
 RUN := .venv/bin/python -m
 
-.PHONY: help demo test lint format lock report seeds search serve judgements versions rollback promote record gains code materialize ui benchmark profile check-profiles clean scm plan
+.PHONY: help demo test lint format lock report seeds search serve judgements versions rollback share promote record gains code materialize ui benchmark profile check-profiles clean scm plan
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -86,6 +90,9 @@ judgements: $(VENV) ## compare each published version with what people judged on
 
 rollback: $(VENV) ## show an earlier version of the table again: make rollback, or make rollback VERSION=publish-0007
 	@$(RUN) assets.commands.rollback "$$VERSION"
+
+share: $(VENV) ## copy the published table, its versions and models to an address: make share TO=s3://bucket/lancedb
+	@$(RUN) assets.commands.share "$$TO"
 
 promote: $(VENV) scm ## make the published recipe the champion, which later ones are compared with
 	@$(RUN) assets.commands.promote && $(RUN) dvc repro --single-item champion

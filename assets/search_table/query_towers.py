@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from assets import artifacts
+from assets.addresses import fetch_folder, is_remote
 from assets.clip.kept_graphs import GRAPHS
 from assets.clip.onnx_towers import OnnxTowers
 from assets.errors import UserError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+FETCHED = artifacts.WORK / "models"  # of tables at addresses
 SHOWN = 60  # characters of a query in a message
 ANOTHER_BASE = (
     "Use words of a language that the base knows, or take a multilingual base in params.yaml: base_clip: {source: open_clip,"
@@ -88,7 +90,10 @@ def towers_of(made_by: str, settings: Params) -> QueryTowers:
     recipe = made_by.partition("@")[0]
     own = settings.search_table
     found = []
-    for place in (MODELS / made_by, artifacts.model_dir(recipe)):  # beside the table, as it was published; else the stage's
+    for place in (
+        _beside_the_table(made_by, settings.search.table),
+        artifacts.model_dir(recipe),
+    ):  # beside the table, as it was published; else the stage's
         directory = place.resolve()
         files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(directory.rglob("*")) if file.is_file()]
         now = _sha256(directory, tuple(files)) if files else None
@@ -100,6 +105,17 @@ def towers_of(made_by: str, settings: Params) -> QueryTowers:
         " table's versions and their models; `make rollback VERSION=…` goes to one whose model is here, `dvc checkout` brings back the"
         " model of this git revision, and `dvc repro --force --single-item search_table` publishes what is here."
     )
+
+
+def _beside_the_table(name: str, table: str) -> Path:
+    """Where a model lies that was published with a table; from an address it is fetched once."""
+    if not is_remote(table):
+        return MODELS / name
+    if not (FETCHED / name).is_dir():
+        logger.info("fetching the model %s from %s", name, table)
+        with artifacts.replacing(FETCHED / name) as temporary:
+            fetch_folder(f"{table}/{MODELS.name}/{name}", temporary)
+    return FETCHED / name
 
 
 def _exported(made_by: str, precision: str) -> QueryTowers | None:

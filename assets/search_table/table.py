@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import pyarrow as pa
 
 from assets import artifacts
+from assets.addresses import check_there, is_remote, lance_options
 from assets.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,8 +62,15 @@ def table_schema(dimension: int, model: str, floats: Literal["float32", "float16
     return METADATA.append(pa.field(VECTOR, pa.list_(KINDS[floats], dimension))).with_metadata({"embedding_functions": told})
 
 
+def _place() -> str:
+    """Where queries read: data/lancedb, or an address with a copy of it."""
+    from assets.search_table.query_settings import settings
+
+    return settings().search.table
+
+
 def open_table() -> Table:
-    """The table `images` of data/lancedb, a plain lancedb.Table. Its next query sees what was published meanwhile."""
+    """The table `images` of data/lancedb, or of search.table; a plain lancedb.Table. Its next query sees what was published meanwhile."""
     return _open(timedelta(0))
 
 
@@ -71,11 +79,17 @@ def open_version(wanted: str | int | None = None) -> LanceDataset:
 
     As a Lance dataset: importing lancedb takes longer than a search.
     """
-    if not any((TABLE / "_versions").glob("*.manifest")):  # also what a killed first publish leaves
+    place = _place()
+    if not is_remote(place) and not any((TABLE / "_versions").glob("*.manifest")):  # also what a killed first publish leaves
         raise _absent()
     import lance
 
-    dataset = lance.dataset(TABLE)
+    try:
+        dataset = lance.dataset(f"{place}/{TABLE.name}", storage_options=lance_options(place))
+    except (ValueError, OSError, RuntimeError) as error:
+        if not is_remote(place):
+            raise
+        raise _absent_there(place) from error
     if wanted is None:
         return dataset
     try:
@@ -99,15 +113,26 @@ def _absent() -> UserError:
     return UserError(f"there is no table {artifacts.TABLE_NAME!r} in {artifacts.LANCEDB}. {_how_to_make_it()}")
 
 
+def _absent_there(place: str) -> UserError:
+    """Why a table at an address does not open, as its store says it."""
+    try:
+        check_there(f"{place}/{TABLE.name}", "search.table")
+    except UserError as error:
+        return UserError(f"{error} `make share TO={place}` copies the table there; search.table: {artifacts.LANCEDB} searches it here.")
+    return UserError(f"search.table: what lies at {place} is not a table that Lance can open. `make share` with an empty folder makes one.")
+
+
 def _open(read_consistency_interval: timedelta) -> Table:
-    if not artifacts.LANCEDB.is_dir():  # connecting would make it
+    place = _place()
+    if not is_remote(place) and not artifacts.LANCEDB.is_dir():  # connecting would make it
         raise _absent()
     import lancedb
 
     try:
-        return lancedb.connect(artifacts.LANCEDB, read_consistency_interval=read_consistency_interval).open_table(artifacts.TABLE_NAME)
-    except ValueError as error:  # also what a killed first publish leaves: listed, but not there
-        raise _absent() from error
+        connected = lancedb.connect(place, read_consistency_interval=read_consistency_interval, storage_options=lance_options(place))
+        return connected.open_table(artifacts.TABLE_NAME)
+    except (ValueError, OSError, RuntimeError) as error:  # also what a killed first publish leaves: listed, but not there
+        raise _absent_there(place) if is_remote(place) else _absent() from error
 
 
 def _how_to_make_it() -> str:
