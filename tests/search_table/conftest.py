@@ -81,7 +81,8 @@ def retrain(amount: float) -> None:
     """Another model in the place of the recipe's, as a stage writes it: not in place."""
     weights = artifacts.model_dir(RECIPE) / "open_clip_model.safetensors"
     state = load_file(weights)
-    state["visual.proj"] = state["visual.proj"] * (1 + amount) + amount
+    projection = next(name for name in ("visual.proj", "visual.head.proj.weight") if name in state)
+    state[projection] = state[projection] * (1 + amount) + amount
     save_file(state, weights.with_suffix(".new"))
     os.replace(weights.with_suffix(".new"), weights)
 
