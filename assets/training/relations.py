@@ -11,8 +11,8 @@ from assets.training.distributed import gather, rank
 def relation_loss(embeddings: torch.Tensor, teacher: torch.Tensor, left_out: torch.Tensor, temperature: float) -> torch.Tensor:
     """The mean over B of KL(p_i ‖ q_i): p_i and q_i are the softmax over j of cos(i, j) / temperature by teacher and by embeddings.
 
-    STRUCTURE (arXiv 2506.16895, eq. 4) keeps the geometry of a locked encoder so, by the Jensen-Shannon divergence of one level; KL has
-    the same minimum, and its gradient is simpler. embeddings [b, d], teacher [b, w] without gradient; neither has to be unit norm.
+    STRUCTURE (arXiv 2506.16895) keeps the geometry of a locked encoder so, by the Jensen-Shannon divergence of several levels; KL has
+    the same minimum. embeddings [b, d], teacher [b, w] without gradient; neither has to be unit norm.
     left_out bool [b, B]: what j may not be, besides i itself. With several processes b are this rank's members, B all ranks', and the loss
     of the global batch is the mean over ranks. A member that has no other adds 0.
     """
