@@ -86,13 +86,15 @@ def _connected(file: Path) -> sqlite3.Connection:
         raise
     except sqlite3.DatabaseError as error:
         logger.warning("%s is broken (%s): what it kept is computed again", file, error)
-        file.unlink(missing_ok=True)
+        _remove(file)
         return _prepared(file)
 
 
 def _prepared(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=WAIT_SECONDS)
     try:
+        connection.execute("PRAGMA journal_mode = WAL")  # else each `add` waits for the disk, longer than small pictures take to decode
+        connection.execute("PRAGMA synchronous = NORMAL")  # after a power cut the last ones may be lost, and are computed again
         with connection:
             connection.execute("CREATE TABLE IF NOT EXISTS kept (digest BLOB PRIMARY KEY, value BLOB NOT NULL)")
     except sqlite3.Error:
@@ -158,4 +160,9 @@ def _forget_all_but_the_last_used() -> None:
     for number, (_, size, file) in enumerate(found):
         room -= size
         if room < 0 and number:
-            file.unlink(missing_ok=True)
+            _remove(file)
+
+
+def _remove(file: Path) -> None:
+    for each in (file, *(file.with_name(file.name + beside) for beside in ("-wal", "-shm"))):
+        each.unlink(missing_ok=True)

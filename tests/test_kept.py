@@ -141,10 +141,11 @@ def test_a_file_that_another_process_holds_is_waited_for_and_stays(computed, mon
     monkeypatch.setattr(module, "WAIT_SECONDS", 0.1)
     with contextlib.closing(sqlite3.connect(file)) as other:
         other.execute("BEGIN EXCLUSIVE")
+        rows(computed, [1, 2])  # reading waits for nobody
         with pytest.raises(sqlite3.OperationalError, match="locked"):
-            rows(computed, [1, 2])
+            rows(computed, [1, 2, 3])
     rows(computed, [1, 2])
-    assert computed == [1, 2]
+    assert computed == [1, 2, 3]
 
 
 def test_the_files_used_longest_ago_are_removed_when_there_is_no_room(computed, monkeypatch):

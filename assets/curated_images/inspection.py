@@ -7,15 +7,14 @@ images.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import PIL
 from PIL import Image, ImageChops, features
@@ -25,25 +24,27 @@ from assets.curated_images.thumbnails import VALUES, thumbnail
 from assets.engine import Engine, Work
 from assets.imports import imported_files
 from assets.kept import Kept, opened
-from assets.pictures.apart import Apart
+from assets.pictures.apart import Apart, Found
 from assets.pictures.decoding import BadPicture, decode
 from assets.pictures.opening import Opened, decoders, open_untrusted
 
 JPEG_ABOVE_SIDE = 512  # pixels
 DIGEST = 32  # bytes
 HEAD = struct.Struct("<III")  # width, height, bytes of the notes
+SMALL = HEAD.size + DIGEST  # where the thumbnail begins, the fingerprint, and the notes
+PRINTS = SMALL + VALUES
+NOTES = PRINTS + SIZE
 LOOK = f"{__name__}:inspect_to_bytes"
 
 
-@dataclass(frozen=True)
-class Usable:
+class Usable(NamedTuple):
     image: bytes | None  # what is kept in place of the source's bytes; None where these are
     width: int  # of the upright picture, pixels
     height: int
     pixels: bytes  # digest of size and RGB pixels: equal for exact duplicates, whatever their files
     thumbnail: bytes  # nearly equal for copies of another size or file format
     fingerprint: bytes  # what near_duplicates compares
-    notes: tuple[tuple[str, str], ...] = field(default=())  # a word and a sentence each
+    notes: tuple[tuple[str, str], ...] = ()  # a word and a sentence each
 
 
 def inspections(how: Mapping[str, Any]) -> AbstractContextManager[Kept]:
@@ -62,8 +63,11 @@ class Inspector:
 
     @contextmanager
     def opened(self) -> Iterator[Work]:
-        with Apart(LOOK, self.how, max_seconds=self.max_seconds) as apart:
-            yield lambda _, images: list(apart.map(images))
+        with self.processes() as processes:
+            yield lambda _, images: list(processes.map(images))
+
+    def processes(self) -> Apart:
+        return Apart(LOOK, self.how, max_seconds=self.max_seconds)
 
 
 def inspect_all(
@@ -78,17 +82,37 @@ def inspect_all(
     def unknown(known: Kept) -> Iterator[list[bytes]]:
         for images, digests in batches:
             found: dict[bytes, bytes | BadPicture] = dict(known.get(digests))
-            new = {digest: data for digest, data in zip(digests, images, strict=True) if digest not in found}
+            looked_at = waiting[-1][2] if waiting else ()  # in the batch before, which may not be known yet
+            new = {digest: data for digest, data in zip(digests, images, strict=True) if digest not in found and digest not in looked_at}
             waiting.append((digests, found, list(new)))
             yield list(new.values())
 
+    before: dict[bytes, bytes | BadPicture] = {}
     with inspections(inspector.how) as known:
-        for looked in engine.map(inspector, unknown(known)):
+        for looked in _looks(inspector, unknown(known), engine):
             digests, found, new = waiting.popleft()
             found |= dict(zip(new, looked, strict=True))
+            found |= {digest: before[digest] for digest in digests if digest not in found}
             # what crashed or was too slow may end otherwise on another day: another run tries again
             known.add({digest: each for digest in new if isinstance(each := found[digest], bytes)})
             yield [packed if isinstance(packed := found[digest], BadPicture) else _unpacked(packed) for digest in digests]
+            before = found
+
+
+def _looks(inspector: Inspector, pieces: Iterable[list[bytes]], engine: Engine) -> Iterator[Iterable[Found]]:
+    """What is found of each piece. On this machine a piece is looked at while the caller is busy with the one before."""
+    if engine.remote:
+        yield from engine.map(inspector, pieces)
+        return
+    with inspector.processes() as processes:
+        ahead = None
+        for piece in pieces:
+            begun = processes.map(piece)
+            if ahead is not None:
+                yield ahead
+            ahead = begun
+        if ahead is not None:
+            yield ahead
 
 
 def inspect_to_bytes(data: bytes, **how: Any) -> bytes:
@@ -106,10 +130,10 @@ def _unpacked(packed: bytes) -> Usable | BadPicture:
     width, height, length = HEAD.unpack_from(packed)
     if not width:
         return BadPicture(*json.loads(packed[HEAD.size :]))
-    ends = list(itertools.accumulate((HEAD.size, DIGEST, VALUES, SIZE, length)))
-    pixels, small, prints, notes = (packed[start:end] for start, end in itertools.pairwise(ends))
+    notes = packed[NOTES : NOTES + length]
     said = tuple((note, detail) for note, detail in json.loads(notes)) if notes else ()
-    return Usable(packed[ends[-1] :] or None, width, height, pixels, small, prints, said)
+    image = packed[NOTES + length :] or None
+    return Usable(image, width, height, packed[HEAD.size : SMALL], packed[SMALL:PRINTS], packed[PRINTS:NOTES], said)
 
 
 def inspect(
@@ -132,15 +156,19 @@ def inspect(
         return BadPicture("too_small", f"{size}; a side needs at least {min_side}")
     if max_aspect_ratio is not None and max(picture.size) > max_aspect_ratio * min(picture.size):
         return BadPicture("too_long", f"{size}; one side may be {max_aspect_ratio:g} times the other")
-    if blank_range is not None and _is_blank(picture, blank_range):
+    small = thumbnail(picture)
+    if blank_range is not None and _is_blank(picture, small, blank_range):
         return BadPicture("blank", f"it shows nothing: no channel's brightest and darkest pixel differ by more than {blank_range} of 255")
     digest = hashlib.sha256(f"{picture.width} {picture.height} ".encode() + picture.tobytes()).digest()
     image = None if opened_picture.plain else kept_bytes(data, opened_picture)
     prints = fingerprint(picture) if fingerprints else bytes(SIZE)
-    return Usable(image, *picture.size, digest, thumbnail(picture), prints, opened_picture.notes)
+    return Usable(image, *picture.size, digest, small, prints, opened_picture.notes)
 
 
-def _is_blank(picture: Image.Image, blank_range: int) -> bool:
+def _is_blank(picture: Image.Image, small: bytes, blank_range: int) -> bool:
+    red = small[::3]
+    if max(red) - min(red) > blank_range:  # these are means of the picture's own pixels, which differ by no less
+        return False
     return all(high - low <= blank_range for low, high in cast(tuple[tuple[int, int], ...], picture.getextrema()))
 
 

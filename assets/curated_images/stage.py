@@ -11,6 +11,7 @@ import logging
 import shutil
 from collections import Counter, deque
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,7 @@ from assets.progress import track
 
 logger = logging.getLogger(__name__)
 
-ROWS_PER_BATCH = 64  # decoded side by side
-ROWS_PER_PIECE = 1024  # held as Python objects
+ROWS_PER_BATCH = 128  # decoded side by side
 MANY_NEAR_TEST = 0.05  # a larger share of the training pictures that leave is worth a warning
 WAITING = artifacts.WORK / "curated_images" / "waiting"
 ENCODED, THUMBNAILS, FINGERPRINTS = WAITING / "images", WAITING / "thumbnails", WAITING / "fingerprints"
@@ -125,52 +125,67 @@ def _inspect_all(settings: params.CuratedImages, engine: Engine) -> tuple[pl.Dat
         raise UserError(f"{artifacts.SOURCE_IMAGES} has other columns than this version reads. `dvc repro source_images` makes it anew.")
     rejected: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
-    pieces: list[pa.RecordBatch] = []  # columns take a fifth of the memory of rows
+    usable: list[pa.RecordBatch] = []  # columns take a fifth of the memory of rows
     boilerplate = captions.pattern(settings.boilerplate_captions)
-    read: deque[list[dict[str, Any]]] = deque()  # the rows of batches that are looked at
+    read: deque[pa.RecordBatch] = deque()  # without their images, which are looked at
 
     def images() -> Iterator[tuple[list[bytes], list[bytes]]]:
         for batch in read_batches(artifacts.SOURCE_IMAGES, IMAGES_SCHEMA.names, ROWS_PER_BATCH):
             some = batch["image"].to_pylist()
             digests = [hashlib.sha256(image).digest() for image in some]
-            rows = batch.drop_columns(["image"]).to_pylist()
-            read.append([row | {"sha256": digest.hex()} for row, digest in zip(rows, digests, strict=True)])
+            read.append(batch.drop_columns(["image"]).append_column("sha256", pa.array([digest.hex() for digest in digests], pa.string())))
             yield some, digests
 
-    def inspected() -> Iterator[tuple[dict[str, Any], Usable | BadPicture]]:
-        for found in inspect_all(images(), Inspector(_how(settings), settings.max_decode_seconds), engine):
-            yield from zip(read.popleft(), found, strict=True)
-
-    previous, usable, count = None, [], 0
+    previous, place, count = None, 0, 0
     with writing_rows(ENCODED, ENCODED_SCHEMA) as write, THUMBNAILS.open("wb") as thumbnails, FINGERPRINTS.open("wb") as fingerprints:
-        rows = track(inspected(), total=row_count(artifacts.SOURCE_IMAGES), what="decoding", unit="images")
-        for place, (row, found) in enumerate(rows):
-            if previous is not None and row["id"] < previous:
-                raise UserError(f"{artifacts.SOURCE_IMAGES} is not in order of id. `dvc repro source_images` makes it anew.")
-            if row["id"] == previous:
-                rejected.append({"id": row["id"], "reason": "duplicate_id", "detail": "an earlier row has this id"})
-            elif isinstance(found, BadPicture):
-                rejected.append({"id": row["id"], "reason": found.reason, "detail": found.detail})
-            elif settings.licenses is not None and row["license"] not in settings.licenses:
-                allowed = ", ".join(settings.licenses)
-                rejected.append({"id": row["id"], "reason": "license", "detail": f"its licence is {row['license']}; allowed are {allowed}"})
-            else:
-                if found.image is not None:
-                    write({"id": row["id"], "image": found.image})
-                thumbnails.write(found.thumbnail)
-                fingerprints.write(found.fingerprint)
-                row["family"] = None if row["label"] is None else row["family"] or row["label"]
-                row["captions"], said = captions.clean(row["captions"], boilerplate, settings.max_caption_characters)
-                notes += ({"id": row["id"], "note": note, "detail": detail} for note, detail in (*found.notes, *said))
-                row |= {"width": found.width, "height": found.height, "pixels": found.pixels}
-                usable.append(row | {"place": place, "encoded": found.image is not None, "thumbnail": count})
-                count += 1
-            if len(usable) == ROWS_PER_PIECE:
-                pieces.append(pa.RecordBatch.from_pylist(usable, schema=WAITING_SCHEMA))
-                usable = []
-            previous = row["id"]
-    pieces.append(pa.RecordBatch.from_pylist(usable, schema=WAITING_SCHEMA))
-    return pl.DataFrame(pa.Table.from_batches(pieces)), rejected, notes
+        each = chain.from_iterable(inspect_all(images(), Inspector(_how(settings), settings.max_decode_seconds), engine))
+        looked = track(each, total=row_count(artifacts.SOURCE_IMAGES), what="decoding", unit="images")
+        for first in looked:
+            batch = read.popleft()
+            found = [first, *islice(looked, len(batch) - 1)]
+            stay: list[int] = []
+            for number, (name, license, one) in enumerate(zip(batch["id"].to_pylist(), batch["license"].to_pylist(), found, strict=True)):
+                if previous is not None and name < previous:
+                    raise UserError(f"{artifacts.SOURCE_IMAGES} is not in order of id. `dvc repro source_images` makes it anew.")
+                if name == previous:
+                    rejected.append({"id": name, "reason": "duplicate_id", "detail": "an earlier row has this id"})
+                elif isinstance(one, BadPicture):
+                    rejected.append({"id": name, "reason": one.reason, "detail": one.detail})
+                elif settings.licenses is not None and license not in settings.licenses:
+                    allowed = ", ".join(settings.licenses)
+                    rejected.append({"id": name, "reason": "license", "detail": f"its licence is {license}; allowed are {allowed}"})
+                else:
+                    stay.append(number)
+                previous = name
+            rows = batch.take(pa.array(stay, pa.int64()))
+            kept = [one for number in stay if isinstance(one := found[number], Usable)]
+            words = [captions.clean(own, boilerplate, settings.max_caption_characters) for own in rows["captions"].to_pylist()]
+            for name, one, (_, said) in zip(rows["id"].to_pylist(), kept, words, strict=True):
+                if one.image is not None:
+                    write({"id": name, "image": one.image})
+                notes += ({"id": name, "note": note, "detail": detail} for note, detail in (*one.notes, *said))
+            thumbnails.write(b"".join(one.thumbnail for one in kept))
+            fingerprints.write(b"".join(one.fingerprint for one in kept))
+            usable.append(_waiting(rows, kept, [own for own, _ in words], [place + number for number in stay], count))
+            place, count = place + len(batch), count + len(stay)
+    return pl.DataFrame(pa.Table.from_batches(usable, WAITING_SCHEMA)), rejected, notes
+
+
+def _waiting(rows: pa.RecordBatch, found: list[Usable], clean: list[list[str]], places: list[int], count: int) -> pa.RecordBatch:
+    """Rows of WAITING_SCHEMA, the first of which is row `count` in THUMBNAILS."""
+    named = zip(rows["label"].to_pylist(), rows["family"].to_pylist(), strict=True)
+    own = {
+        "family": [None if label is None else family or label for label, family in named],
+        "captions": clean,
+        "width": [one.width for one in found],
+        "height": [one.height for one in found],
+        "pixels": [one.pixels for one in found],
+        "thumbnail": range(count, count + len(found)),
+        "place": places,
+        "encoded": [one.image is not None for one in found],
+    }
+    columns = [pa.array(own[field.name], field.type) if field.name in own else rows[field.name] for field in WAITING_SCHEMA]
+    return pa.RecordBatch.from_arrays(columns, schema=WAITING_SCHEMA)
 
 
 def _near_duplicates(usable: pl.DataFrame, settings: params.CuratedImages) -> tuple[pl.DataFrame, Pairs]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -64,11 +65,13 @@ class Apart:
                 process.close()
 
     def map(self, pictures: Iterable[bytes]) -> Iterator[Found]:
-        """What the function gives of each, in their order; BadPicture for one that it refuses, "crashed" or "too_slow" too."""
+        """What the function gives of each, in their order; BadPicture for one that it refuses, "crashed" or "too_slow" too.
+
+        The processes begin at once, before the first result is asked for.
+        """
         pictures = list(pictures)
         pieces = [pictures[start : start + AT_ONCE] for start in range(0, len(pictures), AT_ONCE)]
-        for found in self._threads.map(self._some, pieces):
-            yield from found
+        return itertools.chain.from_iterable(self._threads.map(self._some, pieces))
 
     def one(self, picture: bytes) -> Found:
         """The same of one picture, in the calling thread."""

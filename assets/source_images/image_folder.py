@@ -85,9 +85,9 @@ def places_of(pictures: Collection[str], written: Mapping[str, Written], folders
                 raise UserError(
                     f"the picture {each} is of the {name} {by_folder} by its folder and {by_file} by the captions file: keep one."
                 )
-        found[each] = place._replace(split=split or said.split, family=place.family or said.family)
+        found[each] = Place(place.label, place.family or said.family, split or said.split)
     family_of = one_family((place.label, place.family, each) for each, place in found.items())
-    return {each: place if place.label is None else place._replace(family=family_of.get(place.label)) for each, place in found.items()}
+    return {each: Place(place.label, place.label and family_of.get(place.label), place.split) for each, place in found.items()}
 
 
 def _pictures_at(address: str) -> dict[str, Stored]:
@@ -121,35 +121,35 @@ def class_name_of(label: str | None) -> str:
     return "" if label is None else " ".join(label.replace("_", " ").replace("-", " ").split()) or label
 
 
-def find_pictures(root: Path) -> dict[str, Path]:
+def find_pictures(root: Path) -> dict[str, str]:
     """Every picture under `root`, itself a link or not: its path relative to `root` → the file, in order of the former.
 
     Hidden files and other suffixes are left out and counted in the log. UserError for links to folders.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}  # strings: a Path for each of a million files takes seconds
     ignored: Counter[str] = Counter()
     linked: list[Path] = []
 
-    def walk(folder: Path, prefix: str) -> None:
+    def walk(folder: Path | str, prefix: str) -> None:
         try:
             entries = list(os.scandir(folder))
         except OSError as error:
             raise UserError(f"the folder {folder} cannot be listed: {error.strerror}. Give read permission, or move it away.") from error
         for entry in entries:
             name = prefix + _text(entry.name)
-            suffix = Path(entry.name).suffix.lower().removeprefix(".")
+            _, dot, suffix = entry.name.lower().rpartition(".")
             if entry.name.startswith("."):
                 ignored["hidden"] += 1
             elif entry.is_dir(follow_symlinks=False):
-                walk(Path(entry.path), name + "/")
+                walk(entry.path, name + "/")
             elif entry.is_dir():
                 linked.append(Path(entry.path))
             elif name in captions_file.NAMES:
                 pass
-            elif suffix in SUFFIXES and (entry.is_file() or entry.is_symlink()):
-                found[name] = Path(entry.path)
+            elif dot and suffix in SUFFIXES and (entry.is_file() or entry.is_symlink()):
+                found[name] = entry.path
             else:
-                ignored["." + suffix if suffix else "without suffix"] += 1
+                ignored["." + suffix if dot and suffix else "without suffix"] += 1
                 if not prefix and Path(name).stem.casefold() in ("captions", "metadata"):
                     logger.warning("%s is not read: captions are in %s", entry.path, " or ".join(captions_file.NAMES))
 

@@ -17,12 +17,11 @@ import pytest
 from PIL import Image
 
 from assets import artifacts
-from assets.curated_images.stage import ROWS_PER_BATCH
 from assets.pictures.schema import IMAGES_SCHEMA
 from assets.pictures.table import writing_rows
 
 KILLS = int(os.environ.get("CURATION_KILLS", "4"))
-PICTURES, CLASSES = 400, 20
+PICTURES, CLASSES, BATCH = 400, 20, 16
 
 # One process loads the libraries and forks each run, so that a run begins at once. Prints how often each picture was decoded, and what
 # was written, of a run that nobody disturbs and of the last one in a folder where runs were killed.
@@ -36,6 +35,7 @@ from assets.pictures.apart import Apart
 from tests.settings import demo_params
 
 assert faiss and great_expectations and polars and expectations
+stage.ROWS_PER_BATCH = int(sys.argv[4])
 settings = demo_params().curated_images
 look_at = Apart.map
 
@@ -102,7 +102,7 @@ def write_source(folder: Path) -> None:
 def test_the_next_run_makes_the_same_tables_and_does_no_finished_work_again(tmp_path: Path, checkout: Path):
     for name in ("undisturbed", "killed"):
         write_source(tmp_path / name)
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "undisturbed"), str(tmp_path / "killed"), str(KILLS)]
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "undisturbed"), str(tmp_path / "killed"), str(KILLS), str(BATCH)]
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -113,4 +113,4 @@ def test_the_next_run_makes_the_same_tables_and_does_no_finished_work_again(tmp_
     once = set(undisturbed["decoded"])
     assert len(once) == len(undisturbed["decoded"]) == PICTURES
     assert set(killed["decoded"]) == once
-    assert len(killed["decoded"]) <= PICTURES + KILLS * ROWS_PER_BATCH, "a killed run loses the batch that it was at, no more"
+    assert len(killed["decoded"]) <= PICTURES + KILLS * 2 * BATCH, "a killed run loses the batch it was at and the next, no more"
