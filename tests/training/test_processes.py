@@ -57,9 +57,7 @@ def sections(checkout):
     }
 
 
-@pytest.fixture
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def write_pictures() -> None:
     random = np.random.default_rng(0)
     rows = []
     for label in CLASSES:
@@ -68,6 +66,12 @@ def workspace(tmp_path, monkeypatch):
             texts = {"class_name": label, "captions": [f"{label} square", "a colour"]}
             rows.append(curated_row(label, view, image, "validation" if view < 2 else "train", **texts))
     write_curated(rows)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_pictures()
     return tmp_path
 
 
@@ -105,18 +109,48 @@ def largest_difference(found: list[torch.Tensor], expected: list[torch.Tensor]) 
     return max(float((one - other).abs().max()) for one, other in zip(found, expected, strict=True)) / largest
 
 
-@pytest.mark.parametrize(
-    ("which", "caption_weight", "kind"),
-    [("image", 0.25, "vit"), ("image", 0.0, "timm_and_hugging_face"), ("text", None, "vit"), ("text", None, "sigmoid")],
-)
-def test_two_processes_train_as_one(workspace, sections, which, caption_weight, kind):
-    write_model(artifacts.model_dir("base"), kind)
-    if which == "image":
-        recipe = tuned("tuned", sections["image"], caption_weight=caption_weight)
-        write_training_captions("tuned")
-    else:
-        recipe = realigned("base_rea", sections["text"], "base")
-    (_, alone), (_, together) = (train(which, recipe, count, workspace) for count in (1, 2))
+KINDS = {  # of both stages, what differs between processes: with and without captions, batch norms, a loss of all ranks' texts
+    "image-vit": ("image", 0.25, "vit"),
+    "image-timm_and_hugging_face": ("image", 0.0, "timm_and_hugging_face"),
+    "text-vit": ("text", None, "vit"),
+    "text-sigmoid": ("text", None, "sigmoid"),
+}
+
+
+def watched_each(recipes: dict[str, tuple[str, Recipe]], how: Training, folder: Path) -> None:
+    """Each kind in a folder of its own, one after the other in the same processes, which take seconds to start."""
+    for kind, (which, recipe) in recipes.items():
+        os.chdir(folder / kind)
+        watched(which, recipe, how, folder / kind, None)
+
+
+@pytest.fixture(scope="module")
+def trained(sections, tmp_path_factory) -> dict[str, tuple[Path, list[dict], list[dict]]]:
+    """Of each kind its folder with the gradients, and the histories of one process and of two."""
+    root, recipes, rows = tmp_path_factory.mktemp("trained"), {}, {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, (which, caption_weight, kind) in KINDS.items():
+            (root / name).mkdir()
+            patch.chdir(root / name)
+            write_pictures()
+            write_model(artifacts.model_dir("base"), kind)
+            if which == "image":
+                recipes[name] = which, tuned("tuned", sections["image"], caption_weight=caption_weight)
+                write_training_captions("tuned")
+            else:
+                recipes[name] = which, realigned("base_rea", sections["text"], "base")
+        for count in (1, 2):
+            run_in_processes(count, "cpu", watched_each, recipes, training(count), root)
+            for name, (_, recipe) in recipes.items():
+                history = artifacts.read_json(root / name / artifacts.history_file(recipe.name))["rows"]
+                rows.setdefault(name, []).append(history)
+    return {name: (root / name, *of_one_and_two) for name, of_one_and_two in rows.items()}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_two_processes_train_as_one(trained, name):
+    which, _, kind = KINDS[name]
+    workspace, alone, together = trained[name]
     expected = torch.load(workspace / "1-0.pt")
     rounding = 1e-4 if kind == "timm_and_hugging_face" else 1e-5  # of batch norms with one thread it is 6e-6 to 1.1e-5, by the seed
     for own_rank in (0, 1):
