@@ -21,7 +21,7 @@ from assets.pictures.table import read_batches
 from assets.source_images.root import check_source
 from assets.source_images.stage import make_source_images
 from assets.source_images.watched import check_noted, note_addresses, noted
-from tests.s3_server import CREDENTIALS, Server, s3  # noqa: F401
+from tests.s3_server import CREDENTIALS, Server
 from tests.settings import demo_text
 from tests.source_images.same_pictures import CREDIT, KINDS, pictures
 
@@ -51,7 +51,7 @@ def put(kind: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_source_reads_the_same_from_a_bucket(kind, s3, tmp_path):  # noqa: F811
+def test_every_kind_of_source_reads_the_same_from_a_bucket(kind, s3, tmp_path):
     """A reader that opens paths alone, or ids that depend on where the folder lies."""
     local, there = put(kind, tmp_path / f"of_{kind}")
     expected = read(local)
@@ -60,7 +60,7 @@ def test_every_kind_of_source_reads_the_same_from_a_bucket(kind, s3, tmp_path): 
     assert noted().keys() == {there[key] for key in ("root", "pictures") if there.get(key)}
 
 
-def test_only_what_is_new_or_changed_is_fetched_and_a_change_is_noted(s3, tmp_path):  # noqa: F811
+def test_only_what_is_new_or_changed_is_fetched_and_a_change_is_noted(s3, tmp_path):
     """Each run fetched the whole bucket; or a replaced picture of the same size went unnoticed."""
     _, there = put("folder", tmp_path / "drop")
     before = read(there)
@@ -82,7 +82,7 @@ def test_only_what_is_new_or_changed_is_fetched_and_a_change_is_noted(s3, tmp_pa
     assert note_addresses(settings.sources) == [], "equal contents are no change"
 
 
-def test_an_address_becomes_the_source_by_its_kind_and_dvc_watches_what_is_noted(checkout, s3, tmp_path, capsys):  # noqa: F811
+def test_an_address_becomes_the_source_by_its_kind_and_dvc_watches_what_is_noted(checkout, s3, tmp_path, capsys):
     """`make demo SOURCE=s3://…` took the address for a missing path; dvc called it up to date whatever came there."""
     put("csv_of_paths", tmp_path / "shop")
     Path("params.yaml").write_text(demo_text(), encoding="utf-8")
@@ -115,7 +115,7 @@ def image_folder(root: str) -> dict[str, Any]:
         ("s4://bucket/pictures", r"s4://bucket/pictures: nothing opens s4:// addresses\. Allowed: a path, or an address of s3, gs, az"),
     ],
 )
-def test_what_is_not_there_is_said_before_anything_runs(root, message, s3):  # noqa: F811
+def test_what_is_not_there_is_said_before_anything_runs(root, message, s3):
     with pytest.raises(UserError, match=message):
         check_source(sources_of(image_folder(root)).sources[0])
 
@@ -148,7 +148,7 @@ def asked_with(environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_missing_and_wrong_credentials_and_a_server_that_is_down_are_told_apart(s3: Server):  # noqa: F811
+def test_missing_and_wrong_credentials_and_a_server_that_is_down_are_told_apart(s3: Server):
     """A trace of botocore's, or «check the address, the network and your rights» for each of the three."""
     right = dict(os.environ)
     without = {name: value for name, value in right.items() if name not in CREDENTIALS}

@@ -30,7 +30,7 @@ CURATED = "data/curated_images/images"
 
 
 def test_nothing_is_left_to_do_and_git_sees_only_what_it_should(project):
-    assert project.status() == {}
+    assert json.loads(project.dvc("status", "--json")) == project.status() == {}
     changed = {line[3:].strip('"').rstrip("/") for line in project.run("git", "status", "--porcelain").splitlines()}
     assert changed == {"dvc.lock"}
 
@@ -225,8 +225,11 @@ def test_seed_0_is_the_run_that_is_there(project):
     log = (project.folder / ".cache/seeds/0/log.txt").read_text(encoding="utf-8")
     assert "Running stage" not in log
     stages = read_pipeline(project.folder / ".cache/seeds/0")
-    assert log.count("is cached - skipping run") == len(stages)
-    assert "evaluation" in {stage.address.partition("@")[0] for stage in stages}
+    addresses = {stage.address for stage in stages}
+    unmeasured = {"training_captions@gpr", "image_tower@gpr"}  # no evaluation of a seed needs them
+    assert unmeasured < addresses
+    assert log.count("is cached - skipping run") == len(addresses - unmeasured)
+    assert "evaluation" in {address.partition("@")[0] for address in addresses}
     for recipe in project.settings().recipes.measured:
         path = f"data/evaluation/{recipe}/metrics.json"
         assert project.json(f".cache/seeds/0/{path}") == project.json(path)
@@ -237,14 +240,10 @@ def test_one_value_of_text_tower_makes_what_follows_it_stale_and_nothing_else(pr
     before = (project.folder / "params.yaml").read_text(encoding="utf-8")
     try:
         project.change("text_tower", weight_decay=0.02)
-        assert set(project.status()) == {"text_tower@base_rea", "text_tower@gpr_rea", "text_tower@mcip_rea", "text_tower@onespace"}
+        assert set(project.status()) == {"text_tower@mcip_rea", "text_tower@onespace"}
         assert project.would_run() == {
-            "text_tower@base_rea",
-            "evaluation@base_rea",
-            "text_tower@gpr_rea",
             "text_tower@mcip_rea",
             "text_tower@onespace",
-            "evaluation@gpr_rea",
             "evaluation@mcip_rea",
             "evaluation@onespace",
             "promotion",
@@ -272,7 +271,7 @@ def test_an_old_revision_gets_its_own_lock_and_table_back(project):
     settings, lock, before = project.folder / "params.yaml", project.folder / "dvc.lock", project.table().sort_by("id")
     written, recorded = settings.read_text(encoding="utf-8"), lock.read_text(encoding="utf-8")
     try:
-        project.change("promotion", recipe="gpr_rea", override_reason="another model")
+        project.change("promotion", recipe="onespace", override_reason="another model")
         assert "search_table" in project.repro("search_table")
         assert not project.table().sort_by("id").equals(before)
         assert lock.read_text(encoding="utf-8") != recorded

@@ -7,12 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.s3_server import s3  # noqa: F401
-
 PIPELINE = "stages:\n  one:\n    cmd: mkdir -p made && cp given.txt made/one.txt\n    deps: [given.txt]\n    outs: [made]\n"
 
 
-def test_a_clone_pulls_from_the_bucket_what_was_pushed(s3, tmp_path):  # noqa: F811
+def test_a_clone_pulls_from_the_bucket_what_was_pushed(s3, tmp_path):
     """A missing package, an endpoint or credentials that dvc does not take from the environment."""
     here, clone = tmp_path / "here", tmp_path / "clone"
     here.mkdir()

@@ -13,21 +13,28 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from dvc.repo import Repo
 from PIL import Image, ImageDraw
 
 from assets.params import Params, read_params
-from orchestration.stage_assets import read_pipeline
-from tests.settings import demo_text
+from tests.settings import demo_settings, demo_text
 
 COLORS = {"red": (214, 40, 40), "blue": (40, 80, 214)}
 SHAPES = ("circle", "square", "triangle")
 FORMATS = ("png", "jpg", "webp", "gif", "bmp", "tiff", "png")  # one picture of each a class
 CLASSES = [f"{color}_{shape}" for color in COLORS for shape in SHAPES]
 LIBRARY = ("holiday.jpg", "icon.png")  # straight in the folder: searched, never trained on
+
+# One row of each kind: without captions and with them; the text tower alone, and with its geometry kept. A row more runs the same code.
+IMAGE_TOWERS, TEXT_TOWERS, MEASURED = ("gpr", "mcip"), ("mcip_rea", "onespace"), ("base", "mcip", "mcip_rea", "onespace")
+DEMO_ROWS = demo_settings()["recipes"]
 
 SHORT = {"steps": 1, "epochs": 1, "min_validation_pictures": 1, "batch_size": 8, "device": "cpu"}
 
@@ -47,11 +54,16 @@ TINY: dict[str, Any] = {
         "unlocked_groups": 2,
     },
     "pseudo_captions": {"top_k": 2, "device": "cpu"},
+    "recipes": {
+        "image_tower": {name: DEMO_ROWS["image_tower"][name] for name in IMAGE_TOWERS},
+        "text_tower": {name: DEMO_ROWS["text_tower"][name] for name in TEXT_TOWERS},
+        "measured": list(MEASURED),
+    },
     "image_tower": {**SHORT, "unlocked_groups": 2},
     "text_tower": {**SHORT},
     "evaluation": {"knn_k": 3, "bootstrap_samples": 100, "device": "cpu"},
     "report": {"queries": 2, "top_k": 3, "worst_failures": 2},
-    "promotion": {"bootstrap_samples": 100, "override_reason": "a pulse, not a result"},
+    "promotion": {"pairs": [["mcip_rea", "mcip"]], "bootstrap_samples": 100, "override_reason": "a pulse, not a result"},
     "search_table": {"device": "cpu"},
 }
 
@@ -119,14 +131,28 @@ class Project:
     def python(self, script: str, cwd: Path | None = None) -> str:
         return self.run(sys.executable, "-c", script, cwd=cwd)
 
+    @contextmanager
+    def repo(self) -> Iterator[Repo]:
+        """dvc in this process, as its commands find it in the folder: starting them takes longer than most answers."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            with Repo() as repo:
+                yield repo
+
     def status(self) -> dict:
-        return json.loads(self.dvc("status", "--json"))
+        """What `dvc status --json` prints."""
+        with self.repo() as repo:
+            return repo.status()
 
     def would_run(self) -> set[str]:
         """Stages that `dvc repro` would have to look at: the changed ones and what depends on them."""
-        stale = set(self.status())
-        stages = read_pipeline(self.folder)
-        while more := {stage.address for stage in stages if stale & set(stage.upstream)} - stale:
+        with self.repo() as repo:
+            stale = set(repo.status())
+            graph = repo.index.graph  # from a stage to those it depends on
+            upstream = {stage.addressing: {each.addressing for each in graph.successors(stage)} for stage in graph}
+        while more := {address for address, needed in upstream.items() if stale & needed} - stale:
             stale |= more
         return stale
 

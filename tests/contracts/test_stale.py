@@ -12,30 +12,19 @@ import pytest
 if TYPE_CHECKING:
     from tests.tiny_project import Project
 
-EVALUATIONS = {f"evaluation@{name}" for name in ("base", "base_rea", "gpr", "gpr_rea", "mcip", "mcip_rea", "onespace")}
+EVALUATIONS = {f"evaluation@{name}" for name in ("base", "mcip", "mcip_rea", "onespace")}
 MEASURED = {*EVALUATIONS, "champion"}  # what measures is the same code
 JUDGED = {"promotion", "report", "search_table"}
-TEXT_TOWERS = {"text_tower@base_rea", "text_tower@gpr_rea", "text_tower@mcip_rea", "text_tower@onespace"}
+TEXT_TOWERS = {"text_tower@mcip_rea", "text_tower@onespace"}
+AFTER_MCIP = {*TEXT_TOWERS, *EVALUATIONS - {"evaluation@base"}, *JUDGED, "export"}  # mcip_rea is published
 AFTER_BASE = {
     "pseudo_captions",
     "training_captions@gpr",
     "training_captions@mcip",
     "image_tower@gpr",
     "image_tower@mcip",
-    *TEXT_TOWERS,
-    *EVALUATIONS,
-    *JUDGED,
-    "export",
-}
-AFTER_GPR = {"text_tower@gpr_rea", "evaluation@gpr", "evaluation@gpr_rea", *JUDGED}
-AFTER_MCIP = {  # mcip_rea is published
-    "text_tower@mcip_rea",
-    "text_tower@onespace",
-    "evaluation@mcip",
-    "evaluation@mcip_rea",
-    "evaluation@onespace",
-    *JUDGED,
-    "export",
+    "evaluation@base",
+    *AFTER_MCIP,
 }
 
 EDITS = {
@@ -52,7 +41,7 @@ EDITS = {
         "assets/image_tower/losses.py",
         r"\Z",
         "\n# a comment\n",
-        {"image_tower@gpr", "image_tower@mcip", *AFTER_GPR, *AFTER_MCIP},
+        {"image_tower@gpr", "image_tower@mcip", *AFTER_MCIP},
     ),
     "how often state is saved": ("params.yaml", r"checkpoint_minutes: \S+", "checkpoint_minutes: 7", set()),
     "compile": ("params.yaml", r"compile: false", "compile: true", set()),
@@ -71,7 +60,7 @@ EDITS = {
         "params.yaml",
         r"(text_tower:\n  seed: 0(?:\n|.)*?)lr: \S+",
         r"\1lr: 0.001",
-        {*TEXT_TOWERS, *EVALUATIONS - {f"evaluation@{name}" for name in ("base", "gpr", "mcip")}, *JUDGED, "export"},
+        {*TEXT_TOWERS, "evaluation@mcip_rea", "evaluation@onespace", *JUDGED, "export"},
     ),
     "k of k-NN": ("params.yaml", r"knn_k: \d+", "knn_k: 2", {*MEASURED, *JUDGED}),
     "a query's code": ("assets/search_table/query.py", r"\Z", "\n# a comment\n", set()),

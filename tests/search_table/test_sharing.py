@@ -19,7 +19,6 @@ from assets.params import read_params
 from assets.search_table import open_table, search
 from assets.search_table.sharing import share
 from assets.search_table.stage import publish
-from tests.s3_server import s3  # noqa: F401
 from tests.search_table.conftest import RECIPE, curated_rows, write_curated
 
 ADDRESS = "s3://bucket/lancedb"
@@ -33,7 +32,7 @@ def visible_from(folder: Path) -> list[Any]:
         return [open_table().count_rows(), *hits, search("cat", version="publish-0001").num_rows]
 
 
-def test_versions_tags_and_rollback_are_seen_at_the_address(s3, unpublished, tmp_path, capsys):  # noqa: F811
+def test_versions_tags_and_rollback_are_seen_at_the_address(s3, unpublished, tmp_path, capsys):
     """A clone had to make the table to search it; or it read versions half copied, or a rollback did not reach it."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -70,7 +69,7 @@ def test_versions_tags_and_rollback_are_seen_at_the_address(s3, unpublished, tmp
     assert f"{ADDRESS} holds another table than data/lancedb: their versions differ" in capsys.readouterr().err
 
 
-def test_an_address_without_a_table_is_reported_with_what_to_do(s3, unpublished):  # noqa: F811
+def test_an_address_without_a_table_is_reported_with_what_to_do(s3, unpublished):
     fsspec.filesystem("s3").pipe("bucket/other/x", b"")
     file = Path("params.yaml")
     file.write_text(file.read_text(encoding="utf-8").replace("table: data/lancedb", "table: s3://bucket/other"), encoding="utf-8")

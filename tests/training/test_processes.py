@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +58,7 @@ def sections(checkout):
     }
 
 
-@pytest.fixture
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def write_pictures() -> None:
     random = np.random.default_rng(0)
     rows = []
     for label in CLASSES:
@@ -68,10 +67,16 @@ def workspace(tmp_path, monkeypatch):
             texts = {"class_name": label, "captions": [f"{label} square", "a colour"]}
             rows.append(curated_row(label, view, image, "validation" if view < 2 else "train", **texts))
     write_curated(rows)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_pictures()
     return tmp_path
 
 
-def watched(which: str, recipe: Recipe, how: Training, folder: Path, dies_at: int | None) -> None:
+def watched(which: str, recipe: Recipe, how: Training, dies_at: int | None, folder: Path) -> None:
     """Train; keep the first step's gradients; the last rank dies before step `dies_at`."""
     real, steps = loop.clip_gradients_, 0
 
@@ -94,7 +99,7 @@ def watched(which: str, recipe: Recipe, how: Training, folder: Path, dies_at: in
 
 def train(which: str, recipe: Recipe, processes: int, folder: Path, dies_at: int | None = None) -> tuple[bytes, list[dict]]:
     """(the weights written, the history)."""
-    run_in_processes(processes, "cpu", watched, which, recipe, training(processes), folder, dies_at)
+    run_in_processes(processes, "cpu", watched, which, recipe, training(processes), dies_at, folder)
     weights = artifacts.model_dir(recipe.name) / WEIGHTS
     return weights.read_bytes(), artifacts.read_json(artifacts.history_file(recipe.name))["rows"]
 
@@ -105,18 +110,58 @@ def largest_difference(found: list[torch.Tensor], expected: list[torch.Tensor]) 
     return max(float((one - other).abs().max()) for one, other in zip(found, expected, strict=True)) / largest
 
 
-@pytest.mark.parametrize(
-    ("which", "caption_weight", "kind"),
-    [("image", 0.25, "vit"), ("image", 0.0, "timm_and_hugging_face"), ("text", None, "vit"), ("text", None, "sigmoid")],
-)
-def test_two_processes_train_as_one(workspace, sections, which, caption_weight, kind):
-    write_model(artifacts.model_dir("base"), kind)
-    if which == "image":
-        recipe = tuned("tuned", sections["image"], caption_weight=caption_weight)
-        write_training_captions("tuned")
-    else:
-        recipe = realigned("base_rea", sections["text"], "base")
-    (_, alone), (_, together) = (train(which, recipe, count, workspace) for count in (1, 2))
+KINDS = {  # of both stages, what differs between processes: with and without captions, batch norms, a loss of all ranks' texts
+    "image-vit": ("image", 0.25, "vit"),
+    "image-timm_and_hugging_face": ("image", 0.0, "timm_and_hugging_face"),
+    "text-vit": ("text", None, "vit"),
+    "text-sigmoid": ("text", None, "sigmoid"),
+}
+
+
+def plainly(recipe: Recipe, how: Training, folder: Path) -> None:
+    image_tower._train(recipe, how)
+
+
+def in_turn(jobs: list[tuple[Path, Callable[..., None], tuple[object, ...]]]) -> None:
+    """Each in a folder of its own, one after the other in the same processes, which take longer to start than all of this."""
+    for folder, function, arguments in jobs:
+        os.chdir(folder)
+        function(*arguments, folder)
+
+
+@pytest.fixture(scope="module")
+def trained(sections, tmp_path_factory) -> dict[str, tuple[Path, list[list[dict]]]]:
+    """What is compared below: folders with gradients, and the histories of one process and of two."""
+    root, recipes = tmp_path_factory.mktemp("trained"), {}
+    kinds = KINDS | {"sampled": ("image", 0.0, "vit"), "way back": ("image", 0.0, "vit")}
+    rows = {name: (root / name, []) for name in kinds}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, (which, caption_weight, kind) in kinds.items():
+            (root / name).mkdir()
+            patch.chdir(root / name)
+            write_pictures()
+            write_model(artifacts.model_dir("base"), kind)
+            own = {"sampled": {"sampled_classes": len(CLASSES)}, "way back": {"way_back": [0.25, 0.75]}}.get(name, {})
+            if which == "image":
+                recipes[name] = tuned("tuned", sections["image"], caption_weight=caption_weight, **own)
+                write_training_captions("tuned")
+            else:
+                recipes[name] = realigned("base_rea", sections["text"], "base")
+        for count in (1, 2):
+            jobs = [(root / name, watched, (KINDS[name][0], recipes[name], training(count), None)) for name in KINDS]
+            jobs.append((root / "sampled", plainly, (recipes["sampled"], training(count))))  # its gradients are sparse
+            if count == 2:
+                jobs.append((root / "way back", going_back, (recipes["way back"], training(count))))
+            run_in_processes(count, "cpu", in_turn, jobs)
+            for name in rows.keys() - {"way back"}:
+                rows[name][1].append(artifacts.read_json(root / name / artifacts.history_file(recipes[name].name))["rows"])
+    return rows
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_two_processes_train_as_one(trained, name):
+    which, _, kind = KINDS[name]
+    workspace, (alone, together) = trained[name]
     expected = torch.load(workspace / "1-0.pt")
     rounding = 1e-4 if kind == "timm_and_hugging_face" else 1e-5  # of batch norms with one thread it is 6e-6 to 1.1e-5, by the seed
     for own_rank in (0, 1):
@@ -129,16 +174,13 @@ def test_two_processes_train_as_one(workspace, sections, which, caption_weight, 
     assert other["gradient_norm"] == pytest.approx(first["gradient_norm"], rel=tolerance)
 
 
-def test_all_classes_sampled_is_training_without_sampling(workspace, sections):
+def test_all_classes_sampled_is_training_without_sampling(trained, workspace, sections):
     write_model(artifacts.model_dir("base"))
-    rows = []
-    for sampled, processes in ((None, 1), (len(CLASSES), 1), (len(CLASSES), 2)):
-        recipe = tuned("gpr", sections["image"], sampled_classes=sampled)
-        run_in_processes(processes, "cpu", image_tower._train, recipe, training(processes))
-        rows.append(artifacts.read_json(artifacts.history_file("gpr"))["rows"][-1])
-    for other in rows[1:]:
-        assert {name: other[name] for name in ("loss", "gradient_norm")} == pytest.approx(
-            {name: rows[0][name] for name in ("loss", "gradient_norm")},
+    image_tower._train(tuned("gpr", sections["image"]), training(1))
+    expected = artifacts.read_json(artifacts.history_file("gpr"))["rows"][-1]
+    for rows in trained["sampled"][1]:
+        assert {name: rows[-1][name] for name in ("loss", "gradient_norm")} == pytest.approx(
+            {name: expected[name] for name in ("loss", "gradient_norm")},
             rel=1e-4,  # rounding, after six steps
         )
 
@@ -171,11 +213,10 @@ def going_back(recipe: Recipe, how: Training, folder: Path) -> None:
         image_tower._train(recipe, how)
 
 
-def test_two_processes_go_the_same_way_back(workspace, sections):
+def test_two_processes_go_the_same_way_back(trained):
     """The first alone validates: the others must wait for it at each point, and end where it does."""
-    write_model(artifacts.model_dir("base"))
-    run_in_processes(2, "cpu", going_back, tuned("gpr", sections["image"], way_back=[0.25, 0.75]), training(2), workspace)
-    kept = artifacts.read_json(artifacts.history_file("gpr"))["kept"]
+    workspace, _ = trained["way back"]
+    kept = artifacts.read_json(workspace / artifacts.history_file("tuned"))["kept"]
     assert (kept["share"], [point["share"] for point in kept["way_back"]]) == (0.75, [0.25, 0.75])
     first, second = (torch.load(workspace / f"kept-{number}.pt") for number in (0, 1))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
