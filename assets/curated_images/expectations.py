@@ -17,7 +17,7 @@ from assets.pictures.schema import SPLITS
 
 NEVER_NULL = ("id", "class_name", "captions", "source", "license", "attribution", "split", "width", "height", "sha256")
 EXAMPLES = 5
-CHECKED_AT_ONCE = 100_000  # rows: pandas, which the library reads, holds each value as an object
+CHECKED_AT_ONCE = 50_000  # rows: pandas, which the library reads, holds each value as an object
 
 
 def validate(frame: pl.DataFrame, min_side: int) -> dict[str, Any]:

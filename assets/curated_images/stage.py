@@ -41,6 +41,8 @@ from assets.progress import track
 logger = logging.getLogger(__name__)
 
 ROWS_PER_BATCH = 128  # decoded side by side
+BATCHES_PER_FRAME = 64  # as a table of Polars they take less memory
+ROWS_WRITTEN_AT_ONCE = 512
 MANY_NEAR_TEST = 0.05  # a larger share of the training pictures that leave is worth a warning
 WAITING = artifacts.WORK / "curated_images" / "waiting"
 ENCODED, THUMBNAILS, FINGERPRINTS = WAITING / "images", WAITING / "thumbnails", WAITING / "fingerprints"
@@ -125,7 +127,8 @@ def _inspect_all(settings: params.CuratedImages, engine: Engine) -> tuple[pl.Dat
         raise UserError(f"{artifacts.SOURCE_IMAGES} has other columns than this version reads. `dvc repro source_images` makes it anew.")
     rejected: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
-    usable: list[pa.RecordBatch] = []  # columns take a fifth of the memory of rows
+    usable: list[pl.DataFrame] = []
+    waiting: list[pa.RecordBatch] = []  # of the next of them
     boilerplate = captions.pattern(settings.boilerplate_captions)
     read: deque[pa.RecordBatch] = deque()  # without their images, which are looked at
 
@@ -166,9 +169,13 @@ def _inspect_all(settings: params.CuratedImages, engine: Engine) -> tuple[pl.Dat
                 notes += ({"id": name, "note": note, "detail": detail} for note, detail in (*one.notes, *said))
             thumbnails.write(b"".join(one.thumbnail for one in kept))
             fingerprints.write(b"".join(one.fingerprint for one in kept))
-            usable.append(_waiting(rows, kept, [own for own, _ in words], [place + number for number in stay], count))
+            waiting.append(_waiting(rows, kept, [own for own, _ in words], [place + number for number in stay], count))
             place, count = place + len(batch), count + len(stay)
-    return pl.DataFrame(pa.Table.from_batches(usable, WAITING_SCHEMA)), rejected, notes
+            if len(waiting) == BATCHES_PER_FRAME:
+                usable.append(pl.DataFrame(pa.Table.from_batches(waiting)))
+                waiting.clear()
+    usable.append(pl.DataFrame(pa.Table.from_batches(waiting, WAITING_SCHEMA)))
+    return pl.concat(usable, rechunk=False), rejected, notes
 
 
 def _waiting(rows: pa.RecordBatch, found: list[Usable], clean: list[list[str]], places: list[int], count: int) -> pa.RecordBatch:
@@ -190,9 +197,9 @@ def _waiting(rows: pa.RecordBatch, found: list[Usable], clean: list[list[str]], 
 
 def _near_duplicates(usable: pl.DataFrame, settings: params.CuratedImages) -> tuple[pl.DataFrame, Pairs]:
     """The pictures in order of worth, and the pairs of them that look the same."""
-    ranked = copies.by_worth(usable)
     if settings.near_duplicates == "ignore":
-        return ranked, Pairs(*np.zeros((3, 0), np.int64))
+        return usable.clear(), Pairs(*np.zeros((3, 0), np.int64))
+    ranked = copies.by_worth(usable).select("id", "label", "thumbnail")
     logger.info("looking for near-duplicates among %d pictures", ranked.height)
     looks = copies.looks_of(FINGERPRINTS, THUMBNAILS, ranked["thumbnail"].to_numpy())
     return ranked, copies.alike(looks, looks, settings.near_duplicate_bits)
@@ -200,8 +207,8 @@ def _near_duplicates(usable: pl.DataFrame, settings: params.CuratedImages) -> tu
 
 def _notes_of(kept: pl.DataFrame, notes: list[dict[str, Any]], ranked: pl.DataFrame, pairs: Pairs) -> list[dict[str, Any]]:
     """Those of kept pictures, in order of id."""
-    stayed = set(kept["id"])
-    found = [note for note in notes if note["id"] in stayed] + list(copies.noted(ranked, pairs, kept))
+    own = pl.Series([note["id"] for note in notes], dtype=pl.String)
+    found = [notes[row] for row in np.flatnonzero(own.is_in(kept["id"].implode()))] + list(copies.noted(ranked, pairs, kept))
     if found:
         logger.info(
             "noted of kept pictures: %s", ", ".join(f"{count} {note}" for note, count in sorted(Counter(n["note"] for n in found).items()))
@@ -234,10 +241,11 @@ def _distinct(usable: pl.DataFrame, rejected: list[dict[str, Any]]) -> pl.DataFr
     repeated, captions = repeated_pictures(rows, alike["pixels"].to_list())
     for number, (reason, detail, other) in repeated.items():
         rejected.append({"id": rows[number]["id"], "reason": reason, "detail": detail, "other": other})
+    usable = usable.filter(~pl.col("id").is_in([rows[number]["id"] for number in repeated])) if repeated else usable
+    if not captions:
+        return usable
     merged = {"id": [rows[number]["id"] for number in captions], "captions": list(captions.values())}
-    return usable.filter(~pl.col("id").is_in([rows[number]["id"] for number in repeated])).update(
-        pl.DataFrame(merged, schema={name: usable.schema[name] for name in merged}), on="id", how="left"
-    )
+    return usable.update(pl.DataFrame(merged, schema={name: usable.schema[name] for name in merged}), on="id", how="left")
 
 
 def _without_small_classes(usable: pl.DataFrame, rejected: list[dict[str, Any]], min_images: int) -> pl.DataFrame:
@@ -335,20 +343,20 @@ def _check(kept: pl.DataFrame, min_side: int) -> dict[str, Any]:
 
 def _write_kept(path: Path, kept: pl.DataFrame) -> None:
     """Write rows in order of split, then id. The source is in order of id, as `kept` is, so one pass over it per split is enough."""
+    columns = kept.select(COLUMNS_SCHEMA.names)
     with writing_batches(path, CURATED_SCHEMA) as write:
         for split in SPLITS:
-            rows = kept.filter(pl.col("split") == split)
-            places, encoded = rows["place"].to_numpy(), rows["encoded"].to_numpy()
-            columns = rows.select(COLUMNS_SCHEMA.names).to_arrow().cast(COLUMNS_SCHEMA)
-            anew = _encoded_images(rows.filter("encoded")["id"].to_list())
+            rows = np.flatnonzero(kept["split"] == split)
+            places, encoded = kept["place"].gather(rows).to_numpy(), kept["encoded"].gather(rows).to_numpy()
+            anew = _encoded_images(kept["id"].gather(rows[encoded]).to_list())
             start = done = 0
-            for batch in read_batches(artifacts.SOURCE_IMAGES, ["image"], ROWS_PER_BATCH) if len(places) else ():
+            for batch in read_batches(artifacts.SOURCE_IMAGES, ["image"], ROWS_WRITTEN_AT_ONCE) if len(places) else ():
                 until = int(np.searchsorted(places, start + len(batch)))
                 images = batch["image"].take(pa.array(places[done:until] - start))
                 if encoded[done:until].any():
                     its_own = zip(images, encoded[done:until], strict=True)
                     images = pa.array([next(anew) if new else image.as_py() for image, new in its_own], images.type)
-                for part in columns.slice(done, until - done).to_batches():
+                for part in columns[rows[done:until]].to_arrow().cast(COLUMNS_SCHEMA).combine_chunks().to_batches():
                     write(part.add_column(CURATED_SCHEMA.get_field_index("image"), CURATED_SCHEMA.field("image"), images))
                 start, done = start + len(batch), until
             assert done == len(places), (done, len(places))
