@@ -1,8 +1,8 @@
 """Curation and embedding here against a Ray cluster on the same cores: images/s, memory, and whether the results are the same bytes.
 
 `python -m tests.benchmarks.ray_engine --rows 200000`. Every measurement is a process of its own; the cluster starts and ends within it, and
-its start is timed apart. On one machine the engine can only cost: it sends every picture to another process. A last batch of a few pictures
-is rounded by the number of threads, so embeddings may differ by about 1e-7. Prints figures; asserts nothing.
+its start is timed apart. On one machine the engine can only cost: it sends every picture to another process. A worker's number of threads
+changes how a batch of a few pictures is rounded, so embeddings may differ by less than 1e-6. Prints figures; asserts nothing.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from assets.curated_images import inspection
 from assets.curated_images.inspection import Inspector, Usable, inspect_all
 from assets.curated_images.stage import make_curated_images
 from assets.engine import HERE
+from assets.pictures.apart import Apart
 from assets.pictures.decoding import BadPicture
 from assets.pictures.opening import decoders
 from assets.pictures.schema import IMAGES_SCHEMA
@@ -87,6 +88,21 @@ def test_mutated_files_are_kept_readable_or_rejected():
             continue
         assert Image.open(BytesIO(each.image or data)).convert("RGB").size == (each.width, each.height)
     assert {each.reason for each in found if isinstance(each, BadPicture)} <= REASONS
+
+
+@pytest.mark.parametrize(("look", "reason"), [(inspection.LOOK, "undecodable"), ("tests.pictures.hazards:open_or_die", "crashed")])
+def test_a_picture_that_the_next_batch_has_too_is_looked_at_once(monkeypatch, look, reason):
+    """A batch begins before the one before it is known: what both have was decoded twice, or missed where its decoder crashed."""
+    monkeypatch.setattr(inspection, "LOOK", look)
+    looked: list[bytes] = []
+    real = Apart.map
+    monkeypatch.setattr(Apart, "map", lambda apart, pictures: looked.extend(pictures) or real(apart, pictures))
+    batches = [[b"crash", b"first"], [b"second", b"crash"], [b"first"]]
+    with_digests = [(batch, [hashlib.sha256(data).digest() for data in batch]) for batch in batches]
+    found = list(inspect_all(with_digests, Inspector({"max_pixels": 1_000_000, "min_side": 1}, max_seconds=20), HERE))
+    other = "undecodable"
+    assert [[each.reason for each in batch] for batch in found] == [[reason, other], [other, reason], [other]]
+    assert looked == [b"crash", b"first", b"second"]
 
 
 def test_a_picture_whose_decoder_crashes_is_rejected_and_tried_again_by_the_next_run(monkeypatch):
