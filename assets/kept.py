@@ -31,7 +31,7 @@ COPIED_AT_ONCE = 4096  # rows
 
 
 class Kept:
-    """The values of one file by digest. Processes may share it."""
+    """The values of one file by digest. Processes of one machine may share it: its journal (WAL) needs their common memory."""
 
     def __init__(self, file: Path, connection: sqlite3.Connection) -> None:
         self.file = file

@@ -34,6 +34,7 @@ from assets.pictures.table import read_rows
 from assets.recipes import BASE
 from assets.training import guards, validation
 from assets.training.contrastive import MAX_LOGIT_SCALE, image_to_texts_loss, texts_to_images_loss
+from assets.training.depthwise import quicken_depthwise
 from assets.training.length import batches_per_epoch, fitting_batch
 from assets.training.loop import fit
 from assets.training.optimizer import decay_groups
@@ -100,6 +101,7 @@ def align(model: Clip, directory: Path, settings: DemoClip, training: Training, 
     model.visual.to(memory_format=torch.channels_last)
     model.requires_grad_(False)
     unlock(model, "image", "last_groups", settings.unlocked_groups, lora=None)
+    quicken_depthwise(model.visual)
     model.text.proj.requires_grad_(True)
     model.logit_scale.requires_grad_(True)
     model.eval()

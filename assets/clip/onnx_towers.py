@@ -206,6 +206,8 @@ def _resized(picture: Image.Image, mode: str, size: tuple[int, int], resampling:
 
 
 def _fixed(text: str) -> str:
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return text.strip()  # as ftfy leaves it, and to import it takes longer than to search
     import ftfy
 
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()

@@ -85,8 +85,8 @@ def noted(ranked: pl.DataFrame, pairs: Pairs, kept: pl.DataFrame) -> Iterator[di
     """Of each kept picture that looks like another: the one most like it, one of another class, one on the other side of the test."""
     rows = np.unique(np.concatenate([pairs.queries, pairs.rows]))
     names = dict(zip(rows.tolist(), ranked["id"].gather(rows).to_list(), strict=True))
-    alike = kept.filter(pl.col("id").is_in(list(names.values()))).select("id", "label", "split")
-    known = {name: (label, split) for name, label, split in alike.iter_rows()}
+    paired = kept.filter(pl.col("id").is_in(list(names.values()))).select("id", "label", "split")
+    known = {name: (label, split) for name, label, split in paired.iter_rows()}
     said: set[tuple[int, str]] = set()
     for query, row, distance in zip(pairs.queries.tolist(), pairs.rows.tolist(), pairs.distances.tolist(), strict=True):
         one, other = names[query], names[row]

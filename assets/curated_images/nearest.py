@@ -24,6 +24,7 @@ GALLERY_BLOCK, QUERY_BLOCK = 8_192, 256  # rows held as floating-point numbers; 
 PAIRS = 256  # that are computed exactly at once
 SLACK = 2e-5  # of a correlation in single precision, which only chooses the pairs that are computed exactly
 DIGEST = 16  # bytes
+COLOURS = np.tile(np.eye(3, dtype=np.float32), (SIDE * SIDE, 1))  # [768, 3]: which colour each value is of
 STATE = b"state"  # what is kept under: all that the last run found
 
 NEAREST_SCHEMA = pa.schema(
@@ -167,9 +168,9 @@ def _correlations(one: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def _unit(thumbnails: np.ndarray) -> np.ndarray:
     """Centred by colour and of unit norm, so that a dot product is a correlation; zero for a picture of one colour."""
-    colours = thumbnails.astype(np.float32).reshape(-1, SIDE * SIDE, 3)
-    values = (colours - colours.mean(axis=1, keepdims=True)).reshape(-1, VALUES)
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
+    values = thumbnails.reshape(-1, VALUES).astype(np.float32)
+    values -= values @ (COLOURS / (SIDE * SIDE)) @ COLOURS.T  # a product is faster than a mean over every third value
+    norms = np.sqrt(np.einsum("nv,nv->n", values, values))[:, None]
     return np.where(norms > 1, values / np.maximum(norms, 1), np.float32(0))
 
 

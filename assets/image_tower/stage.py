@@ -28,6 +28,7 @@ from assets.pictures.table import read_rows
 from assets.recipes import Recipe
 from assets.training import guards, validation
 from assets.training.batch_norm import share_batch_statistics
+from assets.training.depthwise import quicken_depthwise
 from assets.training.distributed import first_before_others, gather, shard
 from assets.training.length import batches_per_epoch, fitting_batch
 from assets.training.optimizer import layer_decay_groups
@@ -82,6 +83,7 @@ def _task(
     model, device = tuning.model, tuning.encoder.device
     unlock(model, "image", settings.trains, settings.unlocked_groups, settings.lora.model_dump())
     share_batch_statistics(model.visual)
+    quicken_depthwise(model.visual)
     drop_patches(model, settings.patch_dropout)
     if settings.gradient_checkpointing:
         checkpoint_image_tower(model)

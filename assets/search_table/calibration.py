@@ -14,7 +14,7 @@ from assets.metrics.norms import unit_norm
 
 MOST_PICTURES = 5000  # of more, so many evenly spaced ones
 MOST_CLASSES = 1000
-PAIRS = 100_000  # of two classes, drawn for «related»
+COMPARED = 1000  # pictures, drawn for «related»: pairs of two classes
 RELATED_SHARE = 0.01  # of the pairs that do not belong together are at least as similar as «related»
 DIGITS = 3  # fp32 noise lies below
 
@@ -38,9 +38,8 @@ def calibrate(images: np.ndarray, labels: np.ndarray, names: np.ndarray, classes
     kinds = len(set(labels))
     if 2 <= kinds < len(labels):
         same = same_class_threshold(images, labels)
-        first, second = np.random.default_rng(0).integers(len(images), size=(2, PAIRS))
-        other = labels[first] != labels[second]
-        wrong = np.einsum("pd,pd->p", images[first[other]], images[second[other]])
+        drawn = np.random.default_rng(0).permutation(len(images))[:COMPARED]
+        wrong = (images[drawn] @ images[drawn].T)[labels[drawn][:, None] != labels[drawn]]
         found["picture"] = _described(Cutoff(same.threshold, same.precision, same.recall), wrong)
     if kinds >= 2 and len(names):
         cosines = names @ images.T

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from open_clip.tokenizer import basic_clean
 from PIL import Image
 from tokenizers import Tokenizer
 
@@ -19,7 +20,7 @@ from assets import artifacts
 from assets.clip.encoding import encode_texts
 from assets.clip.kept_graphs import GRAPHS
 from assets.clip.model import load_clip
-from assets.clip.onnx_towers import OnnxTowers
+from assets.clip.onnx_towers import OnnxTowers, _fixed
 from assets.clip.readable import read_texts
 from assets.errors import UserError
 from assets.export.agreement import Sample, lowest_cosine, measured, recall
@@ -247,3 +248,13 @@ def test_a_tokenizer_without_such_a_form_is_named(tmp_path):
 
     with pytest.raises(UserError, match="has no form without torch"):
         write_tokenizer(Clean(), tmp_path)
+
+
+def test_plain_words_need_no_repair():
+    """A search for plain words must not import ftfy, which takes longer than the search; what skips it must be what it leaves alone."""
+    chance = np.random.default_rng(0)
+    letters = np.array([chr(code) for code in range(32, 127) if chr(code) != "&"])
+    for text in ["a red heart", " <b>bold</b> ", "it's  5%", *("".join(chance.choice(letters, 12)) for _ in range(2000))]:
+        assert _fixed(text) == basic_clean(text)
+    for text in ["tea &amp; cake", "&lt", "a\tb\r\n", "naïve", "sÃ©", "\x1b[1mred"]:
+        assert _fixed(text) == basic_clean(text)
