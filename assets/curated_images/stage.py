@@ -139,27 +139,16 @@ def _inspect_all(settings: params.CuratedImages, engine: Engine) -> tuple[pl.Dat
             read.append(batch.drop_columns(["image"]).append_column("sha256", pa.array([digest.hex() for digest in digests], pa.string())))
             yield some, digests
 
-    previous, place, count = None, 0, 0
+    previous: str | None = None  # the id before
+    place, count = 0, 0
     with writing_rows(ENCODED, ENCODED_SCHEMA) as write, THUMBNAILS.open("wb") as thumbnails, FINGERPRINTS.open("wb") as fingerprints:
         each = chain.from_iterable(inspect_all(images(), Inspector(_how(settings), settings.max_decode_seconds), engine))
         looked = track(each, total=row_count(artifacts.SOURCE_IMAGES), what="decoding", unit="images")
         for first in looked:
             batch = read.popleft()
             found = [first, *islice(looked, len(batch) - 1)]
-            stay: list[int] = []
-            for number, (name, license, one) in enumerate(zip(batch["id"].to_pylist(), batch["license"].to_pylist(), found, strict=True)):
-                if previous is not None and name < previous:
-                    raise UserError(f"{artifacts.SOURCE_IMAGES} is not in order of id. `dvc repro source_images` makes it anew.")
-                if name == previous:
-                    rejected.append({"id": name, "reason": "duplicate_id", "detail": "an earlier row has this id"})
-                elif isinstance(one, BadPicture):
-                    rejected.append({"id": name, "reason": one.reason, "detail": one.detail})
-                elif settings.licenses is not None and license not in settings.licenses:
-                    allowed = ", ".join(settings.licenses)
-                    rejected.append({"id": name, "reason": "license", "detail": f"its licence is {license}; allowed are {allowed}"})
-                else:
-                    stay.append(number)
-                previous = name
+            stay = _staying(batch, found, previous, settings, rejected)
+            previous = batch["id"][-1].as_py()
             rows = batch.take(pa.array(stay, pa.int64()))
             kept = [one for number in stay if isinstance(one := found[number], Usable)]
             words = [captions.clean(own, boilerplate, settings.max_caption_characters) for own in rows["captions"].to_pylist()]
@@ -176,6 +165,31 @@ def _inspect_all(settings: params.CuratedImages, engine: Engine) -> tuple[pl.Dat
                 waiting.clear()
     usable.append(pl.DataFrame(pa.Table.from_batches(waiting, WAITING_SCHEMA)))
     return pl.concat(usable, rechunk=False), rejected, notes
+
+
+def _staying(
+    batch: pa.RecordBatch,
+    found: list[Usable | BadPicture],
+    previous: str | None,
+    settings: params.CuratedImages,
+    rejected: list[dict[str, Any]],
+) -> list[int]:
+    """Which rows stay; the others are added to `rejected`. `previous`: the id before the first."""
+    stay: list[int] = []
+    for number, (name, license, one) in enumerate(zip(batch["id"].to_pylist(), batch["license"].to_pylist(), found, strict=True)):
+        if previous is not None and name < previous:
+            raise UserError(f"{artifacts.SOURCE_IMAGES} is not in order of id. `dvc repro source_images` makes it anew.")
+        if name == previous:
+            rejected.append({"id": name, "reason": "duplicate_id", "detail": "an earlier row has this id"})
+        elif isinstance(one, BadPicture):
+            rejected.append({"id": name, "reason": one.reason, "detail": one.detail})
+        elif settings.licenses is not None and license not in settings.licenses:
+            allowed = ", ".join(settings.licenses)
+            rejected.append({"id": name, "reason": "license", "detail": f"its licence is {license}; allowed are {allowed}"})
+        else:
+            stay.append(number)
+        previous = name
+    return stay
 
 
 def _waiting(rows: pa.RecordBatch, found: list[Usable], clean: list[list[str]], places: list[int], count: int) -> pa.RecordBatch:
