@@ -93,6 +93,7 @@ def _measure(params: Params, batch_sizes: Mapping[str, int]) -> Trial | None:
     from assets.clip.image_towers import image_tower_of
     from assets.clip.model import load_clip
     from assets.clip.trainable import unlock
+    from assets.training.depthwise import quicken_depthwise
 
     start_seconds = time.time() - psutil.Process().create_time() + SECONDS_OF_DVC  # this process has loaded what a stage loads
     base = params.base_clip
@@ -104,6 +105,7 @@ def _measure(params: Params, batch_sizes: Mapping[str, int]) -> Trial | None:
         return None
     device = resolve_device(params.image_tower.device)
     model.to(device)
+    quicken_depthwise(model.visual)  # as training does
     size = image_tower_of(model).size
 
     watch = _Stopwatch(device)
