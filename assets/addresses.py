@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,8 @@ from assets.errors import Unreachable, UserError
 
 logger = logging.getLogger(__name__)
 
+# of network drives and desktops, in any case; Synology's @eaDir holds thumbnails of every picture
+SYSTEM_FOLDERS = {"@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information", "__macosx"}
 MAX_FILE_BYTES = 1 << 30  # an Arrow binary column holds less than 2 GiB at a time
 AT_ONCE = 64  # objects that are fetched together: a store answers many requests as fast as one
 BYTES_AT_ONCE = 64 << 20
@@ -70,17 +73,22 @@ def check_there(address: str, named: str) -> None:
         raise UserError(f"{named}: {address} is missing.{_near(address)} `make demo SOURCE=ADDRESS` names another one.")
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is nobody's: hidden, or one that systems make."""
+    return name.startswith(".") or name.casefold() in SYSTEM_FOLDERS
+
+
 def stored_under(address: str) -> dict[str, Stored]:
     """Every object under an address, or the one that it names: its path relative to the address, with / → what it is, in order of path.
 
-    The store is asked each time. Hidden ones, whose name or a folder's begins with a dot, are left out.
+    The store is asked each time. Hidden ones and the system's are left out, by their name or a folder's.
     """
     filesystem, inside = _filesystem(address)
     filesystem.invalidate_cache()
     found = {}
     for path, details in _asked(address, "find", detail=True).items():
         relative = path.removeprefix(inside.rstrip("/")).lstrip("/") or path.rpartition("/")[2]
-        if details["type"] != "file" or path.endswith("/") or any(part.startswith(".") for part in relative.split("/")):
+        if details["type"] != "file" or path.endswith("/") or any(map(is_hidden, relative.split("/"))):
             continue
         found[relative] = Stored(filesystem.unstrip_protocol(path), int(details["size"] or 0), _version(details), _changed(details))
     return {name: found[name] for name in sorted(found)}
@@ -154,11 +162,20 @@ class _Reading(io.RawIOBase):
         super().close()
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Open a pipe without waiting for somebody to write into it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read_file(path: str | Path) -> bytes:
     """b"" for a file of more than MAX_FILE_BYTES, and for one that cannot be read: its own picture is lost, and said so."""
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - of a million files, a Path for each takes seconds
-            if (size := os.fstat(file.fileno()).st_size) > MAX_FILE_BYTES:
+        with open(path, "rb", buffering=0, opener=_at_once) as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                logger.warning("%s: not read, it is no file but a pipe or a device", path)
+                return b""
+            if (size := about.st_size) > MAX_FILE_BYTES:
                 logger.warning("%s: not read, its %d bytes are more than %d", path, size, MAX_FILE_BYTES)
                 return b""
             return file.readall()

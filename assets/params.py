@@ -541,6 +541,12 @@ def _sources_alike(sources: list[Any]) -> Iterator[tuple[str, str]]:
             yield f"source_images.sources[{number}].name", "missing; of several sources each has a name, with which its ids begin"
         elif source.name in names[:number]:
             yield f"source_images.sources[{number}].name", f"given {source.name!r} twice; of several sources each has a name of its own"
+        own = [each.name for each in sources if each.name is not None and each.labels in (None, each.name)]
+        if source.labels is not None and source.labels not in own:
+            yield (
+                f"source_images.sources[{number}].labels",
+                f"given {source.labels!r}; it names a source whose labels are its own: {', '.join(map(repr, own)) or 'none is'}",
+            )
 
 
 def _wrong(named: str, problems: list[str]) -> UserError:

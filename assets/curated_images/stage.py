@@ -37,6 +37,7 @@ from assets.pictures.decoding import BadPicture
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
 from assets.pictures.table import read_batches, read_schema, row_count, writing_batches, writing_rows
 from assets.progress import track
+from assets.source_images.listed import one_family
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def make_curated_images(settings: params.CuratedImages, benchmarks: Path | None 
         shutil.rmtree(WAITING, ignore_errors=True)  # of a run that was killed
         WAITING.mkdir(parents=True)
         usable, rejected, notes = _inspect_all(settings, engine)
+        usable = _with_families(usable)
         read = row_count(artifacts.SOURCE_IMAGES)
         usable = _distinct(usable, rejected)
         ranked, pairs = _near_duplicates(usable, settings)
@@ -196,7 +198,7 @@ def _waiting(rows: pa.RecordBatch, found: list[Usable], clean: list[list[str]], 
     """Rows of WAITING_SCHEMA, the first of which is row `count` in THUMBNAILS."""
     named = zip(rows["label"].to_pylist(), rows["family"].to_pylist(), strict=True)
     own = {
-        "family": [None if label is None else family or label for label, family in named],
+        "family": [None if label is None else family for label, family in named],
         "captions": clean,
         "width": [one.width for one in found],
         "height": [one.height for one in found],
@@ -207,6 +209,13 @@ def _waiting(rows: pa.RecordBatch, found: list[Usable], clean: list[list[str]], 
     }
     columns = [pa.array(own[field.name], field.type) if field.name in own else rows[field.name] for field in WAITING_SCHEMA]
     return pa.RecordBatch.from_arrays(columns, schema=WAITING_SCHEMA)
+
+
+def _with_families(usable: pl.DataFrame) -> pl.DataFrame:
+    """With a family for every label: the one that any of its pictures has, in whichever source, else the label itself."""
+    given = usable.drop_nulls(["label", "family"]).unique(["label", "family"], keep="first", maintain_order=True)
+    family_of = one_family(given.select("label", "family", "id").iter_rows())
+    return usable.with_columns(family=pl.col("label").replace(family_of))
 
 
 def _near_duplicates(usable: pl.DataFrame, settings: params.CuratedImages) -> tuple[pl.DataFrame, Pairs]:

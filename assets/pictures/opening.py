@@ -32,7 +32,7 @@ NAMES = {AVIF: "AVIF", HEIF: "HEIC", JPEG_XL: "JPEG XL"}
 # What people have in folders of pictures and this project does not read: what it begins with → what it is, and the way out.
 OTHERS = (
     (
-        rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg.*?>\s*)?<svg\b",
+        rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(?>(<!--.*?-->\s*)*)(<!DOCTYPE svg.*?>\s*)?<svg\b",  # (?>: many comments cost no more
         "an SVG drawing. Save it as PNG in the size that it should have",
     ),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript file, which is a program. Save it as PNG"),
@@ -45,7 +45,7 @@ OTHERS = (
     (rb"P[1-7]\s", "a netpbm file (.ppm, .pgm). Save it as PNG"),
     (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf", "an archive. Unpack it"),
 )
-TEXT = re.compile(rb"\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
+TEXT = re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,17 @@ def _open_picture(data: bytes, max_pixels: int) -> Opened:
         plain = picture.getexif().get(ExifTags.Base.Orientation, 1) == 1
         ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I") or picture.mode == "F":
+        clear = picture.info.get("transparency")  # a grey value of the file, so it is sought before values are scaled
+        hidden = np.asarray(picture) == clear if isinstance(clear, int) else None
+        white_is_zero = kind == "TIFF" and getattr(picture, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
         picture, plain = _to_8_bits(picture), False
+        picture.info.pop("transparency", None)
+        if white_is_zero:  # Pillow turns pictures of 8 bits alone
+            picture = ImageOps.invert(picture)
+        if hidden is not None:
+            picture.putalpha(Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)))
+    if picture.mode == "La":
+        picture = picture.convert("LA")
     try:
         in_srgb = to_srgb(picture, profile)
         plain = plain and in_srgb is picture

@@ -27,6 +27,8 @@ NAMES = ("captions.csv", "captions.parquet")
 COLUMNS = ("path", "caption")
 OPTIONAL = ("family", "split")
 
+TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)  # null: a column that is all empty
+
 Row = Mapping[str, str | None]
 
 
@@ -96,6 +98,7 @@ def _read_csv(file: str) -> Iterator[Row]:
     try:
         with as_text(opened(file)) as text:
             header, rows = read_delimited(text, (*COLUMNS, *OPTIONAL))
+            _refuse_twice(file, header)
             _check_columns(file, header)
             for line, row in rows:
                 if row is None:
@@ -112,19 +115,27 @@ def _read_parquet(file: str) -> Iterator[Row]:
     try:
         with opened(file) as stream, pq.ParquetFile(stream) as parquet:
             given = parquet.schema_arrow.names
+            _refuse_twice(file, given)
             called = {name: next((each for each in given if each.strip().casefold() == name), name) for name in (*COLUMNS, *OPTIONAL)}
             called |= {name: name for name in called if name in given}
             _check_columns(file, [*given, *(name for name, each in called.items() if each in given)])
             taken = {name: each for name, each in called.items() if each in given}
             for each in taken.values():
                 kind = parquet.schema_arrow.field(each).type
-                if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                if pa.types.is_dictionary(kind):  # as pandas and Polars keep a few texts that come often
+                    kind = kind.value_type
+                if not any(fits(kind) for fits in TEXTS):
                     raise UserError(f"{file}: column {each} is of type {kind}; it must be string.")
             for batch in parquet.iter_batches(columns=list(taken.values())):
                 for row in batch.to_pylist():
                     yield {name: row[each] for name, each in taken.items()}
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} is not a readable Parquet file: {error}. Expected: string columns path and caption.") from error
+
+
+def _refuse_twice(file: str, given: Sequence[str]) -> None:
+    if twice := [name for name in (*COLUMNS, *OPTIONAL) if list(given).count(name) > 1]:
+        raise UserError(f"{file} has the column {twice[0]} more than once. Give one row to each caption, or rename the others.")
 
 
 def _check_columns(file: str, given: Sequence[str]) -> None:

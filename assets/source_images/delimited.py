@@ -6,13 +6,15 @@ import codecs
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO
+from typing import IO, Any
 
 from assets.errors import UserError
 
 DELIMITERS = (",", ";", "\t", "|")
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # as spreadsheets put them first
 LONGEST_FIELD = (1 << 31) - 1  # a picture in base64; csv's own limit is 128 KiB
+QUOTES = 'Write a quotation mark inside a field twice (""), and quotation marks around that field.'
+UNCLOSED = "a quotation mark opens a field there and is not closed before others begin"
 CONVERT = "Save it as «CSV UTF-8», or convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW."
 
 
@@ -21,7 +23,7 @@ def as_text(file: IO[bytes]) -> IO[str]:
     start = file.read(64)
     file.seek(0)
     encoding = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
-    if encoding is None and b"\0" in start:
+    if encoding is None and 3 * start.count(0) > len(start):  # in UTF-16 every other byte of Latin letters; one alone is damage
         encoding = "utf-16-be" if start[0] == 0 else "utf-16-le"
     return io.TextIOWrapper(file, encoding=encoding or "utf-8", newline="")
 
@@ -35,15 +37,20 @@ def read_delimited(text: IO[str], wanted: Sequence[str]) -> tuple[list[str], Ite
     csv.field_size_limit(LONGEST_FIELD)
     first = text.readline()
     skipped = 1
-    if first.casefold().startswith("sep=") and len(first.strip()) == 5:  # a spreadsheet's note to itself
-        first, skipped = text.readline(), 2
-    headers = {delimiter: _names(next(csv.reader([first], delimiter=delimiter), []), wanted) for delimiter in DELIMITERS}
+    while first and (not first.strip() or (first.casefold().startswith("sep=") and len(first.strip()) == 5)):  # a spreadsheet's note
+        first, skipped = text.readline(), skipped + 1
+    dialects: dict[str, Any] = {  # some write a blank after each
+        delimiter: {"delimiter": delimiter, "skipinitialspace": f'{delimiter} "' in first} for delimiter in DELIMITERS
+    }
+    headers = {delimiter: _names(next(csv.reader([first], **dialect), []), wanted) for delimiter, dialect in dialects.items()}
     delimiter = max(DELIMITERS, key=lambda each: (len(set(headers[each]) & set(wanted)), len(headers[each]), -DELIMITERS.index(each)))
     header = headers[delimiter]
 
     def rows() -> Iterator[tuple[int, Mapping[str, str] | None]]:
-        reader = csv.reader(text, strict=True, delimiter=delimiter)
-        for row in reader:
+        reader = csv.reader(text, strict=True, **dialects[delimiter])
+        for begun, row in _numbered(reader, skipped):
+            if delimiter == "\t" and any("\n" in field and "\t" in field for field in row):
+                raise csv.Error(f"line {begun}: {UNCLOSED}")
             fields = row[: len(header)] if not any(field.strip() for field in row[len(header) :]) else row
             if any(field.strip() for field in fields):
                 yield reader.line_num + skipped, dict(zip(header, fields, strict=True)) if len(fields) == len(header) else None
@@ -51,8 +58,21 @@ def read_delimited(text: IO[str], wanted: Sequence[str]) -> tuple[list[str], Ite
     return header, rows()
 
 
+def _numbered(reader: Any, skipped: int) -> Iterator[tuple[int, list[str]]]:
+    """(the line in which it begins, the row) of each row. csv.Error names the line and the way out."""
+    while True:
+        begun = reader.line_num + skipped + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise csv.Error(f"line {begun}: {UNCLOSED if reader.line_num + skipped > begun else error}. {QUOTES}") from error
+        yield begun, row
+
+
 def _names(header: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    given = [name.strip("\ufeff \r\n") for name in header]
+    given = [name.strip("\ufeff \t\r\n") for name in header]
     meant = {name.casefold(): name for name in wanted if name not in given}
     return [meant.get(name.casefold(), name) for name in given]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from assets.addresses import is_remote, stored_under
+from assets.addresses import is_hidden, is_remote, stored_under
 from assets.source_images.folder_names import refuse_linked_folders
 
 
 def files_under(root: str) -> dict[str, str]:
-    """Every file under a folder, hidden ones left out: its path relative to `root`, with / → its path or address, in order of the former.
+    """Every file under a folder: its path relative to `root`, with / → its path or address, in order of the former.
 
+    Hidden ones and the system's are left out.
     UserError for links to folders, behind which dvc sees no change.
     """
     if is_remote(root):
@@ -19,8 +20,8 @@ def files_under(root: str) -> dict[str, str]:
     found: dict[str, str] = {}
     linked: list[Path] = []
     for folder, folders, files in os.walk(root):
-        linked += [path for name in folders if not name.startswith(".") and (path := Path(folder, name)).is_symlink()]
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found |= {Path(folder, name).relative_to(root).as_posix(): str(Path(folder, name)) for name in files if not name.startswith(".")}
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        linked += [path for name in folders if (path := Path(folder, name)).is_symlink()]
+        found |= {Path(folder, name).relative_to(root).as_posix(): str(Path(folder, name)) for name in files if not is_hidden(name)}
     refuse_linked_folders(Path(root), linked)
     return {name: found[name] for name in sorted(found)}

@@ -16,6 +16,7 @@ SPLIT_NAMES = {
     "training": "train",
     "val": "validation",
     "valid": "validation",
+    "dev": "validation",
     "validation": "validation",
     "test": "test",
     "testing": "test",
@@ -44,7 +45,20 @@ def recognise(pictures: Collection[str], folders: Sequence[str]) -> list[str]:
     """
     inside = [each.split("/") for each in pictures if "/" in each]
     firsts = sorted({parts[0] for parts in inside})
-    if list(folders) != ["label"] or not firsts or not all(map(split_named, firsts)):
+    splits = [name for name in firsts if split_named(name)]
+    if list(folders) != ["label"] or not splits:
+        return list(folders)
+    if len(splits) < len(firsts):
+        deeper = any(parts[0] in splits and len(parts) > 2 for parts in inside)
+        if len(splits) > 1 and "train" in map(split_named, splits) and deeper:
+            others = [name for name in firsts if name not in splits]
+            logger.warning(
+                "the folders %s are called like splits and are read as classes, since %s%s is none. If the folders in them are the classes,"
+                " move the others away and set source_images.sources, folders: [split, label]",
+                ", ".join(splits),
+                ", ".join(others[:SHOWN]),
+                ", …" if len(others) > SHOWN else "",
+            )
         return list(folders)
     if len(firsts) > 1 and "train" in map(split_named, firsts) and all(len(parts) > 2 for parts in inside):
         logger.info("the folders %s are splits and the folders in them classes, so folders: [split, label] is used", ", ".join(firsts))
@@ -64,7 +78,11 @@ def place_of(picture: str, folders: Sequence[str]) -> Place:
         return Place(None, None, None)
     found = dict(zip(folders, above, strict=False))
     family = found.get("family")
-    return Place(one_spelling(found["label"]), None if family is None else one_spelling(family), found.get("split"))
+    return Place(_named(found["label"]), None if family is None else _named(family), found.get("split"))
+
+
+def _named(folder: str) -> str:
+    return one_spelling(folder.strip()) or folder
 
 
 def split_folders(names: Collection[str]) -> dict[str, str]:

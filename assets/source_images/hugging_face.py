@@ -5,6 +5,7 @@ Numbers of a ClassLabel are replaced by its names. Where folders or files are ca
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -31,7 +32,6 @@ def list_hugging_face(source: params.HuggingFace) -> Listed:
 def open_hugging_face(root: str) -> Records:
     files = data_files(root)
     schema = _schema(next(iter(files.values())))
-    names = class_names(schema)
     splits = splits_of(files)
     columns = [*schema.names, *(["split"] if splits and "split" not in schema.names else [])]
 
@@ -39,14 +39,15 @@ def open_hugging_face(root: str) -> Records:
         for name, address in files.items():
             before = 0
             for batch in _batches(address, wanted):
-                yield name, before, batch.to_pylist() if batch.num_columns else [{}] * batch.num_rows
+                names = class_names(batch.schema)  # of this file: splits may number their labels otherwise
+                rows = batch.to_pylist() if batch.num_columns else [{}] * batch.num_rows
+                yield name, before, [{each: _named(value, names.get(each)) for each, value in row.items()} for row in rows]
                 before += batch.num_rows
 
     def read(wanted: Sequence[str]) -> Iterator[Record]:
         for name, before, rows in batches([each for each in wanted if each in schema.names]):
             for number, row in enumerate(rows, before + 1):
-                values = {each: _named(value, names.get(each)) for each, value in row.items()}
-                yield Record(row_id(name, number), {"split": splits.get(name)} | values)
+                yield Record(row_id(name, number), {"split": splits.get(name)} | row)
 
     def pictures(positions: Sequence[int], column: str | None) -> Iterator[Any]:
         assert column is not None
@@ -67,7 +68,7 @@ def data_files(root: str) -> dict[str, str]:
         try:
             with opened(found[state]) as file:
                 named += [f"{state.removesuffix('state.json')}{each['filename']}" for each in json.load(file)["_data_files"]]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{found[state]} does not name the dataset's files: {error!r}. Save the dataset anew.") from error
     if missing := [name for name in named if name not in found]:
         raise UserError(f"{root} lacks {missing[0]}, which its state.json names. Save the dataset anew.")
@@ -94,9 +95,21 @@ def splits_of(files: Iterable[str]) -> dict[str, str]:
 
 
 def _schema(address: str) -> pa.Schema:
-    for batch in _batches(address, None):
-        return batch.schema
-    raise UserError(f"{address} has no rows. {WAY_OUT}.")
+    """The columns of a file, which may have no rows."""
+    with _readable(address), opened(address) as stream:
+        if address.endswith(".parquet"):
+            with pq.ParquetFile(stream) as file:
+                return file.schema_arrow
+        with pa.ipc.open_stream(stream) as reader:
+            return reader.schema
+
+
+@contextlib.contextmanager
+def _readable(address: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, UnicodeError) as error:
+        raise UserError(f"{address} is not a readable Arrow or Parquet file, or lacks a column: {error}. {WAY_OUT}.") from error
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
@@ -118,16 +131,13 @@ def _named(value: Any, names: list[str] | None) -> Any:
 
 def _batches(address: str, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     """Record batches of a file, with all columns for None."""
-    try:
-        with opened(address) as stream:
-            if address.endswith(".parquet"):
-                with pq.ParquetFile(stream) as file:
-                    for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=columns and list(columns)):
-                        yield batch.replace_schema_metadata(file.schema_arrow.metadata)
-                return
-            with pa.ipc.open_stream(stream) as reader:  # no memory map: where the file is cut meanwhile, that kills the process
-                for batch in reader:
-                    batch.validate(full=True)  # a broken file may point anywhere
-                    yield batch if columns is None else batch.select(list(columns))
-    except (pa.ArrowException, OSError, KeyError, UnicodeError) as error:
-        raise UserError(f"{address} is not a readable Arrow or Parquet file: {error}. {WAY_OUT}.") from error
+    with _readable(address), opened(address) as stream:
+        if address.endswith(".parquet"):
+            with pq.ParquetFile(stream) as file:
+                for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=columns and list(columns)):
+                    yield batch.replace_schema_metadata(file.schema_arrow.metadata)
+            return
+        with pa.ipc.open_stream(stream) as reader:  # no memory map: where the file is cut meanwhile, that kills the process
+            for batch in reader:
+                batch.validate(full=True)  # a broken file may point anywhere
+                yield batch if columns is None else batch.select(list(columns))

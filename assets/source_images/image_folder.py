@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from assets.addresses import Stored, exists, is_folder, read_each, read_file, stored_under
+from assets.addresses import Stored, exists, is_folder, is_hidden, read_each, read_file, stored_under
 from assets.errors import UserError
 from assets.source_images import captions_file
 from assets.source_images.captions_file import Written
@@ -124,7 +124,7 @@ def class_name_of(label: str | None) -> str:
 def find_pictures(root: Path) -> dict[str, str]:
     """Every picture under `root`, itself a link or not: its path relative to `root` → the file, in order of the former.
 
-    Hidden files and other suffixes are left out and counted in the log. UserError for links to folders.
+    Hidden files, those of the system, and other suffixes are left out and counted in the log. UserError for links to folders.
     """
     found: dict[str, str] = {}  # strings: a Path for each of a million files takes seconds
     ignored: Counter[str] = Counter()
@@ -136,17 +136,17 @@ def find_pictures(root: Path) -> dict[str, str]:
         except OSError as error:
             raise UserError(f"the folder {folder} cannot be listed: {error.strerror}. Give read permission, or move it away.") from error
         for entry in entries:
-            name = prefix + _text(entry.name)
+            name = prefix + utf8_name(entry.name)
             _, dot, suffix = entry.name.lower().rpartition(".")
-            if entry.name.startswith("."):
-                ignored["hidden"] += 1
+            if is_hidden(entry.name):
+                ignored["hidden or of the system"] += 1
             elif entry.is_dir(follow_symlinks=False):
                 walk(entry.path, name + "/")
-            elif entry.is_dir():
+            elif entry.is_symlink() and Path(entry.path).is_dir():  # is_dir of an entry raises for a link to itself
                 linked.append(Path(entry.path))
             elif name in captions_file.NAMES:
                 pass
-            elif dot and suffix in SUFFIXES and (entry.is_file() or entry.is_symlink()):
+            elif dot and suffix in SUFFIXES and (entry.is_symlink() or entry.is_file()):
                 found[name] = entry.path
             else:
                 ignored["." + suffix if dot and suffix else "without suffix"] += 1
@@ -160,6 +160,6 @@ def find_pictures(root: Path) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _text(name: str) -> str:
+def utf8_name(name: str) -> str:
     """A file name; bytes that are not UTF-8 are spelt out, because text columns hold UTF-8 only."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from assets import params
 from assets.addresses import check_there, is_remote, lance_options
@@ -24,19 +27,21 @@ def open_lance(root: str) -> Records:
 
     def read(wanted: Sequence[str]) -> Iterator[Record]:
         number = 0
-        for batch in dataset.scanner(columns=list(wanted), batch_size=ROWS_PER_BATCH, scan_in_order=True).to_batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield Record(row_id(name, number), row)
+        with _readable(root):
+            for batch in dataset.scanner(columns=list(wanted), batch_size=ROWS_PER_BATCH, scan_in_order=True).to_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Record(row_id(name, number), row)
 
     def pictures(positions: Sequence[int], column: str | None) -> Iterator[Any]:
         for start in range(0, len(positions), ROWS_PER_BATCH):
             part = list(positions[start : start + ROWS_PER_BATCH])
-            if _is_blob(dataset.schema.field(column)):
-                for blob in dataset.take_blobs(column, indices=part):
-                    yield None if blob is None else blob.readall()
-            else:
-                yield from dataset.take(part, columns=[column])[column].to_pylist()
+            with _readable(root):
+                if _is_blob(dataset.schema.field(column)):
+                    for blob in dataset.take_blobs(column, indices=part):
+                        yield None if blob is None else blob.readall()
+                else:
+                    yield from dataset.take(part, columns=[column])[column].to_pylist()
 
     return Records(dataset.schema.names, read, pictures)
 
@@ -56,7 +61,14 @@ def _dataset(root: str) -> Any:
         raise UserError(f"source_images.sources, root: {root} {there if folder.exists() else 'is missing'}. Allowed: a folder NAME.lance.")
     if is_remote(root):
         check_there(root, "source_images.sources, root")
-    try:
+    with _readable(root):
         return lance.dataset(root, storage_options=lance_options(root))
-    except (OSError, ValueError, RuntimeError) as error:
+
+
+@contextlib.contextmanager
+def _readable(root: str) -> Iterator[None]:
+    """UserError where a file of the table is cut or gone."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{root} cannot be read as a Lance table: {error}. Write it anew, or name another.") from error

@@ -62,7 +62,7 @@ def in_order(stream: Callable[[], Iterable[Any]], positions: Sequence[int]) -> I
         places: dict[int, tuple[int, int, bool]] = {}  # start, length, whether it is text
         for position, value in enumerate(stream()):
             held = value.get("bytes") if isinstance(value, dict) else value
-            content = held.encode() if isinstance(held, str) else held
+            content = held.encode("utf-8", "replace") if isinstance(held, str) else held
             if position in wanted and isinstance(content, bytes):
                 places[position] = (waiting.tell(), len(content), isinstance(held, str))
                 waiting.write(content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -56,13 +57,14 @@ OPENED: dict[str, Callable[[str], Records]] = {
     "hugging_face": open_hugging_face,
     "lance": open_lance,
 }
+LOOKED_AT = 100  # rows of a table, of which the first may have no picture
 UNSAID = {"license": "unknown", "attribution": "unknown"}
 
 
 def recognised(root: str) -> dict[str, Any]:
     """The settings of a source that reads `root`, a path or an address where something is. UserError where no kind of source can."""
     kind = _kind(root)
-    if kind == "table" and root.endswith(".parquet"):
+    if kind == "table" and root.endswith(".parquet") and not is_folder(root):
         with contextlib.suppress(pa.ArrowException, OSError), opened(root) as file:  # the table's reader says what is wrong with it
             kind = "hugging_face" if b"huggingface" in (pq.read_schema(file).metadata or {}) else kind  # it names the labels' numbers
     if kind == "image_folder":
@@ -121,16 +123,24 @@ def usual_columns(there: Sequence[str]) -> dict[str, str]:
     return {column: called[names] for column, usual in USUAL.items() if (names := next((each for each in usual if each in called), None))}
 
 
+def _is_picture(path: str) -> bool:
+    return PurePosixPath(path.strip()).suffix.casefold().removeprefix(".") in PICTURES
+
+
 def _folder_of_pictures(table: str, records: Records, image: str) -> str | None:
-    """The folder beside the table in which its first picture's path begins; None where the table holds the pictures."""
-    value = next(iter(records.pictures([0], image)), None)
-    if not isinstance(value, str) or PurePosixPath(value).suffix.casefold().removeprefix(".") not in PICTURES:
+    """The folder beside the table in which its pictures' paths begin; None where the table holds the pictures."""
+    values = (each.values.get(image) for each in islice(records.read([image]), LOOKED_AT))
+    paths = [value for value in values if isinstance(value, str) and _is_picture(value)]
+    if not paths:
         return None
-    named = posixpath.normpath(value.replace("\\", "/"))
     beside = table if is_folder(table) else table.rpartition("/")[0] or "."
-    for folder in (beside, *(f"{beside}/{name}" for name in _held(beside)[0])):
-        if exists(picture := f"{folder}/{named}") and not is_folder(picture):
-            return folder.removeprefix("./")
+    for value in paths:
+        named = posixpath.normpath(value.strip().replace("\\", "/"))
+        for folder in (beside, *(f"{beside}/{name}" for name in _held(beside)[0])):
+            begins = named.removeprefix(posixpath.abspath(folder) + "/") if not is_remote(folder) else named
+            if exists(picture := f"{folder}/{begins}") and not is_folder(picture):
+                return folder.removeprefix("./")
+    value = paths[0]
     raise UserError(
         f"SOURCE: {table} names pictures by paths, such as {value!r}, which begin neither in {beside} nor in a folder there. Put the table"
         " beside them, or set the source in params.yaml by hand: pictures is the folder in which they begin."

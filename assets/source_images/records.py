@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from assets.addresses import is_folder, is_remote, limited, read_each, read_file, stored_under
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 SHOWN = 3
 ENOUGH_TEXTS = 10  # of the first pictures, none of which is one
+URL_SAFE = str.maketrans("-_", "+/")  # the other alphabet of base64
+ONE_EACH = {"label": "labels", "family": "families", "given_split": "splits", "group": "groups", "license": "licences"}  # of a picture
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,9 @@ def list_records(records: Records, settings: Settings, pictures: str | None = No
         place: int | str | None = position
         values = {} if problem else {column: record.values.get(name) for column, name in columns.items()}
         if files is not None and not problem:
-            written = text_of(values["image"], f"{record.id}, column {image}") or ""
-            found = files.known.find(written)
+            named = values["image"]
+            written = text_of(named, f"{record.id}, column {image}") or ""
+            found = named if isinstance(named, str) and named in files.known.names else files.known.find(written)
             own_id = found or written or record.id
             place = found
             if found is None:
@@ -111,6 +115,7 @@ def list_records(records: Records, settings: Settings, pictures: str | None = No
     for row, _ in rows:
         row["family"] = None if row["label"] is None else family_of.get(row["label"])
         row["given_split"] = None if row["label"] is None else row["given_split"]
+        row |= {column: row[column] or getattr(settings, column) for column in ("license", "attribution")}
     rows.sort(key=lambda each: each[0]["id"])
     labels = {row["label"] for row, _ in rows} - {None}
     without = sum(row["label"] is None for row, _ in rows)
@@ -125,11 +130,12 @@ def list_records(records: Records, settings: Settings, pictures: str | None = No
             if isinstance(place, int):
                 value = next(held)
                 picture = picture_of(value, rows[position][0]["id"], image)
-                texts, decoded = texts + isinstance(value, str), decoded + bool(picture)
+                texts, decoded = texts + isinstance(value, str | dict | list), decoded + bool(picture)
                 if texts == ENOUGH_TEXTS and not decoded:
                     raise UserError(
-                        f"{settings.root}: column {image} holds no picture in base64, but such as {value[:40]!r}. Where these are paths,"
-                        " set pictures to the folder in which they begin."
+                        f"{settings.root}: column {image} holds no encoded picture, also none in base64, but such as {str(value)[:40]!r}."
+                        " Where these are paths, use kind: table and set pictures to the folder in which they begin; Hugging Face's library"
+                        " puts the pictures themselves into a dataset with embed_external_files."
                     )
                 yield picture
             elif isinstance(place, str):
@@ -143,12 +149,16 @@ def list_records(records: Records, settings: Settings, pictures: str | None = No
 
 def check_columns(there: Sequence[str], columns: Mapping[str, str], root: str) -> None:
     for column, name in columns.items():
+        if list(there).count(name) > 1:
+            raise UserError(f"source_images.sources, columns.{column}: {root} has the column {name!r} more than once. Rename the others.")
         if name not in there:
             raise UserError(f"source_images.sources, columns.{column}: {root} has no column {name!r}. It has {', '.join(there) or 'none'}.")
 
 
 def _row(values: Mapping[str, Any], own_id: str, settings: Settings, where: str) -> Row:
-    """A row of IMAGES_SCHEMA without its picture, its given_split checked. `where` names the record in errors."""
+    """A row of IMAGES_SCHEMA without its picture, its given_split checked; licence and attribution where the record itself has them.
+    `where` names the record in errors.
+    """
 
     def text(column: str) -> str | None:
         return text_of(values.get(column), f"{settings.root}: {where}, column {settings.columns[column]}" if column in values else where)  # type: ignore[index]
@@ -165,14 +175,14 @@ def _row(values: Mapping[str, Any], own_id: str, settings: Settings, where: str)
         "given_split": None if split is None else split_named(split),
         "captions": captions_of(values.get("captions"), f"{settings.root}: {where}"),
         "source": settings.kind,
-        "license": text("license") or settings.license,
-        "attribution": text("attribution") or settings.attribution,
+        "license": text("license"),
+        "attribution": text("attribution"),
     }
 
 
 def _merge(row: Row, other: Row, where: str) -> None:
     """Put another row of the same picture into `row`."""
-    for column, kinds in (("label", "labels"), ("family", "families"), ("given_split", "splits")):
+    for column, kinds in ONE_EACH.items():
         if row[column] is not None and other[column] is not None and row[column] != other[column]:
             raise UserError(
                 f"{where}: the picture {row['id']} has two {kinds}, {row[column]} and {other[column]}. Keep the one that is meant in all"
@@ -180,6 +190,7 @@ def _merge(row: Row, other: Row, where: str) -> None:
             )
         row[column] = other[column] if row[column] is None else row[column]
     row["class_name"] = row["class_name"] or other["class_name"]
+    row["attribution"] = "; ".join(dict.fromkeys(each for each in (row["attribution"], other["attribution"]) if each)) or None
     row["captions"] = list(dict.fromkeys([*row["captions"], *other["captions"]]))
 
 
@@ -187,13 +198,24 @@ def text_of(value: Any, where: str) -> str | None:
     """A column's value in one spelling; None for nothing. Numbers are written as people do: 3.0 is 3."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
+    if isinstance(value, Decimal):  # as databases export numbers
+        value = float(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, str | int | float):
         raise UserError(f"{where}: given {str(value)[:80]}; allowed is one text or number. Name another column, or make it one value.")
-    return one_spelling(str(value).strip()) or None
+    return one_spelling(_whole(str(value)).strip()) or None
+
+
+def _whole(text: str) -> str:
+    """Half of a character, as where a text was cut inside an emoji, becomes �: no table can hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def captions_of(value: Any, where: str) -> list[str]:
@@ -208,7 +230,8 @@ def picture_of(value: Any, where: str, column: str | None) -> bytes:
         value = value.get("bytes")
     if isinstance(value, str):
         try:
-            value = base64.b64decode(value.partition("base64,")[2] if value.startswith("data:") else value, validate=True)
+            text = value.partition("base64,")[2] if value.startswith("data:") else value
+            value = base64.b64decode("".join(text.split()).translate(URL_SAFE), validate=True)
         except (binascii.Error, ValueError):
             logger.warning("%s: column %s holds no picture in base64, but %r", where, column, value[:40])
             return b""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +20,8 @@ from assets.source_images.files import files_under
 from assets.source_images.listed import Listed, in_order
 from assets.source_images.records import Record, Records, list_records
 
+logger = logging.getLogger(__name__)
+
 SUFFIXES = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -26,6 +30,7 @@ SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".jsonl.gz": "jsonl",
+    ".ndjson.gz": "jsonl",
     ".parquet": "parquet",
 }
 ROWS_PER_BATCH = 256
@@ -104,9 +109,13 @@ def _parquet_columns(address: str) -> list[str]:
 
 
 def _same_columns(files: dict[str, str], columns_of: Any) -> list[str]:
-    """What every file has."""
-    first, *others = (columns_of(address) for address in files.values())
-    return [name for name in first if all(name in each for each in others)]
+    """What every file has; an empty file, such as the last part of an export, has no say."""
+    columns: dict[str, list[str]] = {name: found for name, address in files.items() if (found := columns_of(address))}
+    first = next(iter(columns.values()), [])
+    for column in first:
+        if lacking := [name for name, found in columns.items() if column not in found]:
+            logger.warning("%s lacks the column %s, which others have: it is not read", lacking[0], column)
+    return [column for column in first if all(column in found for found in columns.values())]
 
 
 def _csv(files: dict[str, str], wanted: Sequence[str]) -> Records:
@@ -116,7 +125,7 @@ def _csv(files: dict[str, str], wanted: Sequence[str]) -> Records:
         try:
             with as_text(opened(address, unpacked=True)) as text:
                 return read_delimited(text, wanted)[0]
-        except (csv.Error, UnicodeError, OSError) as error:
+        except (csv.Error, UnicodeError, OSError, EOFError, zlib.error) as error:
             raise unreadable(address, error, expected) from error
 
     def read(columns: Sequence[str]) -> Iterator[Record]:
@@ -127,7 +136,7 @@ def _csv(files: dict[str, str], wanted: Sequence[str]) -> Records:
                     for number, (line, row) in enumerate(rows, 1):
                         problem = "" if row is not None else f"{name}, line {line}: expected {len(header)} fields, found another number."
                         yield Record(row_id(name, number), {each: (row or {}).get(each) for each in columns}, problem)
-            except (csv.Error, UnicodeError, OSError) as error:
+            except (csv.Error, UnicodeError, OSError, EOFError, zlib.error) as error:
                 raise unreadable(address, error, expected) from error
 
     return Records(_same_columns(files, columns_of), read, _again(read))
@@ -142,10 +151,10 @@ def _jsonl(files: dict[str, str]) -> Records:
                     if content.strip():
                         try:
                             found = json.loads(content)
-                        except ValueError:
+                        except (ValueError, RecursionError):
                             found = None
                         yield line, found if isinstance(found, dict) else None
-        except (UnicodeError, OSError) as error:
+        except (UnicodeError, OSError, EOFError, zlib.error) as error:
             raise UserError(f"{address} is not JSON lines in UTF-8: {error}. Expected: one object on each line.") from error
 
     def columns_of(address: str) -> list[str]:
@@ -160,7 +169,10 @@ def _jsonl(files: dict[str, str]) -> Records:
                 problem = "" if found is not None else f"{name}, line {line}: not a JSON object."
                 yield Record(row_id(name, number), {each: (found or {}).get(each) for each in columns}, problem)
 
-    return Records(_same_columns(files, columns_of), read, _again(read))
+    columns: dict[str, None] = {}
+    for address in files.values():  # an object leaves out what it has not
+        columns |= dict.fromkeys(columns_of(address))
+    return Records(list(columns), read, _again(read))
 
 
 def _again(read: Any) -> Any:

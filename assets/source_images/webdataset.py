@@ -14,13 +14,14 @@ from assets import params
 from assets.addresses import MAX_FILE_BYTES, exists, is_folder, opened
 from assets.errors import UserError
 from assets.source_images.files import files_under
-from assets.source_images.image_folder import SUFFIXES
+from assets.source_images.image_folder import SUFFIXES, utf8_name
 from assets.source_images.listed import Listed
 from assets.source_images.records import Record, Records, list_records
 
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 KEY, SHARD = "__key__", "__shard__"  # columns that every sample has, as the library webdataset calls them or nearly so
 LONGEST_TEXT = 1 << 24  # bytes; larger members that are no picture are left out
+READ_AT_ONCE = 1 << 20  # bytes, of what follows the last member: zeros
 
 
 class Member(NamedTuple):
@@ -66,9 +67,9 @@ def shards_of(root: str) -> dict[str, str]:
     if not exists(root):
         raise UserError(f"source_images.sources, root: {root} is missing. Allowed: a .tar file, or a folder of such files.")
     found = files_under(root) if is_folder(root) else {root.rstrip("/").rpartition("/")[2]: root}
-    if packed := [name for name in found if name.endswith(PACKED)]:
+    if packed := [name for name in found if name.casefold().endswith(PACKED)]:
         raise UserError(f"{root} holds packed shards, such as {packed[0]}. Unpack them to .tar: a picture is found by its place there.")
-    shards = {name.removesuffix(".tar"): address for name, address in found.items() if name.endswith(".tar")}
+    shards = {name[: -len(".tar")]: address for name, address in found.items() if name.casefold().endswith(".tar")}
     if not shards:
         raise UserError(f"source_images.sources, root: {root} holds no .tar file. Allowed: a .tar file, or a folder of such files.")
     return shards
@@ -79,24 +80,33 @@ def samples_of(name: str, address: str) -> list[Sample]:
     parts: dict[str, dict[str, Any]] = {}
     problems: dict[str, str] = {}
     places: dict[str, dict[str, Member]] = {}
+    files: dict[str, tarfile.TarInfo] = {}
+    seen: set[tuple[str, str]] = set()
     with opened(address) as stream:
         try:
             with tarfile.open(fileobj=stream, mode="r:") as tar:
-                for member in tar:
-                    if not member.isfile() or member.name.rpartition("/")[2].startswith("."):
+                for named in tar:
+                    member = files.get(named.linkname) if named.islnk() else named if named.isfile() else None
+                    if member is not None:
+                        files[named.name] = member  # a hard link may lead to it
+                    if member is None or named.name.rpartition("/")[2].startswith("."):
                         continue
-                    key, suffix = _split(member.name)
+                    key, suffix = _split(utf8_name(named.name))
                     parts.setdefault(key, {KEY: key, SHARD: name})
+                    if (key, suffix) in seen:
+                        problems[key] = f"{name}.tar holds {utf8_name(named.name)} twice, and nobody knows which goes with which."
+                    seen.add((key, suffix))
                     if suffix in SUFFIXES:
                         places.setdefault(key, {}).setdefault(suffix, Member(address, member.offset_data, member.size))
                     elif member.size <= LONGEST_TEXT and (file := tar.extractfile(member)) is not None:
                         problem = _take(parts[key], suffix, file.read())
                         if problem:
-                            problems[key] = f"{name}.tar, {member.name}: {problem}"
+                            problems.setdefault(key, f"{name}.tar, {utf8_name(named.name)}: {problem}")
                 stream.seek(tar.offset)
-                if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
-                    raise tarfile.ReadError("a header is broken or cut")
-        except (tarfile.TarError, OSError, EOFError) as error:
+                while rest := stream.read(READ_AT_ONCE):
+                    if rest.strip(b"\0"):
+                        raise tarfile.ReadError("a header is broken or cut, or another shard follows its end, as after `cat`")
+        except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
             raise UserError(f"{address} is cut or not a tar file: {error}. Fetch or write the shard anew, or remove it.") from error
     found = []
     for key, values in parts.items():
@@ -124,7 +134,7 @@ def _take(values: dict[str, Any], suffix: str, content: bytes) -> str:
         said = json.loads(text)
         if not isinstance(said, dict):
             return "not a JSON object."
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if suffix in ("txt", "json", "cls"):
             return f"not {'JSON' if suffix == 'json' else 'text'} in UTF-8 ({error})."
         return ""  # an array or a model's output, which no column can mean

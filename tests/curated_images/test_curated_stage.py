@@ -325,6 +325,24 @@ def test_a_family_is_the_class_where_the_source_gives_none():
     assert families == {"a": "vowels", "b": "b", "c": "c", "d": "d", "e": "vowels", None: None}
 
 
+def test_a_class_has_one_family_over_all_sources():
+    """One source gave owls the family birds, another gave them none: they were trained on and tested with."""
+    rows = good_rows()
+    for number, each in enumerate(rows):
+        if each["label"] == rows[0]["label"]:
+            each["family"] = "birds" if number % 2 else None
+    rows[0]["family"] = "birds"
+    write_source(rows)
+    make_curated_images(SETTINGS)
+    kept = read_all(artifacts.CURATED_IMAGES)
+    assert {row["family"] for row in kept if row["label"] == rows[0]["label"]} == {"birds"}
+    assert all(row["family"] == row["label"] for row in kept if row["label"] not in (None, rows[0]["label"]))
+    next(each for each in rows if each["label"] == rows[0]["label"] and each["family"] is None)["family"] = "cats"
+    write_source(rows)
+    with pytest.raises(UserError, match="is of two families: birds"):
+        make_curated_images(SETTINGS)
+
+
 def test_a_given_split_is_honoured_with_its_classes_on_both_sides():
     rows = [each | {"given_split": ("train", "train", "train", "validation", "test")[int(each["id"][2])]} for each in good_rows()]
     twin = row("b/again.bmp", encode(noise(100 * ord("b") + 4), "BMP"), "b") | {"given_split": "train"}

@@ -272,3 +272,54 @@ def test_what_is_known_to_decode_plainly_does(data, plain):
     assert found.plain == plain
     if found.plain:
         assert decode(data).tobytes() == found.picture.tobytes()
+
+
+def png_of_16_bits(values: np.ndarray, clear: int | None) -> bytes:
+    """Grey, with one transparent value: Pillow writes no such file."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = values.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0))
+    hidden = b"" if clear is None else chunk(b"tRNS", struct.pack(">H", clear))
+    return b"\x89PNG\r\n\x1a\n" + head + hidden + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+def test_a_transparent_grey_value_of_16_bits():
+    """It was sought among the scaled values: dark pixels became white, and the transparent ones stayed grey."""
+    values = np.full((20, 40), 100, np.uint16)
+    values[10:] = 0x8000
+    found = pixels(open_picture(png_of_16_bits(values, 0x8000), LIMIT))[..., 0]
+    assert (found[:10] == 0).all() and (found[10:] == 255).all()
+    assert (pixels(open_picture(png_of_16_bits(values, None), LIMIT))[10:] == 128).all()
+
+
+@pytest.mark.parametrize(("mode", "dtype", "most"), [("I;16", "<u2", 65535), ("F", "<f4", 1.0)])
+def test_scans_in_which_zero_is_white(mode, dtype, most):
+    """Only pictures of 8 bits were turned; X-rays of 16 came out as negatives."""
+    ramp = np.linspace(0, most, 40 * 30).reshape(30, 40).astype(dtype)
+    shown = {}
+    for meaning in (0, 1):
+        data = encode(Image.fromarray(ramp), "TIFF", tiffinfo={262: meaning})
+        assert Image.open(BytesIO(data)).mode == mode and Image.open(BytesIO(data)).tag_v2[262] == meaning
+        shown[meaning] = pixels(open_picture(data, LIMIT))
+    assert np.abs(shown[0] - (255 - shown[1])).max() <= 1 and shown[1][0, 0, 0] == 0
+
+
+def test_grey_with_associated_alpha():
+    values = np.full((8, 8, 2), 128, np.uint8)
+    values[..., 0] = 64  # already times its alpha
+    data = encode(Image.fromarray(values, "LA"), "TIFF")
+    with_alpha = data.replace(struct.pack("<HHIHH", 338, 3, 1, 2, 0), struct.pack("<HHIHH", 338, 3, 1, 1, 0))
+    assert with_alpha != data and Image.open(BytesIO(with_alpha)).mode == "La"
+    assert np.abs(pixels(open_picture(with_alpha, LIMIT)) - (64 + 127)).max() <= 1  # half of the white behind it
+
+
+def test_many_comments_before_something_that_is_no_drawing():
+    """Each further comment doubled the time: forty took hours."""
+    with pytest.raises(BadPicture, match="not a JPEG"):
+        open_picture(b"<!---->" * 500 + b"<x", LIMIT)
+    with pytest.raises(BadPicture, match="an SVG drawing"):
+        open_picture(b"\xef\xbb\xbf" + b"<!-- a --> " * 50 + b"<svg>", LIMIT)

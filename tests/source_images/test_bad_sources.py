@@ -118,8 +118,8 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         r"t\.csv#000000002: the picture owl/1\.jpg has two labels, owl and fox\. .* map a column id",
     ),
     "a split that is none": (
-        lambda: table("t.csv", "path,label\nowl/1.jpg,dev\n", columns={"image": "path", "split": "label"}),
-        r"t\.csv: t\.csv#000000001 has the split 'dev'\. Allowed, in any case: train, ",
+        lambda: table("t.csv", "path,label\nowl/1.jpg,holdout\n", columns={"image": "path", "split": "label"}),
+        r"t\.csv: t\.csv#000000001 has the split 'holdout'\. Allowed, in any case: train, ",
     ),
     "two families": (
         lambda: table("t.csv", "path,label,f\nowl/1.jpg,x,a\nowl/2.JPG,x,b\n", columns={"image": "path", "label": "label", "family": "f"}),
@@ -132,7 +132,7 @@ CASES: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "bytes where paths are meant": (lambda: a_parquet(image=[b"\x89PNG"], label=["a"]) | {"pictures": "files"}, r"no file .* in files"),
     "paths in place of pictures": (
         lambda: table("t.csv", "path,label\n" + "owl/1.jpg,x\n" * 12, pictures=None),
-        r"t\.csv: column path holds no picture in base64, but such as 'owl/1\.jpg'\. Where these are paths, set pictures to",
+        r"t\.csv: column path holds no encoded picture, .* but such as 'owl/1\.jpg'\. Where these are paths, use kind: table",
     ),
     "no Parquet": (lambda: table("t.parquet", "PAR"), r"t\.parquet is not a readable Parquet file"),
     "two kinds": (lambda: two_kinds(), r"root: both has tables of 2 kinds, csv and jsonl: name one file"),

@@ -51,7 +51,7 @@ def test_labels_are_the_first_folders(root, caplog):
         "license": "CC0-1.0",
         "attribution": "me",
     }
-    assert "ignored 5 file(s): 1 .psd, 1 .txt, 2 hidden, 1 without suffix" in caplog.text
+    assert "ignored 5 file(s): 1 .psd, 1 .txt, 2 hidden or of the system, 1 without suffix" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["Captions.csv", "captions.tsv", "metadata.jsonl"])
@@ -172,7 +172,8 @@ def test_without_a_folder_for_test_validation_is_tested_with(tmp_path, caplog):
         (["train/1.jpg", "test/owl/2.jpg"], True),  # a picture straight in a split
         (["train/owl/1.jpg"], True),  # one folder alone
         (["test/owl/1.jpg", "val/owl/2.jpg"], True),  # nothing to train on
-        (["train/owl/1.jpg", "test/owl/2.jpg", "bus/red/3.jpg"], False),  # vehicles
+        (["train/owl/1.jpg", "test/owl/2.jpg", "unlabeled/3.jpg"], True),  # a folder beside them
+        (["train/1.jpg", "test/2.jpg", "bus/3.jpg"], False),  # vehicles
     ],
 )
 def test_folders_that_only_sound_like_splits_stay_classes(names, warned, tmp_path, caplog):
