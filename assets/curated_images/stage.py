@@ -34,10 +34,10 @@ from assets.curated_images.thumbnails import Mirrored, Thumbnails
 from assets.engine import HERE, Engine
 from assets.errors import UserError
 from assets.pictures.decoding import BadPicture
+from assets.pictures.families import one_family
 from assets.pictures.schema import CURATED_SCHEMA, IMAGES_SCHEMA, SPLITS
 from assets.pictures.table import read_batches, read_schema, row_count, writing_batches, writing_rows
 from assets.progress import track
-from assets.source_images.listed import one_family
 
 logger = logging.getLogger(__name__)
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from assets.addresses import Stored, exists, is_folder, is_hidden, read_each, read_file, stored_under
 from assets.errors import UserError
+from assets.pictures.families import one_family
 from assets.source_images import captions_file
 from assets.source_images.captions_file import Written
 from assets.source_images.folder_levels import Place, place_of, recognise, split_folders
 from assets.source_images.folder_names import refuse_linked_folders
-from assets.source_images.listed import Listed, one_family
+from assets.source_images.listed import Listed
 
 logger = logging.getLogger(__name__)
 

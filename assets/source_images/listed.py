@@ -10,7 +10,6 @@ from typing import Any
 
 from assets import artifacts
 from assets.addresses import Stored
-from assets.errors import UserError
 from assets.params import Source
 
 Row = dict[str, Any]
@@ -74,18 +73,3 @@ def in_order(stream: Callable[[], Iterable[Any]], positions: Sequence[int]) -> I
             waiting.seek(start)
             content = waiting.read(length)
             yield content.decode() if text else content
-
-
-def one_family(pictures: Iterable[tuple[str | None, str | None, str]]) -> dict[str, str]:
-    """Of (label, family, picture): the family of each label that has one. UserError for a label of two families."""
-    found: dict[str, tuple[str, str]] = {}
-    for label, family, picture in pictures:
-        if label is None or family is None:
-            continue
-        other, example = found.setdefault(label, (family, picture))
-        if other != family:
-            raise UserError(
-                f"the class {label} is of two families: {other} ({example}) and {family} ({picture}). A class has one family:"
-                " correct it, or give two classes two names."
-            )
-    return {label: family for label, (family, _) in found.items()}

@@ -14,11 +14,12 @@ from typing import Any
 from assets.addresses import is_folder, is_remote, limited, read_each, read_file, stored_under
 from assets.errors import UserError
 from assets.params import Records as Settings
+from assets.pictures.families import one_family
 from assets.source_images.files import files_under
 from assets.source_images.folder_levels import SPLIT_NAMES, split_named
 from assets.source_images.image_folder import class_name_of
 from assets.source_images.known_paths import KnownPaths
-from assets.source_images.listed import Listed, Row, one_family
+from assets.source_images.listed import Listed, Row
 from assets.source_images.spelling import one_spelling
 
 logger = logging.getLogger(__name__)
