@@ -56,7 +56,7 @@ Points = Annotated[dict[str, NonNegativeFloat], AfterValidator(_known_families)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 Text = Annotated[str, Field(min_length=1)]

@@ -21,7 +21,8 @@ from assets.errors import UserError
 from assets.metrics.judged import agreement, mean, precision
 from assets.search_table.judgements import read_lines
 from assets.search_table.query import search
-from assets.search_table.versions import HOW_TO_PUBLISH, Version, open_dataset, read_versions
+from assets.search_table.table import open_version
+from assets.search_table.versions import Version, read_versions
 
 K = 10  # hits of a query, as many as precision looks at
 FIELDS = {"text": str, "less": list, "like": list, "by": str, "where": str}  # of a query that can be asked again
@@ -127,10 +128,7 @@ def main() -> int:
         lines, broken = read_lines(artifacts.JUDGEMENTS)
         if not lines:
             raise UserError(f"{artifacts.JUDGEMENTS} holds no judgements{f', and {broken} broken lines' if broken else ''}. {HOW_TO_JUDGE}")
-        dataset = open_dataset()
-        if dataset is None:
-            raise UserError(f"there is no table in {artifacts.LANCEDB}. {HOW_TO_PUBLISH}")
-        latest = {version.publish: version for version in read_versions(dataset) if version.publish}
+        latest = {version.publish: version for version in read_versions(open_version()) if version.publish}
         queries, changed = judged_queries(lines)
         rows = [measured(version, queries) for version in latest.values()]
     except UserError as error:

@@ -58,14 +58,22 @@ def main(arguments: list[str]) -> int:
 
 
 def _cutoff(text: str) -> str | float:
-    return text if text in NAMES else float(text)
+    try:
+        return text if text in NAMES else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"given {text!r}; it must be {' or '.join(NAMES)}, or a cosine from -1 to 1") from None
+
+
+def _shown(text: str | None) -> str:
+    """Without control characters, which would speak to the terminal."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text or "")
 
 
 def show(hits: pa.Table) -> None:
     measured, name = ("_distance", "distance") if "_distance" in hits.column_names else ("_score", "score")
     table = Table("rank", name, "class_name", "caption", "source", "id", box=None)
     for rank, hit in enumerate(hits.select([measured, "class_name", "caption", "source", "id"]).to_pylist(), start=1):
-        table.add_row(str(rank), f"{hit[measured]:.4f}", *(hit[column] or "" for column in ("class_name", "caption", "source", "id")))
+        table.add_row(str(rank), f"{hit[measured]:.4f}", *(_shown(hit[column]) for column in ("class_name", "caption", "source", "id")))
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:  # whoever reads a pipe wants whole lines
         console.width = console.measure(table, options=console.options.update(max_width=10_000)).maximum

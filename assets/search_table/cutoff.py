@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
+
 from assets.errors import UserError
 
 Cutoff = float | Literal["same", "related"]
@@ -12,9 +14,10 @@ NAMES = ("same", "related")
 
 def lowest_cosine(cutoff: Any, kind: Literal["picture", "text"], calibration: dict[str, Any]) -> float:
     """`calibration`: of the manifest. UserError for a cutoff that is none, or that this version does not know."""
-    if isinstance(cutoff, int | float) and not isinstance(cutoff, bool) and -1 <= cutoff <= 1:
-        return float(cutoff)
-    if cutoff not in NAMES:
+    number = float(cutoff) if isinstance(cutoff, int | float | np.floating) and not isinstance(cutoff, bool) else None
+    if number is not None and -1 <= number <= 1:
+        return number
+    if not isinstance(cutoff, str) or cutoff not in NAMES:
         raise UserError(f"cutoff is {cutoff!r}; it must be 'same', 'related', or a cosine from -1 to 1.")
     found = calibration.get(kind, {}).get(cutoff)
     if found is None:

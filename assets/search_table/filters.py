@@ -6,6 +6,7 @@ but lower and array_has, no query, no second statement.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from assets.search_table.table import METADATA, quoted
 
 MAX_CHARACTERS = 4000
 COLUMNS = [name for name in METADATA.names if name != "image"]
+MAX_DEPTH = 20  # of parentheses in the SQL that is written: Lance's parser takes 3 times as long for each further NOT beyond some 24
 PARTS = {"this", "expression", "expressions", "low", "high", "is_string", "negate"}  # of a node; one with any other part is refused
 EXAMPLE = "source = 'noto' and width >= 64"
 LANGUAGE = (
@@ -53,9 +55,21 @@ def _checked(where: str) -> str:
     if len(found) != 1 or found[0] is None:
         raise refused(where, "it is empty" if not any(found) else "it holds more than one statement")
     try:
-        return _written(found[0], where)
+        written = _written(found[0], where)
+        if _depth(written) > MAX_DEPTH:
+            raise RecursionError
+        return written
     except RecursionError:
         raise refused(where, "it is nested too deeply") from None
+
+
+def _depth(sql: str) -> int:
+    """Of its parentheses, those in quotes left out."""
+    deepest = now = 0
+    for part in re.sub(r"'(?:[^']|'')*'", "", sql):
+        now += (part == "(") - (part == ")")
+        deepest = max(deepest, now)
+    return deepest
 
 
 def _first_line(error: Exception) -> str:
@@ -81,7 +95,8 @@ def _written(node: Any, where: str) -> str:
     if kind in pairs:
         return f"({part('this')} {pairs[kind]} {part('expression')})"
     if kind in (exp.And, exp.Or):
-        return f"({part('this')} {'AND' if kind is exp.And else 'OR'} {part('expression')})"
+        word = " AND " if kind is exp.And else " OR "  # one pair of parentheses for a whole chain: Lance's parser reads some 45 deep
+        return f"({word.join(_written(each, where) for each in node.flatten())})"
     if kind is exp.Not:
         return f"(NOT {part('this')})"
     if kind is exp.Paren:

@@ -39,7 +39,11 @@ def append(path: Path, judgement: dict[str, Any]) -> None:
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """(the judgements in the order of the file, how many lines are none: cut off, or written by something else)"""
     found, broken = [], 0
-    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}). It is a file with one JSON object a line.") from None
+    for line in lines:
         if not line.strip():
             continue
         try:

@@ -7,10 +7,11 @@ filters.py's, the command line __main__.py's.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,18 +23,30 @@ from assets.search_table.cutoff import Cutoff, lowest_cosine
 from assets.search_table.filters import checked_filter, refused
 from assets.search_table.query_settings import settings
 from assets.search_table.query_towers import towers_of, vectors_of
-from assets.search_table.table import DISTANCE, METADATA, VECTOR, has_vector_index, manifest_of, open_version, quoted
+from assets.search_table.table import (
+    DISTANCE,
+    METADATA,
+    VECTOR,
+    damaged,
+    has_vector_index,
+    is_damage,
+    manifest_of,
+    open_version,
+    quoted,
+)
 
 if TYPE_CHECKING:
     from lance import LanceDataset
 
+T = TypeVar("T")
 Query = str | Path | bytes | Image.Image
 Weighted = Query | tuple[Query, float]
 By = Literal["vector", "text", "hybrid"]
 WAYS = ("vector", "text", "hybrid")
 TEXT_COLUMNS = ["caption", "captions"]  # those with a full-text index
-SHORTEST_SUM = 1e-6  # a sum of queries shorter than this points nowhere
-FUSED = 200  # hits of each ranking, at least, that a hybrid search joins: the first hit must not depend on how many are asked for
+SHORTEST_SUM = 1e-6  # a sum of queries, the largest weight of which is 1, shorter than this points nowhere
+ROUNDING = 1e-6  # of a cosine
+PUBLISH = "`dvc repro --force --single-item search_table` publishes it anew."
 FIRST_FETCH = 4  # times the hits that are wanted, where some will be folded away
 
 
@@ -77,7 +90,7 @@ def search(
     `by`: vector; text, the words of the captions (BM25); or hybrid, both rankings joined by reciprocal-rank fusion. `where`: a condition
     over the table's columns, applied before ranking: "split = 'library' and width >= 64"; filters.py says what it may hold. `cutoff`
     leaves out hits with a lower cosine: a number, or `same` or `related` as the table's version was calibrated. `fold` leaves out hits
-    that are nearly identical to a better one (search.near_identical); column `folded` counts them. `among`: ids; no other picture is
+    that are nearly identical to a better one (search.near_identical); column `folded` says how many, at least. `among`: ids; no other is
     ranked. `offset` skips so many hits; pages belong together if they are of one `version` (a tag or number of `make versions`), which
     the result's schema metadata name.
 
@@ -88,7 +101,7 @@ def search(
     _check_numbers(k, offset)
     if by not in WAYS:
         raise UserError(f"by is {by!r}; it must be one of {', '.join(WAYS)}.")
-    if by != "vector" and not asked.texts:
+    if by != "vector" and not any(text.strip() for text in asked.texts):
         raise UserError(f"by={by!r} compares words, and the query has none. Give a text, or by='vector'.")
     condition = None if where is None else checked_filter(where)
     table = open_version(version)  # a publish in between must not bring vectors of another model
@@ -101,14 +114,19 @@ def search(
     lowest = None if cutoff is None else lowest_cosine(cutoff, asked.kind, manifest_of(table).get("similarity", {}))
     condition = _with_ids(condition, "NOT IN", [key for key, _ in asked.like])
     if among is not None:
-        condition = _with_ids(condition, "IN", among)
+        condition = _with_ids(condition, "IN", _whole(among, "among"))
+    rows = table.count_rows()
+    if not rows:
+        raise _without_rows()
+    # not by how many hits are asked for, or each page of a hybrid search would be of another ranking
+    depth = min(rows, FIRST_FETCH * own.max_hits)
 
     def hits_up_to(count: int) -> pa.Table:
-        return _ranked(table, asked.texts, vector, by, condition, count, where, with_vectors=fold)
+        count = min(count, rows)
+        return _ranked(table, asked.texts, vector, by, condition, count, where, depth=depth, lowest=lowest, with_vectors=fold)
 
-    hits = _folded(hits_up_to, offset + k, own.near_identical) if fold else hits_up_to(min(offset + k, table.count_rows()))
-    if lowest is not None:
-        hits = hits.filter(pc.less_equal(hits["_distance"], 1 - lowest))
+    offset, k = min(int(offset), rows), min(int(k), rows)
+    hits = _folded(hits_up_to, offset + k, own.near_identical) if fold else hits_up_to(offset + k)
     return hits.slice(offset, k).replace_schema_metadata({"version": str(table.version)})
 
 
@@ -117,7 +135,8 @@ def search_each(queries: Sequence[Query], k: int = 10, where: str | None = None)
     _check_numbers(k, 0)
     condition = None if where is None else checked_filter(where)
     table = open_version()
-    if not len(queries):
+    queries = _several(queries)
+    if not queries:
         raise UserError("there are no queries. Give a list of texts and pictures.")
     vectors = vectors_in(queries, table)
     found = []
@@ -132,8 +151,14 @@ def embed(queries: Query | Sequence[Query]) -> np.ndarray:
 
     Queries are as in `search`; texts and pictures may stand in one list. Their dot product is their cosine similarity.
     """
-    several = queries if isinstance(queries, Sequence) and not isinstance(queries, str | bytes) else [queries]
-    return vectors_in(several, open_version())
+    return vectors_in(_several(queries), open_version())
+
+
+def _several(queries: Any) -> list[Any]:
+    """A list of queries for what one or several were given as."""
+    if isinstance(queries, str | bytes | Path | Image.Image) or queries is None:
+        return [queries]
+    return list(queries)
 
 
 def _asked(query: Any, like: Any) -> Asked:
@@ -141,28 +166,52 @@ def _asked(query: Any, like: Any) -> Asked:
     ids = [] if like is None else [_weighted(each) for each in like] if isinstance(like, list) else [(like, 1.0)]
     if not queries and not ids:
         raise UserError("there is nothing to look for. Give words, a picture, several of them in a list, or like=<id of the table>.")
-    if bad := [key for key, _ in ids if not isinstance(key, str)]:
-        raise UserError(f"like takes ids of the table (str); given {type(bad[0]).__name__}.")
+    _whole([key for key, _ in ids], "like")
+    _whole([text for text, _ in queries if isinstance(text, str)], "query")
     return Asked(queries, ids)
+
+
+def _whole(texts: Sequence[Any], what: str) -> Sequence[str]:
+    """UserError for what is no text, or holds half a character, which no table has."""
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f"{what} takes ids of the table (str); given {type(text).__name__}.")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{what} {ascii(text)[:80]} holds half a character (a lone surrogate). Give text in Unicode.") from None
+    return texts
 
 
 def _weighted(given: Any) -> tuple[Any, float]:
     if not isinstance(given, tuple):
         return given, 1.0
-    if len(given) != 2 or isinstance(given[1], bool) or not isinstance(given[1], int | float) or not np.isfinite(given[1]) or not given[1]:
-        raise UserError(f"a tuple is (query, weight) with a finite weight other than 0; given {len(given)} values, {given[1:]!r} last.")
-    return given[0], float(given[1])
+    try:
+        weight = float(given[1]) if len(given) == 2 and _is_number(given[1], Real) else 0.0
+    except OverflowError:  # a whole number of hundreds of digits
+        weight = 0.0
+    if not np.isfinite(weight) or not weight:
+        raise UserError(
+            f"a tuple is (query, weight) with a finite weight other than 0; given {len(given)} values, {str(given[1:])[:80]} last."
+        )
+    return given[0], weight
+
+
+def _is_number(given: Any, kind: type) -> bool:
+    """Of Python or numpy."""
+    return isinstance(given, kind) and not isinstance(given, bool)
 
 
 def _check_numbers(k: Any, offset: Any) -> None:
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+    if not _is_number(k, Integral) or k < 1:
         raise UserError(f"k is {k!r}; it must be a whole number of at least 1.")
-    if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
+    if not _is_number(offset, Integral) or offset < 0:
         raise UserError(f"offset is {offset!r}; it must be a whole number of at least 0.")
 
 
 def vectors_in(queries: Sequence[Any], table: LanceDataset) -> np.ndarray:
     """float32 [N, d], unit norm, by the model that made this version of the table."""
+    _whole([query for query in queries if isinstance(query, str)], "query")
     chosen = settings()
     towers = towers_of(model_of(table), chosen)
     vectors = vectors_of(queries, towers, int(chosen.curated_images.max_megapixels * 1e6))
@@ -173,22 +222,33 @@ def vectors_in(queries: Sequence[Any], table: LanceDataset) -> np.ndarray:
 
 
 def model_of(table: LanceDataset) -> str:
-    """The name of the model that made the table's vectors."""
-    found = table.scanner(columns=["model"], limit=1).to_table()["model"]
-    if not len(found):
-        raise UserError("the table has no rows, so no model made it. `dvc repro --force --single-item search_table` publishes it anew.")
-    name: str = found[0].as_py()
-    return name
+    """The name of the model that made the table's vectors. UserError where something else wrote rows, of another model or of none."""
+    if "model" not in table.schema.names:
+        raise UserError(f"the table has no column model, so onespace did not publish it. {PUBLISH}")
+    whole = bool(manifest_of(table))  # then it is one model's
+    found = pc.unique(_readable(lambda: table.scanner(columns=["model"], limit=1 if whole else None).to_table()["model"])).to_pylist()
+    if not found:
+        raise _without_rows()
+    if len(found) > 1 or not found[0]:
+        named = ", ".join(str(name) for name in found[:3])
+        raise UserError(f"the table's rows are of {len(found)} model(s), {named}: their vectors cannot be compared. {PUBLISH}")
+    return str(found[0])
+
+
+def _without_rows() -> UserError:
+    return UserError(f"the table has no rows, so no model made it. {PUBLISH}")
 
 
 def _one_vector(asked: Asked, table: LanceDataset) -> np.ndarray:
     """float32 [d], unit norm: the weighted sum of all that is asked."""
     parts = []
+    largest = max(abs(weight) for _, weight in (*asked.queries, *asked.like))
     if asked.queries:
-        weights = np.array([weight for _, weight in asked.queries])
+        weights = np.array([weight / largest for _, weight in asked.queries])
         parts.append(weights @ vectors_in([query for query, _ in asked.queries], table))
     if asked.like:
-        parts += [weight * vector for (_, weight), vector in zip(asked.like, _stored([key for key, _ in asked.like], table), strict=True)]
+        stored = _stored([key for key, _ in asked.like], table)
+        parts += [weight / largest * vector for (_, weight), vector in zip(asked.like, stored, strict=True)]
     total = np.sum(parts, axis=0)
     length = float(np.linalg.norm(total))
     if length < SHORTEST_SUM:
@@ -201,6 +261,8 @@ def _stored(ids: Sequence[str], table: LanceDataset) -> list[np.ndarray]:
     vector_of = dict(zip(found["id"].to_pylist(), found[VECTOR].to_pylist(), strict=True))
     if missing := [key for key in ids if key not in vector_of]:
         raise UserError(f"the table has no picture with the id {missing[0][:80]!r}. Ids are in its column id, such as those of hits.")
+    if bare := [key for key in ids if vector_of[key] is None]:
+        raise UserError(f"the picture {bare[0][:80]!r} has no vector, so nothing is known to be like it.")
     return [np.asarray(vector_of[key], np.float32) for key in ids]
 
 
@@ -220,28 +282,37 @@ def _ranked(
     count: int,
     where: str | None,
     *,
+    depth: int,
+    lowest: float | None,
     with_vectors: bool,
 ) -> pa.Table:
-    """The first `count` hits. Columns: METADATA, `vector` if wanted, `_distance`, and the scores of `by`."""
+    """The first `count` hits with a cosine of at least `lowest`; a hybrid search joins the first `depth` of each ranking, or `count`.
+
+    Columns: METADATA, `vector` if wanted, `_distance`, and the scores of `by`.
+    """
     columns = [*METADATA.names, *([VECTOR] if with_vectors else [])]
     words = " ".join(texts)
     if by == "text":
         return _by_text(table, words, condition, count, columns, where)
     assert vector is not None
     if by == "vector":
-        return _by_vector(table, vector, condition, count, columns, where)
+        return _above(_by_vector(table, vector, condition, count, columns, where), lowest)
     from lancedb.rerankers import RRFReranker
 
-    depth = min(max(FUSED, FIRST_FETCH * count), table.count_rows())
+    depth = max(depth, count)
     near = _by_vector(table, vector, condition, depth, ["id", VECTOR], where, with_row_id=True)
     worded = _by_text(table, words, condition, depth, ["id", VECTOR], where, with_row_id=True)
-    joined = _with_distances(RRFReranker().rerank_hybrid(words, near, worded).slice(0, count), vector)
+    joined = _above(_with_distances(RRFReranker().rerank_hybrid(words, near, worded), vector), lowest).slice(0, count)
     joined = joined.select([*(["id", VECTOR] if with_vectors else ["id"]), "_distance", "_relevance_score"])
     rows = table.scanner(columns=METADATA.names, filter=f"id IN ({', '.join(map(quoted, joined['id'].to_pylist())) or 'NULL'})").to_table()
     found = rows.take(pc.index_in(joined["id"], rows["id"]))
     for name in joined.column_names[1:]:
         found = found.append_column(name, joined[name])
     return found
+
+
+def _above(hits: pa.Table, lowest: float | None) -> pa.Table:
+    return hits if lowest is None else hits.filter(pc.less_equal(hits["_distance"], 1 - lowest + ROUNDING))
 
 
 def _by_vector(
@@ -273,11 +344,21 @@ def _by_text(
 def _scanned(table: LanceDataset, condition: str | None, where: str | None, **asked: Any) -> pa.Table:
     """The rows that fit `condition`, which is `where` written out; UserError where Lance cannot compare what it compares."""
     try:
-        return table.scanner(filter=condition, prefilter=True, **asked).to_table()
+        return _readable(lambda: table.scanner(filter=condition, prefilter=True, **asked).to_table())
     except (ValueError, RuntimeError, OSError) as error:
         if where is None:
             raise
         raise refused(where, re.sub(r",? \S+\.rs:\d+.*", "", str(error).splitlines()[0])) from error  # without the place in lance's source
+
+
+def _readable(read: Callable[[], T]) -> T:
+    """UserError where a file of the table is cut or gone."""
+    try:
+        return read()
+    except (ValueError, RuntimeError, OSError) as error:
+        if is_damage(error):
+            raise damaged(error) from error
+        raise
 
 
 def _with_distances(hits: pa.Table, vector: np.ndarray) -> pa.Table:
@@ -290,7 +371,7 @@ def _with_distances(hits: pa.Table, vector: np.ndarray) -> pa.Table:
 def _matrix(hits: pa.Table) -> np.ndarray:
     """float32 [N, d] of the column `vector`."""
     flat = hits[VECTOR].combine_chunks()
-    return np.asarray(flat.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(len(hits), -1)
+    return np.asarray(flat.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(len(hits), flat.type.list_size)
 
 
 def _folded(hits_up_to: Any, wanted: int, near_identical: float) -> pa.Table:
@@ -302,7 +383,7 @@ def _folded(hits_up_to: Any, wanted: int, near_identical: float) -> pa.Table:
         if len(kept) >= wanted or hits.num_rows < count:
             break
         count *= FIRST_FETCH
-    heads = hits.take(pa.array(kept[:wanted])).drop_columns([VECTOR])
+    heads = hits.take(pa.array(kept[:wanted], pa.int64())).drop_columns([VECTOR])
     return heads.append_column("folded", pa.array(stands_for[:wanted], pa.int32()))
 
 

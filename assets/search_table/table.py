@@ -87,9 +87,7 @@ def open_version(wanted: str | int | None = None) -> LanceDataset:
     try:
         dataset = lance.dataset(f"{place}/{TABLE.name}", storage_options=lance_options(place))
     except (ValueError, OSError, RuntimeError) as error:
-        if not is_remote(place):
-            raise
-        raise _absent_there(place) from error
+        raise (_absent_there(place) if is_remote(place) else damaged(error)) from error
     if wanted is None:
         return dataset
     try:
@@ -107,6 +105,17 @@ def manifest_of(dataset: LanceDataset) -> dict[str, Any]:
     said = (transaction.transaction_properties or {}) if transaction else {}
     found: dict[str, Any] = json.loads(said.get(PROPERTY, "{}")).get("manifest", {})
     return found
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether Lance lacks a file or part of one, by its message: its errors are of few types."""
+    return any(said in str(error) for said in ("Not found", "LanceError(IO)", "No such file", ".lance not found"))
+
+
+def damaged(error: Exception) -> UserError:
+    place, said = _place(), str(error).splitlines()[0][:200]
+    way_out = "`make share` copies it anew." if is_remote(place) else _how_to_make_it()
+    return UserError(f"the table at {place} is damaged, a file of it is cut or gone: {said}. {way_out}")
 
 
 def _absent() -> UserError:

@@ -108,8 +108,12 @@ def _told(dataset: LanceDataset, version: int) -> dict[str, Any]:
 @contextlib.contextmanager
 def only_writer() -> Iterator[None]:
     """One process at a time changes the table: clearing leftovers would take away what another one is still writing."""
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("w") as file:
+    try:
+        LOCK.parent.mkdir(parents=True, exist_ok=True)
+        opened = LOCK.open("w")
+    except OSError as error:
+        raise UserError(f"{artifacts.LANCEDB} cannot be written: {error.strerror}. Reading and searching it needs no writing.") from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     import uvicorn
 
     from assets.service.app import make_app
+    from assets.service.impatient import impatient
 
     threading.Thread(target=_warm_up, daemon=True).start()
     port = listening.getsockname()[1]
@@ -40,10 +41,10 @@ def main(arguments: list[str]) -> int:
         make_app(own),
         log_level="warning",
         access_log=False,
-        limit_concurrency=own.max_connections,
+        limit_concurrency=own.max_connections + 1,  # it counts who asks, too
         timeout_keep_alive=5,
         h11_max_incomplete_event_size=16 * 1024,  # of headers
-        http="h11",
+        http=impatient(own.patience_seconds),
         lifespan="off",
         server_header=False,
     )

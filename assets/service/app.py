@@ -16,10 +16,11 @@ from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException as RoutingError
 
 from assets import artifacts, params
 from assets.errors import UserError
@@ -31,7 +32,7 @@ from assets.search_table.query import model_of, search, vectors_in
 from assets.search_table.query_settings import settings as all_settings
 from assets.search_table.query_towers import towers_of
 from assets.search_table.table import manifest_of, open_version, quoted
-from assets.search_table.versions import open_dataset, read_versions
+from assets.search_table.versions import read_versions
 from assets.service.counts import Counts
 from assets.service.guard import Guard
 
@@ -108,8 +109,8 @@ def make_app(own: params.Search) -> Guard:
         problems = [f"{'.'.join(map(str, each['loc'][1:])) or 'the request'}: {each['msg']}" for each in error.errors()[:10]]
         return JSONResponse({"error": f"the request is not understood: {'; '.join(problems)}. /docs describes it."}, 422)
 
-    @app.exception_handler(HTTPException)
-    async def absent(request: Request, error: HTTPException) -> JSONResponse:
+    @app.exception_handler(RoutingError)  # of which FastAPI's own is a kind
+    async def absent(request: Request, error: RoutingError) -> JSONResponse:
         return JSONResponse({"error": error.detail}, error.status_code)
 
     @app.exception_handler(Exception)
@@ -118,6 +119,8 @@ def make_app(own: params.Search) -> Guard:
 
     def check(asked: Asked) -> None:
         for name, texts in (("text", [asked.text or ""]), ("less", asked.less), ("like", asked.like), ("where", [asked.where or ""])):
+            if any(not _is_unicode(text) for text in texts):
+                raise UserError(f"{name} holds half a character (a lone surrogate). Send text in Unicode.")
             longest = max(map(len, texts), default=0)
             if longest > own.max_query_characters:
                 raise UserError(
@@ -165,15 +168,15 @@ def make_app(own: params.Search) -> Guard:
 
     @app.get("/api/versions", summary="The published versions, the visible one first")
     def versions() -> list[dict[str, Any]]:
-        dataset = open_dataset()
-        found = [] if dataset is None else [each for each in read_versions(dataset) if each.publish]
+        there = read_versions(open_version())
+        found = [each for each in there if each.publish] or there[-1:]  # something else wrote it: what is visible
         return [
             {"version": each.number, "publish": each.publish, "tags": each.tags, "rows": each.rows, "model": each.model, "time": each.time}
             for each in reversed(found)
         ]
 
-    @app.get("/api/picture/{version}/{key:path}", summary="A small copy of a picture, as WebP", response_class=Response)
-    def picture(version: int, key: str) -> Response:
+    @app.get("/api/picture/{version}", summary="A small copy of the picture with this id, as WebP", response_class=Response)
+    def picture(version: int, key: Annotated[str, Query(alias="id", max_length=1000)]) -> Response:
         if not 1 <= version < 2**63:
             raise UserError(f"there is no version {version}.")
         try:
@@ -187,6 +190,8 @@ def make_app(own: params.Search) -> Guard:
     @app.post("/api/judgements", summary="Keep what a person says of a hit")
     def judge(judged: Judged) -> dict[str, Any]:
         check(judged.query)
+        if not _is_unicode(judged.id):
+            raise UserError("the id holds half a character (a lone surrogate). Send text in Unicode.")
         dataset = open_version(judged.version)
         if not dataset.count_rows(filter=f"id = {quoted(judged.id)}"):
             raise UserError("the table's version has no picture with this id.")
@@ -244,6 +249,14 @@ def _checked(version: str | None) -> str | None:
     return version
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _decoded(picture: str | None) -> bytes | None:
     if not picture:
         return None
@@ -299,7 +312,10 @@ def _small(version: int, key: str) -> bytes | None:
     if not len(found):
         return None
     buffer = io.BytesIO()
-    thumbnail(found["image"][0].as_py(), THUMBNAIL).save(buffer, "WEBP", quality=86)
+    try:
+        thumbnail(found["image"][0].as_py(), THUMBNAIL).save(buffer, "WEBP", quality=86)
+    except (TypeError, OSError) as error:  # something else wrote it: none, or a part of one
+        raise BadPicture("undecodable", "the table has no whole picture here") from error
     return buffer.getvalue()
 
 

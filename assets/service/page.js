@@ -91,7 +91,7 @@ function title(version) {
 }
 
 function address(version, id) {
-  return `/api/picture/${version}/${id.split("/").map(encodeURIComponent).join("/")}`;
+  return `/api/picture/${version}?id=${encodeURIComponent(id)}`;
 }
 
 function card(asked, version, hit) {

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -14,7 +15,8 @@ from assets import artifacts
 from assets.clip import readable
 from assets.errors import UserError
 from assets.metrics.cutoffs import best_cutoff, exceeded_by
-from assets.search_table import embed, open_table, query_towers, search
+from assets.params import read_params
+from assets.search_table import embed, open_table, query, query_towers, search
 from assets.search_table.calibration import calibrate
 from assets.search_table.cutoff import meaning
 from assets.search_table.filters import checked_filter
@@ -161,9 +163,9 @@ def test_nearly_identical_hits_fold_into_the_best(tmp_path, unpublished, setting
 def test_many_queries_at_once_are_the_single_ones(table):
     picture = open_table().to_arrow().to_pylist()[3]["image"]
     found = search_each(["a red heart", picture, "a sailboat"], k=4, where="width = 48")
-    for number, query in enumerate(["a red heart", picture, "a sailboat"]):
+    for number, one in enumerate(["a red heart", picture, "a sailboat"]):
         own = found.filter(np.array(found["query_index"]) == number)
-        assert ids(own) == ids(search(query, k=4))
+        assert ids(own) == ids(search(one, k=4))
     assert ids(search_each(["a red heart"], k=4)) == ids(search("a red heart", k=4))
     with pytest.raises(UserError, match="no queries"):
         search_each([])
@@ -268,3 +270,108 @@ def test_a_table_whose_model_gives_other_dimensions_is_refused(published, tmp_pa
 def test_both_ways_of_reading_a_query_give_the_same_advice():
     """The sentence stands twice: query_towers.py must not load torch, which readable.py does."""
     assert query_towers.ANOTHER_BASE == readable.ANOTHER_BASE
+
+
+def test_no_hits_are_an_empty_table(table):
+    """Folding none, or joining none with none, ended in a traceback."""
+    nothing = "source = 'nowhere'"
+    for found in (
+        search("love", where=nothing),
+        search("love", where=nothing, fold=True),
+        search("love", where=nothing, by="hybrid"),
+        search("love", by="hybrid", among=[]),
+        search("qqqq", by="text", fold=True),
+        search("love", cutoff=1.0, fold=True),
+    ):
+        assert found.num_rows == 0 and "class_name" in found.column_names
+
+
+def test_hybrid_pages_are_of_one_ranking_and_a_cutoff_leaves_out_no_page(table, monkeypatch):
+    """Each page was of a ranking of its own depth, and hits beyond the cutoff took others' places."""
+    own = read_params()[0]
+    few = own.model_copy(update={"search": own.search.model_copy(update={"max_hits": 3})})
+    monkeypatch.setattr(query, "settings", lambda: few)  # the rankings are joined to a depth of 12 of the 26 rows
+    whole = ids(search("love", k=26, by="hybrid"))
+    pages = [key for offset in range(0, 12, 3) for key in ids(search("love", k=3, by="hybrid", offset=offset))]
+    assert pages == ids(search("love", k=12, by="hybrid")) and sorted(whole) == sorted(table)
+    asked = embed("love")[0].astype(np.float64)
+    cosines = {key: vector @ asked for key, vector in table.items()}
+    lowest = sorted(cosines.values())[-6] - 1e-5
+    near = {key for key, cosine in cosines.items() if cosine >= lowest}
+    monkeypatch.setattr(query, "settings", lambda: own)
+    assert set(ids(search("love", k=6, by="hybrid", cutoff=lowest))) == near == set(ids(search("love", k=6, cutoff=lowest)))
+
+
+def test_a_picture_passes_the_highest_cutoff(table):
+    """Rounding left it out."""
+    for row in search("love", k=26).to_pylist():
+        assert row["id"] in ids(search(row["image"], k=26, cutoff=0.999999))
+
+
+def test_numbers_of_any_size_and_of_numpy(table):
+    """Weights overflowed to no hits at all, numbers beyond 64 bits ended in a traceback, numpy's were refused."""
+    assert ids(search([("love", 1e200), ("a cat", 1e200)], k=5)) == ids(search(["love", "a cat"], k=5))
+    assert ids(search([("love", 1e-9)], k=5)) == ids(search("love", k=5)) == ids(search([("love", np.float32(0.5))], k=np.int64(5)))
+    assert search("love", k=10**30).num_rows == 26 and search("love", offset=10**30).num_rows == 0
+    assert search("love", k=2**62, fold=True).num_rows
+    assert ids(search("love", cutoff=np.float32(-1), k=3)) == ids(search("love", k=3))
+    for weight in (10**400, float("inf"), True, 0):
+        with pytest.raises(UserError, match="a tuple is \\(query, weight\\) with a finite weight"):
+            search([("love", weight)])
+    with pytest.raises(UserError, match="cutoff is"):
+        search("love", cutoff=np.array([0.5, 0.1]))
+
+
+def test_half_a_character_is_named(table):
+    for asked in ({"query": "\ud800"}, {"query": "\ud800", "by": "text"}, {"like": "\ud800"}, {"query": "love", "among": ["\ud800"]}):
+        with pytest.raises(UserError, match=r"holds half a character"):
+            search(**asked)
+    with pytest.raises(UserError, match="among takes ids of the table"):
+        search("love", among=[1])
+    for by in ("text", "hybrid"):
+        with pytest.raises(UserError, match="compares words, and the query has none"):
+            search("  ", by=by)
+
+
+def test_one_query_is_no_list_of_letters(table):
+    assert set(search_each("ab", k=3)["query_index"].to_pylist()) == {0}
+    assert search_each(iter(["a cat", "love"]), k=3).num_rows == 6
+
+
+def test_a_filter_that_would_keep_the_parser_busy_is_refused_and_a_long_one_is_not(table):
+    """Forty times «not» took hours, and two such requests stopped the service; 46 times «or» was refused."""
+    for number in (24, 40, 500):
+        with pytest.raises(UserError, match="it is nested too deeply"):
+            search("love", where="not " * number + "width = 48")
+    assert search("love", where="not " * 6 + "width = 48", k=26).num_rows == 26
+    chain = " or ".join(["id = 'nobody'"] * 200 + ["id = 'a.png'"])
+    assert ids(search("love", where=chain)) == ["a.png"]
+    assert ids(search("love", where=f"not ({chain}) and id <> 'b.png' and split = 'library'")) == []
+    assert checked_filter("id = '(((((((((((((((((((((((((('")
+
+
+def test_rows_of_another_model_are_refused(unpublished, tmp_path):
+    """Plain LanceDB had appended them, and results held both models' without a word."""
+    publish(read_params()[0].search_table, RECIPE)
+    rows = open_table().to_arrow().slice(0, 2).to_pylist()
+    others = [row | {"id": f"new{number}", "model": "other@0123"} for number, row in enumerate(rows)]
+    open_table().add(pa.Table.from_pylist(others, open_table().schema))
+    with pytest.raises(UserError, match=r"the table's rows are of 2 model\(s\), .*other@0123.* cannot be compared"):
+        search("love")
+    open_table().delete("id is not null")
+    for by in ("vector", "text"):
+        with pytest.raises(UserError, match="the table has no rows"):
+            search("love", by=by)
+
+
+def test_a_table_with_files_that_are_gone_is_called_damaged(unpublished):
+    publish(read_params()[0].search_table, RECIPE)
+    for file in (artifacts.LANCEDB / "images.lance/data").iterdir():
+        file.unlink()
+    for asked in ({}, {"where": "width = 48"}, {"by": "text"}, {"by": "hybrid"}):
+        with pytest.raises(UserError, match=r"the table at data/lancedb is damaged, a file of it is cut or gone"):
+            search("love", **asked)
+    for file in (artifacts.LANCEDB / "images.lance/_versions").glob("*.manifest"):
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"the table at data/lancedb is damaged"):
+        search("love")

@@ -10,6 +10,7 @@ import duckdb
 import fsspec
 import polars as pl
 import pytest
+from fastapi.testclient import TestClient
 
 from assets import artifacts
 from assets.commands import rollback
@@ -19,6 +20,7 @@ from assets.params import read_params
 from assets.search_table import open_table, search
 from assets.search_table.sharing import share
 from assets.search_table.stage import publish
+from assets.service.app import make_app
 from tests.search_table.conftest import RECIPE, curated_rows, write_curated
 
 ADDRESS = "s3://bucket/lancedb"
@@ -52,6 +54,11 @@ def test_versions_tags_and_rollback_are_seen_at_the_address(s3, unpublished, tmp
     assert s3.asked("PUT", "model.safetensors") == asked, "what is there is not copied again"
     assert share(ADDRESS).endswith(" 0 files, 0 bytes copied, 0 files removed.")
     assert visible_from(elsewhere)[0] == 30
+
+    with pytest.MonkeyPatch.context() as patch:  # the page lists the address's versions, whatever is here
+        patch.chdir(elsewhere)
+        answer = TestClient(make_app(read_params()[0].search), base_url="http://127.0.0.1").get("/api/versions")
+        assert [each["publish"] for each in answer.json()] == ["publish-0002", "publish-0001"]
 
     assert rollback.main(["publish-0001"]) == 0
     share(ADDRESS)

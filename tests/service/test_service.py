@@ -125,9 +125,9 @@ def test_what_else_is_served(service):
     assert told["values"]["split"] == ["library", "test", "train", "validation"]
     versions = service.ask("/api/versions")[1]
     assert [each["publish"] for each in versions] == ["publish-0002", "publish-0001"]
-    status, picture = service.ask(f"/api/picture/{versions[0]['version']}/vendor2/1")
+    status, picture = service.ask(f"/api/picture/{versions[0]['version']}?id=vendor2/1")
     assert (status, picture[:4], picture[8:12]) == (200, b"RIFF", b"WEBP")
-    assert service.ask(f"/api/picture/{versions[0]['version']}/absent")[0] == 404
+    assert service.ask(f"/api/picture/{versions[0]['version']}?id=absent")[0] == 404
     assert "/api/search" in service.ask("/openapi.json")[1]["paths"]
     assert b"lead away from" in service.ask("/docs")[1]
     status, text = service.ask("/metrics")
@@ -169,12 +169,12 @@ SQL = [
 
 
 PATHS = [
-    "/api/picture/1/%00",
-    "/api/picture/99999999999999999999/x",
-    "/api/picture/-1/x",
-    "/api/picture/1/..%2f..%2fparams.yaml",
+    "/api/picture/1?id=%00",
+    "/api/picture/99999999999999999999?id=x",
+    "/api/picture/-1?id=x",
+    "/api/picture/1?id=..%2f..%2fparams.yaml",
     "/../params.yaml",
-    "/api/picture/1/'%20OR%20'1'='1",
+    "/api/picture/1?id='%20OR%20'1'='1",
     "/api/table?version=../x",
     "/api/table?version=" + "9" * 99,
     "/page.css/../../app.py",
@@ -278,6 +278,48 @@ def test_uploads_and_slow_clients_do_not_take_it_down(service):
     assert b" 408 " in told[0], "a byte now and then kept a place for as long as it liked"
     for connection in (*slow, dripping, giant, chunked):
         connection.close()
+
+
+def test_who_never_ends_the_headers_is_cut_off(service):
+    """Half a header, or none, kept a place for as long as it liked; the next request of a connection as well."""
+    whole = f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\n\r\n".encode()
+
+    def answer(connection: socket.socket) -> bytes:
+        told = b""
+        while b"}" not in told:
+            told += connection.recv(4096)
+        return told
+
+    waiting = [socket.create_connection(("127.0.0.1", service.port), timeout=30) for _ in range(3)]
+    waiting[1].sendall(whole[:20])
+    waiting[2].sendall(whole)
+    assert b" 200 " in answer(waiting[2])
+    waiting[2].sendall(whole[:20])
+    for connection in waiting:
+        assert connection.recv(4096) == b"", "closed"
+        connection.close()
+    again = socket.create_connection(("127.0.0.1", service.port), timeout=30)
+    for _ in range(3):
+        again.sendall(whole[:20])
+        time.sleep(0.3)
+        again.sendall(whole[20:])
+        assert b" 200 " in answer(again), "a slow one is still answered"
+    again.close()
+
+
+def test_what_goes_wrong_is_always_told_in_error(service):
+    version = service.ask("/health")[1]["version"]
+    for path, status in (("/nowhere", 404), ("/api/search", 405), (f"/api/picture/{version}?id=nowhere", 404)):
+        answered, told = service.ask(path)
+        assert (answered, set(told)) == (status, {"error"})
+    half = ({"text": "\ud800"}, {"like": ["\ud800"]}, {"text": "a", "less": ["\ud800"]})
+    for asked in (*half, {"text": "love", "where": "not " * 40 + "width=1"}):
+        answered, told = service.ask("/api/search", raw=json.dumps(asked).encode())
+        assert answered == 400 and set(told) == {"error"}, told
+    judged = {"query": {"text": "love"}, "id": "\ud800", "right": True, "version": version}
+    assert service.ask("/api/judgements", judged)[0] in (400, 422)
+    for more in ({"fold": True}, {"by": "hybrid"}):
+        assert service.ids(text="love", where="source = 'nowhere'", **more) == []
 
 
 def test_several_clients_at_once_get_whole_answers(service):
