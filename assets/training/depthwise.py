@@ -56,7 +56,9 @@ class _Convolved(torch.autograd.Function):
             of_x = torch.ops.aten.convolution_backward(
                 gradient, x, weight, None, stride, padding, [1, 1], False, [0, 0], len(weight), wanted
             )[0]
-        return of_x, _of_weight(x, gradient, weight.shape[-1], ctx.stride, ctx.padding), None, None
+        of_weight = _of_weight(x, gradient, weight.shape[-1], ctx.stride, ctx.padding)
+        # laid out as the weight: several processes join their gradients where they lie
+        return of_x, torch.empty_like(weight).copy_(of_weight), None, None
 
 
 def _of_weight(x: torch.Tensor, gradient: torch.Tensor, kernel: int, stride: int, padding: int) -> torch.Tensor:

@@ -35,8 +35,11 @@ def test_the_gradients_are_those_of_the_convolution(kernel, stride, height, widt
     quicken_depthwise(quick)
     assert type(quick) is not torch.nn.Conv2d
     x = torch.randn(5, 6, height, width, dtype=torch.float64).contiguous(memory_format=layout)
+    for convolution in (plain, quick):
+        convolution.to(memory_format=layout)
     for mine, its in zip(_gradients(quick, x), _gradients(plain, x), strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-10, atol=1e-10)
+    assert quick.weight.grad.stride() == quick.weight.stride(), "processes that share a batch join gradients by the weight's layout"
 
 
 def test_numerical_gradients():
