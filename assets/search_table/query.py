@@ -119,7 +119,7 @@ def search(
     if not rows:
         raise _without_rows()
     # not by how many hits are asked for, or each page of a hybrid search would be of another ranking
-    depth = min(rows, FIRST_FETCH * own.max_hits)
+    depth = min(rows, own.max_hits)
 
     def hits_up_to(count: int) -> pa.Table:
         count = min(count, rows)

@@ -289,8 +289,8 @@ def test_no_hits_are_an_empty_table(table):
 def test_hybrid_pages_are_of_one_ranking_and_a_cutoff_leaves_out_no_page(table, monkeypatch):
     """Each page was of a ranking of its own depth, and hits beyond the cutoff took others' places."""
     own = read_params()[0]
-    few = own.model_copy(update={"search": own.search.model_copy(update={"max_hits": 3})})
-    monkeypatch.setattr(query, "settings", lambda: few)  # the rankings are joined to a depth of 12 of the 26 rows
+    few = own.model_copy(update={"search": own.search.model_copy(update={"max_hits": 12})})
+    monkeypatch.setattr(query, "settings", lambda: few)  # the rankings are joined to this depth, of 26 rows
     whole = ids(search("love", k=26, by="hybrid"))
     pages = [key for offset in range(0, 12, 3) for key in ids(search("love", k=3, by="hybrid", offset=offset))]
     assert pages == ids(search("love", k=12, by="hybrid")) and sorted(whole) == sorted(table)
