@@ -162,15 +162,15 @@ class _Reading(io.RawIOBase):
         super().close()
 
 
-def _at_once(path: str, flags: int) -> int:
+def _without_waiting(path: str, flags: int) -> int:
     """Open a pipe without waiting for somebody to write into it."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_file(path: str | Path) -> bytes:
-    """b"" for a file of more than MAX_FILE_BYTES, and for one that cannot be read: its own picture is lost, and said so."""
+    """b"" for a file of more than MAX_FILE_BYTES, for a pipe, and for what cannot be read: its own picture is lost, and said so."""
     try:
-        with open(path, "rb", buffering=0, opener=_at_once) as file:
+        with open(path, "rb", buffering=0, opener=_without_waiting) as file:  # of a million files, a Path for each takes seconds
             about = os.fstat(file.fileno())
             if not stat.S_ISREG(about.st_mode):
                 logger.warning("%s: not read, it is no file but a pipe or a device", path)

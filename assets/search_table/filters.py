@@ -56,11 +56,11 @@ def _checked(where: str) -> str:
         raise refused(where, "it is empty" if not any(found) else "it holds more than one statement")
     try:
         written = _written(found[0], where)
-        if _depth(written) > MAX_DEPTH:
-            raise RecursionError
-        return written
     except RecursionError:
         raise refused(where, "it is nested too deeply") from None
+    if _depth(written) > MAX_DEPTH:
+        raise refused(where, "it is nested too deeply")
+    return written
 
 
 def _depth(sql: str) -> int:

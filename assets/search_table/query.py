@@ -114,7 +114,7 @@ def search(
     lowest = None if cutoff is None else lowest_cosine(cutoff, asked.kind, manifest_of(table).get("similarity", {}))
     condition = _with_ids(condition, "NOT IN", [key for key, _ in asked.like])
     if among is not None:
-        condition = _with_ids(condition, "IN", _whole(among, "among"))
+        condition = _with_ids(condition, "IN", check_unicode(among, "among"))
     rows = table.count_rows()
     if not rows:
         raise _without_rows()
@@ -166,12 +166,12 @@ def _asked(query: Any, like: Any) -> Asked:
     ids = [] if like is None else [_weighted(each) for each in like] if isinstance(like, list) else [(like, 1.0)]
     if not queries and not ids:
         raise UserError("there is nothing to look for. Give words, a picture, several of them in a list, or like=<id of the table>.")
-    _whole([key for key, _ in ids], "like")
-    _whole([text for text, _ in queries if isinstance(text, str)], "query")
+    check_unicode([key for key, _ in ids], "like")
+    check_unicode([text for text, _ in queries if isinstance(text, str)], "query")
     return Asked(queries, ids)
 
 
-def _whole(texts: Sequence[Any], what: str) -> Sequence[str]:
+def check_unicode(texts: Sequence[Any], what: str) -> Sequence[str]:
     """UserError for what is no text, or holds half a character, which no table has."""
     for text in texts:
         if not isinstance(text, str):
@@ -211,7 +211,7 @@ def _check_numbers(k: Any, offset: Any) -> None:
 
 def vectors_in(queries: Sequence[Any], table: LanceDataset) -> np.ndarray:
     """float32 [N, d], unit norm, by the model that made this version of the table."""
-    _whole([query for query in queries if isinstance(query, str)], "query")
+    check_unicode([query for query in queries if isinstance(query, str)], "query")
     chosen = settings()
     towers = towers_of(model_of(table), chosen)
     vectors = vectors_of(queries, towers, int(chosen.curated_images.max_megapixels * 1e6))

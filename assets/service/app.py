@@ -28,7 +28,7 @@ from assets.pictures.decoding import BadPicture
 from assets.pictures.small import thumbnail
 from assets.search_table import judgements
 from assets.search_table.cutoff import meaning
-from assets.search_table.query import model_of, search, vectors_in
+from assets.search_table.query import check_unicode, model_of, search, vectors_in
 from assets.search_table.query_settings import settings as all_settings
 from assets.search_table.query_towers import towers_of
 from assets.search_table.table import manifest_of, open_version, quoted
@@ -119,8 +119,7 @@ def make_app(own: params.Search) -> Guard:
 
     def check(asked: Asked) -> None:
         for name, texts in (("text", [asked.text or ""]), ("less", asked.less), ("like", asked.like), ("where", [asked.where or ""])):
-            if any(not _is_unicode(text) for text in texts):
-                raise UserError(f"{name} holds half a character (a lone surrogate). Send text in Unicode.")
+            check_unicode(texts, name)
             longest = max(map(len, texts), default=0)
             if longest > own.max_query_characters:
                 raise UserError(
@@ -190,8 +189,7 @@ def make_app(own: params.Search) -> Guard:
     @app.post("/api/judgements", summary="Keep what a person says of a hit")
     def judge(judged: Judged) -> dict[str, Any]:
         check(judged.query)
-        if not _is_unicode(judged.id):
-            raise UserError("the id holds half a character (a lone surrogate). Send text in Unicode.")
+        check_unicode([judged.id], "id")
         dataset = open_version(judged.version)
         if not dataset.count_rows(filter=f"id = {quoted(judged.id)}"):
             raise UserError("the table's version has no picture with this id.")
@@ -247,14 +245,6 @@ def _checked(version: str | None) -> str | None:
     if version is not None and len(version) > 100:
         raise UserError("no version has so long a name.")
     return version
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _decoded(picture: str | None) -> bytes | None:

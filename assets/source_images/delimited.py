@@ -23,7 +23,7 @@ def as_text(file: IO[bytes]) -> IO[str]:
     start = file.read(64)
     file.seek(0)
     encoding = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
-    if encoding is None and 3 * start.count(0) > len(start):  # in UTF-16 every other byte of Latin letters; one alone is damage
+    if encoding is None and start[:16].count(0) > 2:  # every other byte of UTF-16 where letters are Latin; one zero alone is damage
         encoding = "utf-16-be" if start[0] == 0 else "utf-16-le"
     return io.TextIOWrapper(file, encoding=encoding or "utf-8", newline="")
 

@@ -41,7 +41,9 @@ def open_hugging_face(root: str) -> Records:
             for batch in _batches(address, wanted):
                 names = class_names(batch.schema)  # of this file: splits may number their labels otherwise
                 rows = batch.to_pylist() if batch.num_columns else [{}] * batch.num_rows
-                yield name, before, [{each: _named(value, names.get(each)) for each, value in row.items()} for row in rows]
+                for row in rows if names else ():
+                    row |= {each: _named(row[each], own) for each, own in names.items() if each in row}
+                yield name, before, rows
                 before += batch.num_rows
 
     def read(wanted: Sequence[str]) -> Iterator[Record]:
@@ -122,9 +124,9 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
         raise UserError(f"what the dataset says of its features is broken: {error!r}. Save it anew.") from error
 
 
-def _named(value: Any, names: list[str] | None) -> Any:
+def _named(value: Any, names: list[str]) -> Any:
     """-1 is what the library writes for a picture without a label."""
-    if names is None or not isinstance(value, int):
+    if not isinstance(value, int):
         return value
     return names[value] if 0 <= value < len(names) else None
 

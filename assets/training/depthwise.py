@@ -1,4 +1,4 @@
-"""Depthwise convolutions that train faster on a CPU: oneDNN takes 20 to 60 times too long for one gradient that small pictures need.
+"""Depthwise convolutions that train faster on a CPU: oneDNN takes 16 to 60 times too long for one gradient that small pictures need.
 
 It is the gradient of weights whose kernel is wider than the convolution's output: 5 × 5 on 4 × 4 pixels or fewer, 3 × 3 on 2 × 2, as in
 the last layers of an EfficientNet that sees 64 × 64. A matrix product for each channel gives the same sums. `python -m

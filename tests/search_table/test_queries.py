@@ -302,10 +302,10 @@ def test_hybrid_pages_are_of_one_ranking_and_a_cutoff_leaves_out_no_page(table, 
     assert set(ids(search("love", k=6, by="hybrid", cutoff=lowest))) == near == set(ids(search("love", k=6, cutoff=lowest)))
 
 
-def test_a_picture_passes_the_highest_cutoff(table):
-    """Rounding left it out."""
-    for row in search("love", k=26).to_pylist():
-        assert row["id"] in ids(search(row["image"], k=26, cutoff=0.999999))
+def test_rounding_leaves_no_picture_out_at_a_cutoff_of_1():
+    """A table's own picture had a distance of 2e-7, and was not among its hits."""
+    hits = pa.table({"_distance": pa.array([-1e-7, 2e-7, 1e-4], pa.float32())})
+    assert query._above(hits, 1.0).num_rows == 2 and query._above(hits, None).num_rows == 3
 
 
 def test_numbers_of_any_size_and_of_numpy(table):

@@ -271,3 +271,8 @@ def test_labels_name_a_source_with_labels_of_its_own(labels, allowed):
     ]
     with pytest.raises(UserError, match=rf"sources\[0\]\.labels: given '\w+'; it names a source whose labels are its own: {allowed}"):
         params.checked_params(settings, "these")
+
+
+def test_utf_16_without_its_mark_whatever_script_follows():
+    content = "path,label\r\n1.jpg,白いふくろうの絵がここにあります、とても長い名前です\r\n"
+    assert read(table("t.csv", content.encode("utf-16-le")))["1.jpg"]["label"].startswith("白い")
