@@ -196,9 +196,7 @@ def _staying(
 
 def _waiting(rows: pa.RecordBatch, found: list[Usable], clean: list[list[str]], places: list[int], count: int) -> pa.RecordBatch:
     """Rows of WAITING_SCHEMA, the first of which is row `count` in THUMBNAILS."""
-    named = zip(rows["label"].to_pylist(), rows["family"].to_pylist(), strict=True)
     own = {
-        "family": [None if label is None else family for label, family in named],
         "captions": clean,
         "width": [one.width for one in found],
         "height": [one.height for one in found],
